@@ -1,0 +1,1 @@
+"""Checkpoint to bundle. The only place that imports torch and transformers."""

@@ -1,0 +1,115 @@
+"""The command line of the exporter."""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from models.errors import ClozeError
+from models.tasks import TASKS
+
+_EXAMPLES = """\
+examples:
+  python -m export ./my-checkpoint bundles/mine
+  python -m export sentence-transformers/all-MiniLM-L6-v2 bundles/minilm --revision main
+  python -m export google-bert/bert-base-uncased bundles/bert --tasks fill-mask,next-sentence
+  python -m export inspect bundles/mine
+
+exit codes: 0 done, 2 wrong arguments or a bundle that cannot be read, 3 the source cannot be read,
+4 the model is not supported, 5 OUT cannot be written, 6 the bundle is not equal to its source
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line, and return the exit code."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        if given[:1] == ["inspect"]:
+            return _inspect(given[1:])
+        return _export(given)
+    except ClozeError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return int(getattr(error, "exit_code", 2))
+    except KeyboardInterrupt:
+        sys.stderr.write("stopped; nothing was written\n")
+        return 130
+
+
+def _export(given: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m export",
+        description="Convert a trained BERT into a bundle that the service answers from.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("source", help="a checkpoint's directory, or its id on the hub")
+    parser.add_argument("out", type=Path, help="the directory to make; it must not exist")
+    parser.add_argument(
+        "--tasks",
+        type=_names(tuple(TASKS)),
+        help="comma-separated; default: all there are",
+    )
+    parser.add_argument(
+        "--precision", type=_names(("fp32",)), default=("fp32",), help="comma-separated: fp32"
+    )
+    parser.add_argument(
+        "--pooling",
+        choices=("mean", "cls", "max"),
+        help="for checkpoints that do not say how they pool; default: mean",
+    )
+    parser.add_argument("--name", help="the name the service shows; default: that of OUT")
+    parser.add_argument("--revision", help="branch, tag or commit of a hub id")
+    options = parser.parse_args(given)
+
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    # Imported here: --help and wrong arguments need not wait for torch.
+    from export.console import Console
+    from export.writer import Request, export_bundle
+
+    with Console() as console:
+        result = export_bundle(
+            Request(
+                source=options.source,
+                out=options.out,
+                tasks=options.tasks,
+                precisions=options.precision,
+                pooling=options.pooling,
+                name=options.name,
+                revision=options.revision,
+            ),
+            console,
+        )
+    console.summarise(result)
+    return 0
+
+
+def _inspect(given: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m export inspect", description="Show what a bundle holds."
+    )
+    parser.add_argument("bundle", type=Path)
+    options = parser.parse_args(given)
+    from export.console import show_bundle
+    from models.bundle import Bundle
+
+    show_bundle(Bundle.open(options.bundle))
+    return 0
+
+
+def _names(known: tuple[str, ...]) -> Callable[[str], tuple[str, ...]]:
+    def parse(text: str) -> tuple[str, ...]:
+        names = tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+        for name in names:
+            if name not in known:
+                raise argparse.ArgumentTypeError(f"{name!r} is not one of {', '.join(known)}")
+        if not names:
+            raise argparse.ArgumentTypeError("name at least one")
+        return names
+
+    return parse
+
+
+if __name__ == "__main__":
+    sys.exit(main())

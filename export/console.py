@@ -1,0 +1,104 @@
+"""What an export shows at the prompt: progress on stderr while it runs, a summary at the end."""
+
+from types import TracebackType
+from typing import Self
+
+import rich.box
+from rich.console import Console as Terminal
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from export.writer import Result
+from models.bundle import Bundle
+
+
+class Console:
+    """A reporter with a line for each step."""
+
+    def __init__(self) -> None:
+        self._progress = Progress(
+            SpinnerColumn(finished_text="✓"),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            TimeElapsedColumn(),
+            console=Terminal(stderr=True),
+        )
+        self._step: TaskID | None = None
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self._finish()
+        self._progress.stop()
+
+    def begin(self, step: str, total: int | None = None) -> None:
+        """Show a new step, and the one before it as done."""
+        self._finish()
+        self._step = self._progress.add_task(step, total=total)
+
+    def advance(self) -> None:
+        """Show that a part of the step is done."""
+        if self._step is not None:
+            self._progress.advance(self._step)
+
+    def summarise(self, result: Result) -> None:
+        """Print what was made, how large, how exact, how long."""
+        show_bundle(result.bundle, fused_nodes=result.fused_nodes, seconds=result.seconds)
+        for note in result.notes:
+            Terminal().print(f"note: {note}", style="yellow", markup=False, soft_wrap=True)
+
+    def _finish(self) -> None:
+        if self._step is not None:
+            self._progress.update(self._step, total=1, completed=1)
+
+
+def show_bundle(
+    bundle: Bundle, *, fused_nodes: int | None = None, seconds: float | None = None
+) -> None:
+    """Print a bundle's contents as tables on stdout."""
+    manifest = bundle.manifest
+    size = sum(entry.bytes for entry in manifest.files.values())
+    terminal = Terminal()
+    terminal.print(f"{manifest.name}  {bundle.path}", style="bold", markup=False, soft_wrap=True)
+    rows = [
+        ("source", f"{manifest.source.name} ({manifest.source.architecture})"),
+        ("revision", manifest.source.revision or "-"),
+        ("family", f"{manifest.family}, {manifest.layout} layout"),
+        ("size", f"{manifest.layers} layers of {manifest.hidden_size}, {size / 1e6:.1f} MB"),
+        ("vocabulary", f"{manifest.vocabulary_size:,} tokens, texts up to {manifest.max_tokens}"),
+        ("precisions", ", ".join(manifest.precisions)),
+        ("fingerprint", bundle.fingerprint),
+    ]
+    if fused_nodes is not None:
+        rows.append(("attention", f"{fused_nodes} fused nodes, one a layer"))
+    if seconds is not None:
+        rows.append(("time", f"{seconds:.1f} s"))
+    facts = Table(box=None, show_header=False)
+    for row in rows:
+        facts.add_row(*row)
+    terminal.print(facts)
+    heads = Table(box=rich.box.SIMPLE)
+    for column in ("task", "head", "answers", "texts", "largest difference", "limit"):
+        heads.add_column(column)
+    for entry in manifest.heads:
+        proof = next(
+            (row for row in manifest.parity if (row.task, row.head) == (entry.task, entry.name)),
+            None,
+        )
+        answers = f"{entry.pooling} pooling ({entry.pooling_source})" if entry.pooling else "-"
+        if entry.labels:
+            answers = f"{len(entry.labels)} labels, {entry.function}"
+        heads.add_row(
+            entry.task,
+            entry.name or "-",
+            answers,
+            str(proof.texts) if proof else "-",
+            f"{proof.largest_difference:.1e}" if proof else "-",
+            f"{proof.limit:.1e}" if proof else "-",
+        )
+    terminal.print(heads)

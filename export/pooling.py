@@ -1,0 +1,83 @@
+"""How a checkpoint pools its tokens into one vector: what its sentence-transformers files say.
+
+Where they ask for something that cannot be answered exactly, the export says so and stops.
+"""
+
+from pathlib import Path
+
+from export.checkpoint import read_json
+from export.errors import SourceError, UnsupportedModel
+from models.manifest import Pooling, PoolingSource
+
+_MODES: dict[str, Pooling] = {
+    "pooling_mode_mean_tokens": "mean",
+    "pooling_mode_cls_token": "cls",
+    "pooling_mode_max_tokens": "max",
+}
+_NAMES: dict[str, Pooling] = {"mean": "mean", "cls": "cls", "max": "max"}
+
+
+def find_pooling(path: Path, option: Pooling | None) -> tuple[Pooling, PoolingSource]:
+    """The pooling and where it comes from: the checkpoint's files, else the option, else mean."""
+    declared = read_declared(path)
+    if declared:
+        return declared, "sentence-transformers"
+    if option:
+        return option, "option"
+    return "mean", "default"
+
+
+def read_declared(path: Path) -> Pooling | None:
+    """The pooling that sentence-transformers files declare; None where there are none."""
+    modules = read_json(path / "modules.json", required=False)
+    if modules is None:
+        return None
+    pooling: Pooling | None = None
+    for module in modules:
+        kind = str(module.get("type", "")).rsplit(".", 1)[-1]
+        if kind == "Pooling":
+            pooling = _read_mode(path / str(module.get("path", "")) / "config.json")
+        elif kind not in ("Transformer", "Normalize"):
+            raise UnsupportedModel(
+                f"{path / 'modules.json'} has a {kind} module after the transformer, which is not "
+                "supported: its vectors would not be the original's"
+            )
+    _refuse_changed_texts(path)
+    return pooling
+
+
+def _read_mode(file: Path) -> Pooling:
+    content = read_json(file)
+    if "pooling_mode" in content:
+        named = content["pooling_mode"]
+        active = [named] if isinstance(named, str) else list(named)
+        known = _NAMES
+    else:
+        active = [key for key, on in content.items() if key.startswith("pooling_mode_") and on]
+        known = _MODES
+    if len(active) != 1 or active[0] not in known:
+        raise UnsupportedModel(
+            f"{file} asks for pooling {' + '.join(map(str, active)) or 'none'}; "
+            "supported is one of mean, cls and max"
+        )
+    if content.get("include_prompt") is False:
+        raise UnsupportedModel(f"{file} leaves prompts out of the pooling, which is not supported")
+    return known[active[0]]
+
+
+def _refuse_changed_texts(path: Path) -> None:
+    """Settings by which sentence-transformers changes a text before the tokenizer sees it."""
+    prompts = read_json(path / "config_sentence_transformers.json", required=False) or {}
+    if prompts.get("default_prompt_name"):
+        raise UnsupportedModel(
+            f"{path} puts its prompt {prompts['default_prompt_name']!r} before every text; remove "
+            "default_prompt_name from config_sentence_transformers.json and send it yourself"
+        )
+    declared = read_json(path / "sentence_bert_config.json", required=False) or {}
+    if not isinstance(declared, dict):
+        raise SourceError(f"{path / 'sentence_bert_config.json'} is not an object")
+    if declared.get("do_lower_case"):
+        raise UnsupportedModel(
+            f"{path} lower-cases texts outside its tokenizer (do_lower_case in "
+            "sentence_bert_config.json); put a Lowercase normalizer into tokenizer.json instead"
+        )

@@ -1,0 +1,86 @@
+"""Texts for the proof: of every length the model takes, in words of its own vocabulary.
+
+Seeded, so that the same checkpoint is proven on the same texts. No text comes from anywhere else.
+"""
+
+import random
+from typing import Any
+
+SENTENCES = (
+    "The river rose overnight and the bridge was closed by morning.",
+    "She counted the coins twice, then pushed them back across the table.",
+    "Why would anyone paint a lighthouse green?",
+    "Order no. 4,711 was shipped on 3 March; it weighs 2.5 kg.",
+    "Le café était fermé, alors nous avons marché jusqu'au musée.",
+    "Die Brücke über den Fluss ist für größere Lastwagen gesperrt.",
+    "El niño preguntó cuándo volvería el tren de las ocho.",
+    "Η γάτα κοιμάται κάτω από το τραπέζι.",
+    "Поезд отправляется через десять минут.",
+    "今日は雨が降っているので、家で本を読みます。",
+    "القطار يغادر بعد عشر دقائق",
+    "Great work 🎉 see you at 10:30 👋",
+    "import numpy as np; x = np.zeros((3, 4))",
+    "naïve coöperation, e\u0301tude with a combining accent",
+    "It wasn't the answer that mattered, it was who'd asked.",
+    "ALL CAPITALS, lower case and MiXeD",
+)
+_LENGTHS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 14, 17, 20, 24, 29, 35, 42, 50, 60, 72, 86, 103, 124)
+_SEED = 20181011
+
+
+class ProofTexts:
+    """Makes texts for one tokenizer; every call goes on where the last one ended."""
+
+    def __init__(self, tokenizer: Any, max_tokens: int) -> None:
+        self._random = random.Random(_SEED)  # noqa: S311 - texts, not secrets
+        self._words = find_words(tokenizer)
+        self._mask = tokenizer.mask_token
+        self._max_tokens = max_tokens
+
+    def singles(self, count: int) -> list[str]:
+        """Texts of mixed lengths: sentences, words of the vocabulary, and two of full length."""
+        longest = [self._write(self._max_tokens * 2) for _ in range(2)]
+        texts = [*SENTENCES, *longest]
+        while len(texts) < count:
+            texts.append(self._write(self._length(len(texts))))
+        return texts[:count]
+
+    def pairs(self, count: int) -> list[tuple[str, str]]:
+        """Pairs, the first half of each as likely the longer one as the second."""
+        longest = (self._write(self._max_tokens), self._write(self._max_tokens))
+        pairs = [longest, *zip(SENTENCES[::2], SENTENCES[1::2], strict=True)]
+        while len(pairs) < count:
+            first, second = (self._length(self._random.randrange(100)) for _ in range(2))
+            pairs.append((self._write(first), self._write(second)))
+        return pairs[:count]
+
+    def masked(self, count: int) -> list[str]:
+        """Texts of up to a hundred words in which one to three words are masked."""
+        texts = []
+        for number in range(count):
+            words = (
+                SENTENCES[number].split()
+                if number < len(SENTENCES)
+                else self._write(self._length(number)).split()
+            )
+            for _ in range(self._random.choice((1, 1, 2, 3))):
+                words[self._random.randrange(len(words))] = self._mask
+            texts.append(" ".join(words))
+        return texts
+
+    def _length(self, number: int) -> int:
+        return min(_LENGTHS[number % len(_LENGTHS)], self._max_tokens)
+
+    def _write(self, words: int) -> str:
+        return " ".join(self._random.choices(self._words, k=words))
+
+
+def find_words(tokenizer: Any) -> list[str]:
+    """Words that are one token each, for as many tokens of the vocabulary as have one."""
+    special = set(tokenizer.all_special_tokens)
+    words = set()
+    for token in tokenizer.get_vocab():
+        word = token.lstrip("Ġ▁")
+        if word.isalpha() and token not in special:
+            words.add(word)
+    return sorted(words) or ["word"]

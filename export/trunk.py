@@ -1,0 +1,146 @@
+"""The trunk as a graph: transformers' own encoder, with one fused attention node a layer.
+
+Owns the attention function through which the flat layout reaches the model, and the gate that no
+export passes without its fused nodes. transformers calls the function by name (AttentionInterface),
+so nothing is matched against patterns that a release could change.
+"""
+
+import inspect
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import onnx_ir
+import torch
+from transformers import AttentionInterface, PreTrainedModel
+
+from export.errors import UnsupportedModel
+from export.graph import export_graph
+from models.families import Layout
+
+INPUTS = (
+    "input_ids",
+    "token_type_ids",
+    "position_ids",
+    "row_index",
+    "row_sequence",
+    "flat_index",
+)
+_FLAT = "cloze_flat"
+_FUSED = ("com.microsoft", "MultiHeadAttention")
+
+
+class FlatTrunk(torch.nn.Module):
+    """Stream in, hidden states [T, H] out; see models/packing.py for the inputs."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        super().__init__()
+        self.model = model
+        self.segments = "token_type_ids" in _arguments(model)
+
+    def forward(  # noqa: PLR0917 - the graph's inputs, in their order
+        self,
+        input_ids: torch.Tensor,
+        token_type_ids: torch.Tensor,
+        position_ids: torch.Tensor,
+        row_index: torch.Tensor,
+        row_sequence: torch.Tensor,
+        flat_index: torch.Tensor,
+    ) -> torch.Tensor:
+        """Run the encoder once over the stream."""
+        same_text = row_sequence[:, None, :, None] == row_sequence[:, None, None, :]
+        bias = torch.where(same_text, 0.0, torch.finfo(torch.float32).min)
+        extra = {"token_type_ids": token_type_ids[None]} if self.segments else {}
+        output = self.model(
+            input_ids=input_ids[None],
+            position_ids=position_ids[None],
+            attention_mask=bias,
+            row_index=row_index,
+            flat_index=flat_index,
+            **extra,
+        )
+        hidden: torch.Tensor = output.last_hidden_state[0]
+        return hidden
+
+
+def export_trunk(model: PreTrainedModel, file: Path, layout: Layout = "flat") -> int:
+    """Write the trunk's graph, and return its number of fused attention nodes.
+
+    Raises UnsupportedModel where that is not one a layer.
+    """
+    if layout != "flat":
+        raise UnsupportedModel(f"the {layout} layout cannot be exported yet")
+    tokens, rows, width = (torch.export.Dim(name) for name in ("tokens", "rows", "width"))
+    # A tensor of its own for each input: torch takes one that is given twice for one input.
+    stream, cells = (6,), (2, 4)
+    shapes = (stream, stream, stream, cells, cells, stream)
+    before = model.config._attn_implementation
+    AttentionInterface.register(_FLAT, attend_flat)
+    model.set_attn_implementation(_FLAT)
+    try:
+        graph = export_graph(
+            FlatTrunk(model),
+            tuple(torch.zeros(shape, dtype=torch.long) for shape in shapes),
+            inputs=INPUTS,
+            output="hidden",
+            dynamic=({0: tokens},) * 3 + ({0: rows, 1: width},) * 2 + ({0: tokens},),
+            file=file,
+        )
+    finally:
+        model.set_attn_implementation(before)
+    fused = count_fused(graph)
+    layers = model.config.num_hidden_layers
+    if fused != layers:
+        raise UnsupportedModel(
+            f"the graph has {fused} fused attention nodes for {layers} layers; this release of "
+            "transformers does not route the model's attention through AttentionInterface"
+        )
+    return fused
+
+
+def count_fused(graph: onnx_ir.Model) -> int:
+    """How many attention nodes the graph has that a runtime computes in one kernel."""
+    kinds = Counter((node.domain, node.op_type) for node in graph.graph.all_nodes())
+    return kinds[_FUSED]
+
+
+def attend_flat(  # noqa: PLR0913, PLR0917 - transformers' signature
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor,
+    scaling: float,
+    dropout: float = 0.0,
+    *,
+    row_index: torch.Tensor,
+    flat_index: torch.Tensor,
+    **_: Any,
+) -> tuple[torch.Tensor, None]:
+    """Attention over rows, for a stream: gather, attend, gather back.
+
+    query, key and value come as [1, heads, T, size], the bias of the rows as `attention_mask`
+    [R, 1, W, W]; the output goes back as [1, T, heads, size].
+    """
+    _batch, heads, _tokens, size = query.shape
+    rows, width = row_index.shape
+    cells = row_index.reshape(-1)
+
+    def gather(side: torch.Tensor) -> torch.Tensor:
+        stream = side.transpose(1, 2).reshape(-1, heads * size)
+        return stream.index_select(0, cells).reshape(rows, width, heads * size)
+
+    mixed = torch.onnx.ops.symbolic(
+        "::".join(_FUSED),
+        [gather(query), gather(key), gather(value), None, None, attention_mask],
+        {"num_heads": heads, "scale": float(scaling)},
+        dtype=query.dtype,
+        shape=(rows, width, heads * size),
+        version=1,
+    )
+    stream = mixed.reshape(-1, heads * size).index_select(0, flat_index)
+    return stream.reshape(1, -1, heads, size), None
+
+
+def _arguments(model: PreTrainedModel) -> tuple[str, ...]:
+    return tuple(inspect.signature(model.forward).parameters)

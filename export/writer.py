@@ -1,0 +1,269 @@
+"""From a loaded checkpoint to a bundle on disk, proven before anyone can see it.
+
+Everything is written to a temporary directory beside the destination, which gets its name only
+when it is complete: an export that fails or is killed leaves nothing at OUT.
+"""
+
+import importlib.metadata
+import json
+import os
+import shutil
+import signal
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any, Protocol
+
+from export.checkpoint import Checkpoint, SourceHead, load_checkpoint
+from export.errors import OutputError, UnsupportedModel
+from export.head import export_head
+from export.pooling import find_pooling
+from export.proof import ask_original, count_questions, make_golden, prove
+from export.trunk import export_trunk
+from models.bundle import GOLDEN, MANIFEST, TOKENIZER, Bundle, hash_file
+from models.manifest import (
+    FORMAT_VERSION,
+    FileEntry,
+    HeadEntry,
+    Manifest,
+    Pooling,
+    Source,
+    SpecialToken,
+    head_file,
+    trunk_file,
+)
+from models.pipeline import Pipeline
+
+PRECISIONS = ("fp32",)
+_TOOLS = ("torch", "transformers", "tokenizers", "onnx", "onnxscript", "onnxruntime")
+
+
+class Reporter(Protocol):
+    """Hears how far an export is."""
+
+    def begin(self, step: str, total: int | None = None) -> None:
+        """A step begins, of so many parts where that is known."""
+
+    def advance(self) -> None:
+        """A part of the step is done."""
+
+
+class Silent:
+    """A reporter that says nothing."""
+
+    def begin(self, step: str, total: int | None = None) -> None:
+        """Hear that a step begins."""
+
+    def advance(self) -> None:
+        """Hear that a part is done."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What to export: a directory or hub id, where to, and the choices there are."""
+
+    source: str
+    out: Path
+    tasks: tuple[str, ...] | None = None
+    precisions: tuple[str, ...] = ("fp32",)
+    pooling: Pooling | None = None
+    name: str | None = None
+    revision: str | None = None
+
+
+@dataclass(slots=True)
+class Result:
+    """What an export made: the bundle, what is worth telling about it, and the seconds it took."""
+
+    bundle: Bundle
+    fused_nodes: int
+    seconds: float
+    notes: list[str] = field(default_factory=list)
+
+
+def export_bundle(request: Request, report: Reporter | None = None) -> Result:
+    """Make, prove and place a bundle. Raises an ExportError, and then leaves nothing at OUT."""
+    report = report or Silent()
+    began = time.perf_counter()
+    check_destination(request.out)
+    report.begin("read the checkpoint")
+    checkpoint = load_checkpoint(request.source, request.revision)
+    heads, embed = choose_tasks(checkpoint, request.tasks)
+    with _staging(request.out) as folder:
+        fused, notes = _fill(folder, request, checkpoint, heads, embed=embed, report=report)
+        _place(folder, request.out)
+    bundle = Bundle.open(request.out)
+    return Result(bundle, fused, time.perf_counter() - began, checkpoint.notes + notes)
+
+
+def check_destination(out: Path) -> None:
+    """Raise OutputError where nothing can be put, before any work is spent."""
+    if out.exists() or out.is_symlink():
+        raise OutputError(f"{out} exists; remove it or choose another OUT")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{out.parent} cannot be made: {error.strerror}") from None
+    if not os.access(out.parent, os.W_OK | os.X_OK):
+        raise OutputError(f"{out.parent} cannot be written to; choose another OUT")
+
+
+def choose_tasks(
+    checkpoint: Checkpoint, wanted: Sequence[str] | None
+) -> tuple[list[SourceHead], bool]:
+    """The heads to export, and whether to export embed. Raises for a task the source lacks."""
+    offered = checkpoint.tasks
+    for task in wanted or ():
+        if task not in offered:
+            raise UnsupportedModel(
+                f"{checkpoint.name} ({checkpoint.architecture}) has no weights for {task}; "
+                f"it answers {', '.join(offered)}"
+            )
+    chosen = offered if wanted is None else wanted
+    return [head for head in checkpoint.heads if head.task in chosen], "embed" in chosen
+
+
+def _fill(
+    folder: Path,
+    request: Request,
+    checkpoint: Checkpoint,
+    heads: Sequence[SourceHead],
+    *,
+    embed: bool,
+    report: Reporter,
+) -> tuple[int, list[str]]:
+    entries, notes = _describe_heads(request, checkpoint, heads, embed=embed)
+    report.begin("ask the original", count_questions(heads, embed=embed))
+    answers = ask_original(checkpoint, heads, embed=embed, progress=lambda _: report.advance())
+    try:
+        checkpoint.tokenizer.backend_tokenizer.save(str(folder / TOKENIZER))
+        report.begin("export the trunk")
+        layout = checkpoint.family.layout
+        fused = export_trunk(checkpoint.trunk, folder / trunk_file("fp32"), layout)
+        report.begin("export the heads", len(heads))
+        for head in heads:
+            export_head(head, checkpoint.family, folder / head_file(head.task, head.name))
+            report.advance()
+        # Read once as a bundle without golden answers, to write them in the bundle's own terms.
+        (folder / GOLDEN).write_text("{}")
+        manifest = _describe(folder, request, checkpoint, entries)
+        _write_json(folder / MANIFEST, manifest.model_dump(mode="json"))
+        report.begin("prove the bundle", None)
+        pipeline = Pipeline.open(folder)
+        _write_json(folder / GOLDEN, make_golden(answers, pipeline))
+        parity = prove(pipeline, answers, lambda _: report.advance())
+        manifest = _describe(folder, request, checkpoint, entries)
+        proven = manifest.model_copy(update={"parity": tuple(parity)})
+        _write_json(folder / MANIFEST, proven.model_dump(mode="json"))
+    except OSError as error:
+        raise OutputError(
+            f"{request.out} cannot be written: {error.strerror or error}; nothing was left there"
+        ) from error
+    return fused, notes
+
+
+def _describe_heads(
+    request: Request, checkpoint: Checkpoint, heads: Sequence[SourceHead], *, embed: bool
+) -> tuple[list[HeadEntry], list[str]]:
+    entries: list[HeadEntry] = []
+    notes: list[str] = []
+    if embed:
+        pooling, origin = find_pooling(checkpoint.path, request.pooling)
+        if request.pooling and request.pooling != pooling:
+            notes.append(
+                f"--pooling {request.pooling} was not used: the checkpoint says {pooling}; "
+                "requests may still ask for another"
+            )
+        entries.append(HeadEntry(task="embed", pooling=pooling, pooling_source=origin))
+    entries += [
+        HeadEntry(
+            task=head.task,
+            name=head.name,
+            file=head_file(head.task, head.name),
+            labels=head.labels,
+            problem_type=head.problem_type,
+            function=head.function,
+        )
+        for head in heads
+    ]
+    return entries, notes
+
+
+def _describe(
+    folder: Path, request: Request, checkpoint: Checkpoint, entries: Sequence[HeadEntry]
+) -> Manifest:
+    tokenizer = checkpoint.tokenizer
+    special = {
+        kind: SpecialToken(token=token, id=tokenizer.convert_tokens_to_ids(token))
+        for kind in ("pad", "cls", "sep", "mask", "unk")
+        if (token := getattr(tokenizer, f"{kind}_token", None)) is not None
+    }
+    return Manifest(
+        format_version=FORMAT_VERSION,
+        name=request.name or request.out.name,
+        family=checkpoint.family.name,
+        layout=checkpoint.family.layout,
+        max_tokens=checkpoint.max_tokens,
+        hidden_size=checkpoint.config.hidden_size,
+        layers=checkpoint.config.num_hidden_layers,
+        vocabulary_size=checkpoint.config.vocab_size,
+        position_start=checkpoint.position_start,
+        segments=checkpoint.segments,
+        special_tokens=special,
+        tasks=tuple(dict.fromkeys(entry.task for entry in entries)),
+        heads=tuple(entries),
+        precisions=request.precisions,
+        files={
+            file.name: FileEntry(sha256=hash_file(file), bytes=file.stat().st_size)
+            for file in sorted(folder.iterdir())
+            if file.name != MANIFEST
+        },
+        source=Source(
+            name=checkpoint.name,
+            revision=checkpoint.revision,
+            architecture=checkpoint.architecture,
+            config_sha256=checkpoint.config_sha256,
+        ),
+        tools={name: importlib.metadata.version(name) for name in _TOOLS},
+        parity=(),
+    )
+
+
+def _write_json(file: Path, content: Any) -> None:
+    file.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+@contextmanager
+def _staging(out: Path) -> Iterator[Path]:
+    """A directory beside `out`, removed again unless it was renamed; SIGTERM counts as an error."""
+    try:
+        folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".partial", dir=out.parent))
+    except OSError as error:
+        raise OutputError(f"{out.parent} cannot be written to: {error.strerror}") from None
+
+    def stop(number: int, _frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    try:
+        before = signal.signal(signal.SIGTERM, stop)
+    except ValueError:  # Not the main thread: whoever embeds the exporter handles signals.
+        before = None
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        if before is not None:
+            signal.signal(signal.SIGTERM, before)
+
+
+def _place(folder: Path, out: Path) -> None:
+    # mkdtemp makes directories for their owner alone; a bundle may be read by the service's user.
+    folder.chmod(0o755)
+    try:
+        folder.rename(out)
+    except OSError as error:
+        raise OutputError(f"{out} cannot be written: {error.strerror}") from None

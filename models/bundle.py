@@ -1,0 +1,134 @@
+"""A bundle on disk: opened only if its format is known and every file is the one exported.
+
+Owns reading and the hashes. Writing is the exporter's.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from pydantic import ValidationError
+
+from models.errors import BundleDamaged, BundleNotFound, BundleTooNew, OperatorError
+from models.manifest import FORMAT_VERSION, FileEntry, Manifest
+
+MANIFEST = "manifest.json"
+TOKENIZER = "tokenizer.json"
+GOLDEN = "golden.json"
+
+_CHUNK_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """An opened bundle: its directory, and the manifest its files were checked against."""
+
+    path: Path
+    manifest: Manifest
+
+    @classmethod
+    def open(cls, path: str | Path) -> Self:
+        """The bundle at `path`, after reading its manifest and hashing every file it lists.
+
+        Raises BundleNotFound, BundleTooNew or BundleDamaged, each naming the file.
+        """
+        path = Path(path)
+        manifest = _read_manifest(path)
+        for name, entry in manifest.files.items():
+            _check_file(path, name, entry)
+        return cls(path=path, manifest=manifest)
+
+    @property
+    def fingerprint(self) -> str:
+        """Sixteen hex digits that change whenever a file of the bundle does."""
+        digest = hashlib.sha256()
+        for name, entry in sorted(self.manifest.files.items()):
+            digest.update(f"{name}\0{entry.sha256}\n".encode())
+        return digest.hexdigest()[:16]
+
+    def file(self, name: str) -> Path:
+        """Where the file of that name lies."""
+        return self.path / name
+
+    def choose_precision(self, wanted: str | None = None) -> str:
+        """The precision to run: the one wanted, else fp32, else the only one there is."""
+        offered = self.manifest.precisions
+        if wanted is None:
+            if "fp32" in offered:
+                return "fp32"
+            if len(offered) == 1:
+                return offered[0]
+            raise OperatorError(
+                f"bundle {self.manifest.name!r} has no fp32; choose one of {', '.join(offered)}"
+            )
+        if wanted not in offered:
+            raise OperatorError(
+                f"bundle {self.manifest.name!r} has no precision {wanted!r}, "
+                f"only {', '.join(offered)}; export it again with --precision {wanted}"
+            )
+        return wanted
+
+
+def hash_file(path: Path) -> str:
+    """The sha256 of a file, in hex, read in pieces."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while chunk := stream.read(_CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _read_manifest(path: Path) -> Manifest:
+    file = path / MANIFEST
+    try:
+        content = json.loads(file.read_bytes())
+    except (FileNotFoundError, NotADirectoryError):
+        raise BundleNotFound(
+            f"no bundle at {path}: {MANIFEST} is not there; "
+            "make one with `python -m export SOURCE OUT`"
+        ) from None
+    except OSError as error:
+        raise BundleNotFound(f"{file} cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        raise BundleDamaged(f"{file} is not JSON ({error}); export the bundle again") from None
+    version = content.get("format_version") if isinstance(content, dict) else None
+    if isinstance(version, int) and version > FORMAT_VERSION:
+        raise BundleTooNew(
+            f"{path} has bundle format {version}, this service reads up to {FORMAT_VERSION}; "
+            "upgrade the service or export the bundle with its own exporter"
+        )
+    try:
+        if version != FORMAT_VERSION:
+            raise BundleDamaged(
+                f"{file} has format_version {version!r}, not {FORMAT_VERSION}; "
+                "export the bundle again"
+            )
+        return Manifest.model_validate(content)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise BundleDamaged(
+            f"{file} is not a manifest ({where}: {first['msg']}); export the bundle again"
+        ) from None
+
+
+def _check_file(path: Path, name: str, entry: FileEntry) -> None:
+    file = path / name
+    try:
+        size = file.stat().st_size
+        if size != entry.bytes:
+            raise BundleDamaged(
+                f"{file} has {size} bytes where the manifest says {entry.bytes}; "
+                "copy or export the bundle again"
+            )
+        if hash_file(file) != entry.sha256:
+            raise BundleDamaged(
+                f"{file} is not the file that was exported (its sha256 differs); "
+                "copy or export the bundle again"
+            )
+    except OSError as error:
+        raise BundleDamaged(
+            f"{file} cannot be read ({error.strerror}); copy or export the bundle again"
+        ) from None

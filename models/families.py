@@ -1,0 +1,48 @@
+"""What differs between the relatives of BERT, a row a family: data, not code.
+
+A family is named by the `model_type` of its config.json. The heads are found by the ending of the
+architecture's name, which all families share; what a row says is what they do not share.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Layout = Literal["flat", "padded"]
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """One family of checkpoints.
+
+    `layout` is how its trunk takes several texts: `flat`, a stream without padding, where every
+    operation outside attention sees each token alone. `positions_follow_padding`: position ids
+    start at `pad_token_id + 1`, as fairseq numbered them, instead of 0. `pooler` names the
+    trunk's modules that turn the first row into the pooled output its heads read.
+    `pretraining_tasks` are the tasks that the heads of its `...ForPreTraining` class answer.
+    """
+
+    name: str
+    layout: Layout = "flat"
+    positions_follow_padding: bool = False
+    pooler: tuple[str, ...] = ()
+    pretraining_tasks: tuple[str, ...] = ()
+
+
+FAMILIES: dict[str, Family] = {
+    family.name: family
+    for family in (
+        Family("bert", pooler=("pooler",), pretraining_tasks=("fill-mask", "next-sentence")),
+        Family("distilbert"),
+        Family("roberta", positions_follow_padding=True),
+        Family("xlm-roberta", positions_follow_padding=True),
+        Family("camembert", positions_follow_padding=True),
+        # Its pre-training head tells replaced tokens from real ones: no task of ours.
+        Family("electra"),
+        # Its pre-training pair head judges the order of sentences, not whether they follow.
+        Family(
+            "albert",
+            pooler=("pooler", "pooler_activation"),
+            pretraining_tasks=("fill-mask",),
+        ),
+    )
+}

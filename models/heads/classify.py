@@ -1,0 +1,66 @@
+"""Classification of a text or a pair: labels with scores, best first."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from models.encoding import Overflow
+from models.errors import InvalidValue
+from models.heads.head import Floats, Head, Indices, Job, sigmoid, softmax
+from models.manifest import Function
+from models.tasks import TASKS
+
+
+@dataclass(frozen=True, slots=True)
+class ClassifyOptions:
+    """`function` turns logits into scores; left out, the one the checkpoint's kind asks for."""
+
+    top_k: int | None = None
+    function: Function | None = None
+    overflow: Overflow = "error"
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """One label with its score."""
+
+    label: str
+    score: float
+
+
+class ClassifyHead(Head[str | tuple[str, str], ClassifyOptions, list[Label]]):
+    """Answers a text, or a pair of texts."""
+
+    task = TASKS["classify"]
+
+    def resolve(self, options: ClassifyOptions) -> ClassifyOptions:
+        """Fill in the head's own function."""
+        if options.top_k is not None and options.top_k < 1:
+            raise InvalidValue(f"{options.top_k} is not at least 1", param="top_k")
+        return replace(options, function=options.function or self.entry.function or "softmax")
+
+    def prepare(self, item: str | tuple[str, str], options: ClassifyOptions) -> Job:
+        """A job for the text or the pair."""
+        text, pair = (item, None) if isinstance(item, str) else item
+        encoded = self.encoder.encode(text, pair, overflow=options.overflow)
+        return Job(head=self, item=item, options=options, encoded=encoded)
+
+    def compute(self, hidden: Floats, jobs: Sequence[Job], starts: Indices) -> None:
+        """The logits of each text, one for each label."""
+        for job, logits in zip(jobs, self.logits(hidden, jobs, starts), strict=True):
+            job.output = logits[0]
+
+    def decode(self, job: Job) -> list[Label]:
+        """Labels by falling score; equal scores in the order of the checkpoint."""
+        options: ClassifyOptions = job.options
+        match options.function:
+            case "sigmoid":
+                scores = sigmoid(job.output)
+            case "none":
+                scores = job.output
+            case _:
+                scores = softmax(job.output)
+        labels = self.entry.labels or tuple(str(number) for number in range(len(scores)))
+        order = np.argsort(-scores, kind="stable")[: options.top_k]
+        return [Label(labels[place], float(scores[place])) for place in order.tolist()]

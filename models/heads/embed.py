@@ -1,0 +1,68 @@
+"""Embeddings: the hidden rows of a text pooled into one vector. Has no weights."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from models.encoding import Overflow
+from models.errors import InvalidValue
+from models.heads.head import Floats, Head, Indices, Job
+from models.manifest import Pooling
+from models.tasks import TASKS
+
+
+@dataclass(frozen=True, slots=True)
+class EmbedOptions:
+    """`dimensions` keeps the first so many, then `normalize` gives the vector length 1."""
+
+    pooling: Pooling | None = None
+    normalize: bool = True
+    dimensions: int | None = None
+    overflow: Overflow = "error"
+
+
+class EmbedHead(Head[str | Sequence[int], EmbedOptions, Floats]):
+    """One vector [hidden size] a text, or a list of token ids taken exactly as given."""
+
+    task = TASKS["embed"]
+
+    def resolve(self, options: EmbedOptions) -> EmbedOptions:
+        """Fill in the bundle's pooling. Raises InvalidValue for dimensions it does not have."""
+        size = self.manifest.hidden_size
+        if options.dimensions is not None and not 1 <= options.dimensions <= size:
+            raise InvalidValue(
+                f"{options.dimensions} is outside 1 to {size}, the size of the model's vectors",
+                param="dimensions",
+            )
+        return replace(options, pooling=options.pooling or self.entry.pooling or "mean")
+
+    def prepare(self, item: str | Sequence[int], options: EmbedOptions) -> Job:
+        """A job for a text or for token ids."""
+        if isinstance(item, str):
+            encoded = self.encoder.encode(item, overflow=options.overflow)
+        else:
+            encoded = self.encoder.encode_ids(item, overflow=options.overflow)
+        return Job(head=self, item=item, options=options, encoded=encoded)
+
+    def compute(self, hidden: Floats, jobs: Sequence[Job], starts: Indices) -> None:
+        """Pool each text's rows: over all tokens, special ones included, as in Reimers 2019."""
+        for job, start in zip(jobs, starts.tolist(), strict=True):
+            rows = hidden[start : start + job.tokens]
+            match job.options.pooling:
+                case "cls":
+                    job.output = rows[0].copy()
+                case "max":
+                    job.output = rows.max(axis=0)
+                case _:
+                    job.output = rows.mean(axis=0)
+
+    def decode(self, job: Job) -> Floats:
+        """The vector, cut to its dimensions and normalised."""
+        options: EmbedOptions = job.options
+        vector: Floats = job.output
+        if options.dimensions is not None:
+            vector = vector[: options.dimensions]
+        if options.normalize:
+            vector = vector / max(float(np.linalg.norm(vector)), 1e-12)
+        return vector

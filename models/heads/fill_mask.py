@@ -1,0 +1,153 @@
+"""Fill-mask: the likeliest tokens for each mask of a text (Devlin et al. 2018, masked LM)."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from models.encoding import Encoder, Overflow
+from models.engines import Session
+from models.errors import EmptyInput, InternalError, InvalidTarget, InvalidValue, MissingMask
+from models.heads.head import Floats, Head, Indices, Job, softmax
+from models.manifest import HeadEntry, Manifest
+from models.tasks import TASKS
+
+COMMON_MASK = "[MASK]"
+DEFAULT_TOP_K = 5
+
+
+@dataclass(frozen=True, slots=True)
+class FillMaskOptions:
+    """Without `top_k`: five candidates, or all the `targets` where these are given."""
+
+    top_k: int | None = None
+    targets: tuple[str, ...] | None = None
+    overflow: Overflow = "error"
+    target_ids: tuple[int, ...] | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One token for a mask: its text, id, probability over the vocabulary, and the text filled."""
+
+    token: str
+    token_id: int
+    score: float
+    sequence: str
+
+
+@dataclass(frozen=True, slots=True)
+class Mask:
+    """One mask: where it stands in the text as it was sent, in characters, and its candidates."""
+
+    start: int
+    end: int
+    candidates: tuple[Candidate, ...]
+
+
+class FillMaskHead(Head[str, FillMaskOptions, list[Mask]]):
+    """Answers for each mask of a text, in order, best candidate first.
+
+    A mask is written as `[MASK]`, whatever the family, or as the model's own mask token.
+    """
+
+    task = TASKS["fill-mask"]
+
+    def __init__(
+        self, entry: HeadEntry, manifest: Manifest, encoder: Encoder, session: Session | None
+    ) -> None:
+        super().__init__(entry, manifest, encoder, session)
+        self._mask = manifest.special_tokens["mask"]
+        self._masks = re.compile(f"{re.escape(COMMON_MASK)}|{re.escape(self._mask.token)}")
+        # Only WordPiece models have a marker for tokens that continue a word.
+        self._marker: str = getattr(encoder.tokenizer.model, "continuing_subword_prefix", "") or ""
+
+    def resolve(self, options: FillMaskOptions) -> FillMaskOptions:
+        """Look the targets up. Raises InvalidTarget for one that is not a single token."""
+        if options.top_k is not None and options.top_k < 1:
+            raise InvalidValue(f"{options.top_k} is not at least 1", param="top_k")
+        if options.targets is None:
+            return replace(options, top_k=options.top_k or DEFAULT_TOP_K)
+        if not options.targets:
+            raise InvalidTarget("the list is empty; leave it out, or name a word", param="targets")
+        ids = [self._find_target(place, text) for place, text in enumerate(options.targets)]
+        unique = tuple(dict.fromkeys(ids))
+        return replace(options, target_ids=unique, top_k=options.top_k or len(unique))
+
+    def prepare(self, item: str, options: FillMaskOptions) -> Job:
+        """A job that reads the rows of the masks alone. Raises MissingMask without one."""
+        if not item.strip():
+            raise EmptyInput("the text is empty")
+        if not self._masks.search(item):
+            raise MissingMask(f"the text has no mask; put {COMMON_MASK} where a word is missing")
+        own = self._masks.sub(lambda _: self._mask.token, item)
+        encoded = self.encoder.encode(own, overflow=options.overflow)
+        rows = np.flatnonzero(encoded.ids == self._mask.id)
+        return Job(head=self, item=item, options=options, encoded=encoded, rows=rows)
+
+    def compute(self, hidden: Floats, jobs: Sequence[Job], starts: Indices) -> None:
+        """Keep the best candidates of each mask: ids and probabilities, [masks, candidates] each.
+
+        Done here and not in `decode`, so that no logits of the size of the vocabulary wait.
+        """
+        for job, logits in zip(jobs, self.logits(hidden, jobs, starts), strict=True):
+            job.output = [_best(row, job.options) for row in logits]
+
+    def decode(self, job: Job) -> list[Mask]:
+        """The masks that were not cut away, in order of the text."""
+        text: str = job.item
+        spans = [match.span() for match in self._masks.finditer(text)]
+        masks = []
+        for (start, end), (ids, scores) in zip(spans, job.output, strict=False):
+            candidates = []
+            for token_id, score in zip(ids.tolist(), scores.tolist(), strict=True):
+                token = self._show(token_id)
+                filled = text[:start] + token + text[end:]
+                candidates.append(Candidate(token, token_id, score, filled))
+            masks.append(Mask(start, end, tuple(candidates)))
+        return masks
+
+    def _find_target(self, place: int, text: str) -> int:
+        tokenizer = self.encoder.tokenizer
+        unknown = self.manifest.special_tokens.get("unk")
+        # A word in running text stands after a space, which byte-level tokens carry themselves.
+        for written in (f" {text}", text):
+            tokens = tokenizer.encode(written, add_special_tokens=False).ids
+            if len(tokens) == 1 and text.strip() and not (unknown and tokens[0] == unknown.id):
+                return int(tokens[0])
+        exact = tokenizer.token_to_id(text)
+        if exact is not None:
+            return int(exact)
+        pieces = tokenizer.encode(text, add_special_tokens=False).tokens
+        raise InvalidTarget(
+            f"{text!r} is not one token of the vocabulary"
+            + (f" but {len(pieces)} ({' '.join(pieces[:8])})" if len(pieces) > 1 else "")
+            + "; choose a target that is",
+            param=f"targets[{place}]",
+        )
+
+    def _show(self, token_id: int) -> str:
+        tokenizer = self.encoder.tokenizer
+        token: str | None = tokenizer.id_to_token(token_id)
+        if token is None:
+            # A row of a vocabulary padded to a round size: no token has this id.
+            return ""
+        if self._marker:
+            return token.removeprefix(self._marker)
+        shown: str = tokenizer.decode([token_id], skip_special_tokens=False)
+        return shown.strip()
+
+
+def _best(logits: Floats, options: FillMaskOptions) -> tuple[Indices, Floats]:
+    scores = softmax(logits)
+    if options.top_k is None:
+        raise InternalError("fill-mask options were not resolved")
+    if options.target_ids is not None:
+        ids = np.array(options.target_ids, dtype=np.int64)
+    elif options.top_k < len(scores):
+        ids = np.argpartition(-scores, options.top_k)[: options.top_k]
+    else:
+        ids = np.arange(len(scores))
+    ids = ids[np.lexsort((ids, -scores[ids]))][: options.top_k]
+    return ids, scores[ids]

@@ -1,0 +1,108 @@
+"""What every head does: check an item, compute on the rows of its texts, say the answer.
+
+A head is asked three times for each item: `prepare` before the trunk runs, `compute` once for all
+its items of a batch, `decode` after. Only `compute` is called by the thread that runs the trunk.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Generic, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.encoding import Encoded, Encoder
+from models.engines import Session
+from models.errors import InternalError
+from models.manifest import HeadEntry, Manifest
+from models.tasks import Rows, Task
+
+Floats = NDArray[np.float32]
+Indices = NDArray[np.int64]
+
+ItemT = TypeVar("ItemT")
+OptionsT = TypeVar("OptionsT")
+AnswerT = TypeVar("AnswerT")
+
+
+@dataclass(slots=True, eq=False)
+class Job:
+    """One item on its way: what was asked, its tokens, the rows its head reads, what came out.
+
+    `rows` counts from the first token of the text; without it the head reads all of them.
+    """
+
+    head: "Head[Any, Any, Any]"
+    item: Any
+    options: Any
+    encoded: Encoded
+    rows: Indices | None = None
+    output: Any = None
+
+    @property
+    def tokens(self) -> int:
+        """Length of the text in tokens, special tokens included."""
+        return len(self.encoded.ids)
+
+
+class Head(ABC, Generic[ItemT, OptionsT, AnswerT]):
+    """One head of a bundle. Thread-safe: it keeps nothing of the items it answers."""
+
+    task: ClassVar[Task]
+
+    def __init__(
+        self, entry: HeadEntry, manifest: Manifest, encoder: Encoder, session: Session | None
+    ) -> None:
+        self.entry = entry
+        self.manifest = manifest
+        self.encoder = encoder
+        self._session = session
+
+    def resolve(self, options: OptionsT) -> OptionsT:
+        """The options with the head's own defaults filled in, checked once for a request."""
+        return options
+
+    @abstractmethod
+    def prepare(self, item: ItemT, options: OptionsT) -> Job:
+        """The item as a job for the trunk. Raises a CallerError for what cannot be answered."""
+
+    @abstractmethod
+    def compute(self, hidden: Floats, jobs: Sequence[Job], starts: Indices) -> None:
+        """Set the output of each job from `hidden` [T, H], where its text begins at its start."""
+
+    @abstractmethod
+    def decode(self, job: Job) -> AnswerT:
+        """The answer in the caller's terms."""
+
+    def logits(self, hidden: Floats, jobs: Sequence[Job], starts: Indices) -> list[Floats]:
+        """What the head's graph gives for each job, [rows, classes], from one run of it."""
+        if self._session is None:
+            raise InternalError(f"the {self.task.name} head has no graph to run")
+        if self.task.rows is Rows.FIRST:
+            counts = [1] * len(jobs)
+            gathered = hidden[starts]
+        else:
+            rows = [np.arange(job.tokens) if job.rows is None else job.rows for job in jobs]
+            counts = [len(row) for row in rows]
+            gathered = hidden[
+                np.concatenate([row + start for row, start in zip(rows, starts, strict=True)])
+            ]
+        if not len(gathered):
+            return [np.zeros((0, 0), np.float32) for _ in jobs]
+        scores = self._session.run({"hidden": gathered})
+        return np.split(scores, np.cumsum(counts)[:-1])
+
+
+def softmax(logits: Floats) -> Floats:
+    """Probabilities along the last axis, computed in float64 against rounding."""
+    shifted = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)
+    powers = np.exp(shifted)
+    result: Floats = (powers / powers.sum(axis=-1, keepdims=True)).astype(np.float32)
+    return result
+
+
+def sigmoid(logits: Floats) -> Floats:
+    """The logistic function, without overflow for large negative values."""
+    result: Floats = (0.5 * (1.0 + np.tanh(0.5 * logits.astype(np.float64)))).astype(np.float32)
+    return result

@@ -1,0 +1,134 @@
+"""The manifest of a bundle: what it holds, what it was made from, how exact it is.
+
+Owns the format and its version. Does not touch the files it names; bundle.py does.
+"""
+
+from pathlib import PurePosixPath
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from models.families import Layout
+
+FORMAT_VERSION = 1
+
+Pooling = Literal["mean", "cls", "max"]
+PoolingSource = Literal["sentence-transformers", "option", "default"]
+ProblemType = Literal["single_label_classification", "multi_label_classification", "regression"]
+Function = Literal["softmax", "sigmoid", "none"]
+
+
+def _check_inside(name: str) -> str:
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts or "\\" in name or not path.parts:
+        raise ValueError(f"{name!r} is not a file inside the bundle")
+    return name
+
+
+FileName = Annotated[str, AfterValidator(_check_inside)]
+
+
+class Part(BaseModel):
+    """A part of the manifest: frozen, and open to fields that a later exporter adds."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", protected_namespaces=())
+
+
+class FileEntry(Part):
+    """One file of the bundle, with what proves that it is the one that was exported."""
+
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    bytes: int = Field(ge=0)
+
+
+class SpecialToken(Part):
+    """A token with a meaning of its own, by text and id."""
+
+    token: str
+    id: int = Field(ge=0)
+
+
+class HeadEntry(Part):
+    """One head of the bundle.
+
+    `name` tells several heads of a task apart; `file` is its graph, absent where the head has no
+    weights. `function` is what transformers' own pipeline would apply to the logits.
+    """
+
+    task: str
+    name: str | None = None
+    file: FileName | None = None
+    labels: tuple[str, ...] | None = None
+    problem_type: ProblemType | None = None
+    function: Function | None = None
+    pooling: Pooling | None = None
+    pooling_source: PoolingSource | None = None
+
+
+class Source(Part):
+    """The checkpoint a bundle was made from."""
+
+    name: str
+    revision: str | None = None
+    architecture: str
+    config_sha256: str
+
+
+class Parity(Part):
+    """How far a task's answers are from the original model's, over the texts of the proof.
+
+    Differences are of hidden states for `embed`, of logits for the others; `largest_value` is the
+    largest absolute value the original gave, which scales the limit where it is above 1.
+    """
+
+    task: str
+    head: str | None = None
+    precision: str
+    texts: int
+    tokens: int
+    largest_difference: float
+    largest_value: float
+    limit: float
+
+
+class Manifest(Part):
+    """manifest.json of a bundle."""
+
+    format_version: int
+    name: str = Field(min_length=1)
+    family: str
+    layout: Layout
+    max_tokens: int = Field(gt=0)
+    hidden_size: int = Field(gt=0)
+    layers: int = Field(gt=0)
+    vocabulary_size: int = Field(gt=0)
+    position_start: int = Field(ge=0)
+    segments: bool
+    special_tokens: dict[str, SpecialToken]
+    tasks: tuple[str, ...]
+    heads: tuple[HeadEntry, ...] = Field(min_length=1)
+    precisions: tuple[str, ...] = Field(min_length=1)
+    files: dict[FileName, FileEntry]
+    source: Source
+    tools: dict[str, str]
+    parity: tuple[Parity, ...]
+
+    @model_validator(mode="after")
+    def _check_files_listed(self) -> "Manifest":
+        needed = ["tokenizer.json", "golden.json"]
+        needed += [trunk_file(precision) for precision in self.precisions]
+        needed += [head.file for head in self.heads if head.file]
+        missing = sorted(set(needed) - set(self.files))
+        if missing:
+            raise ValueError(f"files does not list {', '.join(missing)}")
+        return self
+
+
+def trunk_file(precision: str) -> str:
+    """The name of the trunk's graph in that precision."""
+    return f"trunk.{precision}.onnx"
+
+
+def head_file(task: str, name: str | None) -> str:
+    """The name of a head's graph."""
+    return f"head.{task}.{name}.onnx" if name else f"head.{task}.onnx"

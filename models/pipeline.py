@@ -1,0 +1,201 @@
+"""A bundle in one process: texts in, answers out, through one trunk and one head a task.
+
+Owns the order of the steps (prepare, pack, trunk, heads, decode), which the service follows too,
+with a queue between the first and the second. Knows nothing of requests.
+"""
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.bundle import TOKENIZER, Bundle
+from models.encoding import Encoder, Overflow
+from models.engines import Session
+from models.errors import BundleDamaged, CallerError, HeadNotFound, TaskUnsupported
+from models.heads import (
+    HEADS,
+    ClassifyOptions,
+    EmbedOptions,
+    FillMaskOptions,
+    Head,
+    Job,
+    Label,
+    Mask,
+    NextSentence,
+    NextSentenceOptions,
+)
+from models.manifest import Function, Manifest, Pooling, trunk_file
+from models.packing import pack
+
+MAX_BATCH_TOKENS = 512
+
+
+class Pipeline:
+    """A bundle ready to answer: one session for the trunk, one for each head that has weights.
+
+    Thread-safe; callers that run it from several threads share the trunk's own threads.
+    """
+
+    def __init__(self, bundle: Bundle, *, precision: str | None = None, threads: int = 0) -> None:
+        manifest = bundle.manifest
+        self.bundle = bundle
+        self.precision = bundle.choose_precision(precision)
+        if manifest.layout != "flat":
+            raise BundleDamaged(
+                f"{bundle.path} has layout {manifest.layout!r}, which this version cannot run; "
+                "upgrade Cloze"
+            )
+        self.encoder = Encoder(
+            bundle.file(TOKENIZER),
+            max_tokens=manifest.max_tokens,
+            vocabulary_size=manifest.vocabulary_size,
+            segments=manifest.segments,
+        )
+        self.trunk = Session(
+            bundle.file(trunk_file(self.precision)), threads=threads or count_cores(), spin=True
+        )
+        self.heads = tuple(self._open_heads())
+
+    @classmethod
+    def open(cls, path: str | Path, *, precision: str | None = None, threads: int = 0) -> Self:
+        """The bundle at `path`, checked and loaded. `threads` for the trunk; 0: one a core.
+
+        Raises a BundleError that names the file and the remedy.
+        """
+        return cls(Bundle.open(path), precision=precision, threads=threads)
+
+    @property
+    def manifest(self) -> Manifest:
+        """The manifest of the bundle."""
+        return self.bundle.manifest
+
+    def embed(
+        self,
+        texts: Sequence[str | Sequence[int]],
+        *,
+        pooling: Pooling | None = None,
+        normalize: bool = True,
+        dimensions: int | None = None,
+        overflow: Overflow = "error",
+    ) -> NDArray[np.float32]:
+        """One vector a text, [texts, dimensions]."""
+        options = EmbedOptions(pooling, normalize, dimensions, overflow)
+        vectors = self.answer(self.find_head("embed"), texts, options)
+        size = dimensions or self.manifest.hidden_size
+        return np.stack(vectors) if vectors else np.zeros((0, size), np.float32)
+
+    def fill_mask(
+        self,
+        texts: Sequence[str],
+        *,
+        top_k: int | None = None,
+        targets: Sequence[str] | None = None,
+        overflow: Overflow = "error",
+    ) -> list[list[Mask]]:
+        """For each text its masks, each with its likeliest tokens."""
+        wanted = None if targets is None else tuple(targets)
+        options = FillMaskOptions(top_k, wanted, overflow)
+        return self.answer(self.find_head("fill-mask"), texts, options)
+
+    def next_sentence(
+        self, pairs: Sequence[tuple[str, str]], *, overflow: Overflow = "error"
+    ) -> list[NextSentence]:
+        """For each pair whether the second text follows the first."""
+        options = NextSentenceOptions(overflow)
+        return self.answer(self.find_head("next-sentence"), pairs, options)
+
+    def classify(
+        self,
+        texts: Sequence[str | tuple[str, str]],
+        *,
+        head: str | None = None,
+        top_k: int | None = None,
+        function: Function | None = None,
+        overflow: Overflow = "error",
+    ) -> list[list[Label]]:
+        """For each text or pair its labels, best first."""
+        options = ClassifyOptions(top_k, function, overflow)
+        return self.answer(self.find_head("classify", head), texts, options)
+
+    def find_head(self, task: str, name: str | None = None) -> Head[Any, Any, Any]:
+        """The head of that name, or the task's first. Raises TaskUnsupported, HeadNotFound."""
+        heads = [head for head in self.heads if head.task.name == task]
+        if not heads:
+            raise TaskUnsupported(
+                f"model {self.manifest.name!r} has no head for {task}; "
+                f"it answers {', '.join(self.manifest.tasks)}",
+                param="model",
+            )
+        if name is None:
+            return heads[0]
+        for head in heads:
+            if head.entry.name == name:
+                return head
+        names = [head.entry.name for head in heads if head.entry.name]
+        raise HeadNotFound(
+            f"model {self.manifest.name!r} has no {task} head named {name!r}; "
+            + (f"choose from {', '.join(names)}, or leave it out" if names else "leave it out"),
+            param="head",
+        )
+
+    def answer(self, head: Head[Any, Any, Any], items: Sequence[Any], options: Any) -> list[Any]:
+        """The answers of a head, in the order of the items, batch by batch."""
+        jobs = prepare(head, items, head.resolve(options))
+        for batch in form_batches(jobs):
+            self.compute(batch)
+        return [head.decode(job) for job in jobs]
+
+    def compute(self, jobs: Sequence[Job]) -> None:
+        """Run the trunk once over all the jobs, then each head over its own."""
+        packed = pack([job.encoded for job in jobs], self.manifest.position_start)
+        hidden = self.trunk.run(packed.feeds)
+        for head in {id(job.head): job.head for job in jobs}.values():
+            places = [place for place, job in enumerate(jobs) if job.head is head]
+            head.compute(hidden, [jobs[place] for place in places], packed.starts[places])
+
+    def _open_heads(self) -> Iterator[Head[Any, Any, Any]]:
+        for entry in self.manifest.heads:
+            kind = HEADS.get(entry.task)
+            # A task of a later version: the bundle is sound, its other tasks are answered.
+            if kind is not None:
+                # One thread that does not spin: a second pool would fight the trunk's for cores.
+                session = Session(self.bundle.file(entry.file), threads=1) if entry.file else None
+                yield kind(entry, self.manifest, self.encoder, session)
+
+
+def prepare(
+    head: Head[Any, Any, Any], items: Iterable[Any], options: Any, field: str = "inputs"
+) -> list[Job]:
+    """The items as jobs; an item that cannot be one is named by its place in the field."""
+    jobs = []
+    for place, item in enumerate(items):
+        try:
+            jobs.append(head.prepare(item, options))
+        except CallerError as error:
+            raise error.at(field, place) from None
+    return jobs
+
+
+def form_batches(jobs: Sequence[Job], max_tokens: int = MAX_BATCH_TOKENS) -> Iterator[list[Job]]:
+    """The jobs in order, in batches of at most so many tokens; a longer text goes alone."""
+    batch: list[Job] = []
+    tokens = 0
+    for job in jobs:
+        if batch and tokens + job.tokens > max_tokens:
+            yield batch
+            batch, tokens = [], 0
+        batch.append(job)
+        tokens += job.tokens
+    if batch:
+        yield batch
+
+
+def count_cores() -> int:
+    """The cores this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

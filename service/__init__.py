@@ -1,0 +1,1 @@
+"""Many requests at once over HTTP: many texts, one trunk, no padding."""
