@@ -20,7 +20,6 @@ from models.heads import ClassifyOptions, EmbedOptions, FillMaskOptions, Head, J
 from models.heads import NextSentenceOptions as NextOptions
 from models.heads.head import sigmoid, softmax
 from models.manifest import Parity
-from models.packing import pack
 from models.pipeline import Pipeline, form_batches
 
 HIDDEN_LIMIT = 1e-4
@@ -142,8 +141,7 @@ def _compare(
     # The longest first and alone, the others packed as they come.
     batches = [[job] for job in jobs[::8]] + list(form_batches(jobs))
     for batch in batches:
-        packed = pack([job.encoded for job in batch], pipeline.manifest.position_start)
-        hidden = pipeline.trunk.run(packed.feeds)
+        hidden, packed = pipeline.run_trunk([job.encoded for job in batch])
         logits = None if task == "embed" else head.logits(hidden, batch, packed.starts)
         for number, (job, start) in enumerate(zip(batch, packed.starts.tolist(), strict=True)):
             place = places[id(job)]

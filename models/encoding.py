@@ -103,7 +103,9 @@ class Encoder:
         for part in (text, pair):
             if part is not None and not len(self.tokenizer.encode(part, add_special_tokens=False)):
                 raise EmptyInput(
-                    "the text is empty" if not part.strip() else "the text has no tokens"
+                    "the text is empty; leave it out, or send at least one word"
+                    if not part.strip()
+                    else "the text has no tokens the model knows of; send at least one word"
                 )
 
 

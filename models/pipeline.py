@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.bundle import TOKENIZER, Bundle
-from models.encoding import Encoder, Overflow
+from models.encoding import Encoded, Encoder, Overflow
 from models.engines import Session
 from models.errors import BundleDamaged, CallerError, HeadNotFound, TaskUnsupported
 from models.heads import (
@@ -29,7 +29,7 @@ from models.heads import (
     NextSentenceOptions,
 )
 from models.manifest import Function, Manifest, Pooling, trunk_file
-from models.packing import pack
+from models.packing import Packed, pack
 
 MAX_BATCH_TOKENS = 512
 
@@ -151,11 +151,15 @@ class Pipeline:
 
     def compute(self, jobs: Sequence[Job]) -> None:
         """Run the trunk once over all the jobs, then each head over its own."""
-        packed = pack([job.encoded for job in jobs], self.manifest.position_start)
-        hidden = self.trunk.run(packed.feeds)
+        hidden, packed = self.run_trunk([job.encoded for job in jobs])
         for head in {id(job.head): job.head for job in jobs}.values():
             places = [place for place, job in enumerate(jobs) if job.head is head]
             head.compute(hidden, [jobs[place] for place in places], packed.starts[places])
+
+    def run_trunk(self, texts: Sequence[Encoded]) -> tuple[NDArray[np.float32], Packed]:
+        """The hidden states [T, H] of the texts, packed together, and the plan they lie by."""
+        packed = pack(texts, self.manifest.position_start)
+        return self.trunk.run(packed.feeds), packed
 
     def _open_heads(self) -> Iterator[Head[Any, Any, Any]]:
         for entry in self.manifest.heads:

@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 
 from models.errors import BundleDamaged
 
-
 _STILL = {
     "session.set_denormal_as_zero": "1",
     "session.intra_op.allow_spinning": "0",

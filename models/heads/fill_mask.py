@@ -78,7 +78,7 @@ class FillMaskHead(Head[str, FillMaskOptions, list[Mask]]):
     def prepare(self, item: str, options: FillMaskOptions) -> Job:
         """A job that reads the rows of the masks alone. Raises MissingMask without one."""
         if not item.strip():
-            raise EmptyInput("the text is empty")
+            raise EmptyInput("the text is empty; leave it out, or send one with a mask")
         if not self._masks.search(item):
             raise MissingMask(f"the text has no mask; put {COMMON_MASK} where a word is missing")
         own = self._masks.sub(lambda _: self._mask.token, item)

@@ -1,0 +1,85 @@
+"""The command line of the service."""
+
+import argparse
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from models.errors import ClozeError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Serve until told to stop, and return the exit code: 0, 1 if nothing can be served, 2."""
+    parser = argparse.ArgumentParser(
+        prog="python -m service",
+        description="Serve bundles over HTTP.",
+        epilog="Every other setting is an environment variable; see docs/settings.md.",
+    )
+    parser.add_argument(
+        "--bundle",
+        type=Path,
+        action="append",
+        dest="bundles",
+        metavar="DIR",
+        help="a bundle to serve; may be given several times (CLOZE_BUNDLES)",
+    )
+    parser.add_argument("--precision", help="which of its precisions to run (CLOZE_PRECISION)")
+    parser.add_argument("--host", help="the address to listen on (CLOZE_HOST)")
+    parser.add_argument("--port", type=int, help="the port to listen on (CLOZE_PORT)")
+    flags = {key: value for key, value in vars(parser.parse_args(arguments)).items() if value}
+    if "bundles" in flags:
+        flags["bundles"] = tuple(flags["bundles"])
+    return _serve(flags)
+
+
+def _serve(flags: dict[str, Any]) -> int:
+    # Imported here: --help and wrong arguments need not wait for the web framework.
+    import uvicorn
+
+    from service.app import configure_logging, create_app
+    from service.settings import read_settings
+
+    failures: list[Exception] = []
+
+    def stop(error: Exception) -> None:
+        failures.append(error)
+        server.should_exit = True
+
+    try:
+        settings = read_settings(flags)
+    except ClozeError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 2
+    configure_logging()
+    server = uvicorn.Server(
+        uvicorn.Config(
+            create_app(settings, on_failure=stop),
+            host=settings.host,
+            port=settings.port,
+            loop="auto",
+            http="httptools",
+            ws="none",
+            access_log=False,
+            log_level="warning",
+            server_header=False,
+            timeout_keep_alive=75,
+        )
+    )
+    # uvicorn raises the signal that stopped it again, once everything is shut down: that is exit 0.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    try:
+        server.run()
+    except KeyboardInterrupt:
+        return 0
+    except SystemExit as leave:
+        # uvicorn's way to say that the port is taken.
+        return 1 if leave.code else 0
+    for failure in failures:
+        sys.stderr.write(f"error: {failure}\n")
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

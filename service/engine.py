@@ -1,0 +1,180 @@
+"""The conductor: from the items of a request to their answers, through each room once.
+
+Items become jobs, jobs wait in the model's queue, the trunk and the heads run in the batcher's
+thread, and the outputs become answers. Knows nothing of HTTP but that a client can go away.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from models.errors import TooManyInputs
+from models.heads import Head, Job
+from models.pipeline import prepare
+from service.batcher import Ticket
+from service.errors import ClientGone, DeadlinePassed, NotReady
+from service.metrics import Metrics
+from service.registry import Model, Registry
+from service.settings import Settings
+from service.times import Times
+
+# Above these a request is tokenised and decoded off the event loop, which others wait for.
+# A character costs about 0.2 microseconds to tokenise, a hand-over to a thread about 100.
+_LARGE_CHARACTERS = 4_000
+_LARGE_ITEMS = 16
+
+ResultT = TypeVar("ResultT")
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What a request asks. `field` is the name its items have there, for error messages."""
+
+    task: str
+    items: Sequence[Any]
+    options: Any
+    model: str | None = None
+    head: str | None = None
+    field: str = "inputs"
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """The answers, in the order of the items, and which of these were truncated."""
+
+    model: str
+    answers: Sequence[Any]
+    truncated: Sequence[bool]
+    tokens: int
+
+
+class Engine:
+    """Answers questions from the loaded models. One for each application."""
+
+    def __init__(self, settings: Settings, metrics: Metrics) -> None:
+        self.settings = settings
+        self.metrics = metrics
+        self.registry = Registry()
+        self.ready = False
+        self.reason = "the models are loading"
+        self.started = int(time.time())
+        self._threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="tokenizer")
+
+    def load(self) -> None:
+        """Load every bundle; blocks. Raises an OperatorError that says what to mend."""
+        try:
+            self.registry.load(self.settings, self.metrics)
+        except Exception as error:
+            self.reason = str(error)
+            raise
+        self.ready = True
+
+    def close(self) -> None:
+        """Take nothing more, finish what is queued, and let go of the threads."""
+        self.ready, self.reason = False, "the service is shutting down"
+        self.registry.close()
+        self._threads.shutdown()
+
+    def check_ready(self) -> None:
+        """Raise NotReady, with the reason, unless every model would answer."""
+        if not self.ready:
+            raise NotReady(self.reason)
+        if not self.registry.alive:
+            raise NotReady("a model's thread has ended; restart the service")
+
+    async def answer(
+        self, question: Question, times: Times, disconnected: Callable[[], Awaitable[Any]]
+    ) -> Reply:
+        """Answer a question. Raises a CallerError, or what time did to it.
+
+        `disconnected` returns when the client has gone; its items are then dropped unrun.
+        """
+        self.check_ready()
+        model, head = self.registry.find_head(question.model, question.task, question.head)
+        self._check_count(question)
+        options = head.resolve(question.options)
+        began = time.perf_counter()
+        jobs = await self._offload(
+            _is_large(question.items),
+            lambda: prepare(head, question.items, options, question.field),
+        )
+        times.tokenize = time.perf_counter() - began
+        if jobs:
+            await self._run(model, jobs, times, disconnected)
+        began = time.perf_counter()
+        answers = await self._offload(
+            len(jobs) > _LARGE_ITEMS, lambda: [head.decode(job) for job in jobs]
+        )
+        times.decode = time.perf_counter() - began
+        return self._reply(model, head, jobs, answers, times)
+
+    def _check_count(self, question: Question) -> None:
+        limit = self.settings.max_inputs
+        if len(question.items) > limit:
+            raise TooManyInputs(
+                f"{len(question.items)} items are more than the {limit} one request may carry; "
+                "send several requests",
+                param=question.field,
+            )
+
+    async def _offload(self, large: bool, work: Callable[[], ResultT]) -> ResultT:  # noqa: FBT001
+        if large:
+            return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+        return work()
+
+    async def _run(
+        self,
+        model: Model,
+        jobs: Sequence[Job],
+        times: Times,
+        disconnected: Callable[[], Awaitable[Any]],
+    ) -> None:
+        ticket = Ticket(jobs, self.settings.timeout_s)
+        model.batcher.submit(ticket)
+        watch = asyncio.ensure_future(disconnected())
+        watch.add_done_callback(
+            lambda done: None if done.cancelled() else ticket.drop(ClientGone("client gone"))
+        )
+        alarm = asyncio.get_running_loop().call_later(
+            self.settings.timeout_s,
+            ticket.drop,
+            DeadlinePassed(f"no answer within {self.settings.timeout_s:g} s"),
+        )
+        try:
+            await ticket.future
+        finally:
+            ticket.dropped = True
+            alarm.cancel()
+            watch.cancel()
+        times.queue = ticket.started - ticket.submitted
+        times.infer = ticket.finished - ticket.started
+
+    def _reply(
+        self,
+        model: Model,
+        head: Head[Any, Any, Any],
+        jobs: Sequence[Job],
+        answers: Sequence[Any],
+        times: Times,
+    ) -> Reply:
+        tokens = sum(job.tokens for job in jobs)
+        self.metrics.observe_answer(model.name, head.task.name, tokens, times)
+        return Reply(
+            model=model.name,
+            answers=answers,
+            truncated=[job.encoded.truncated for job in jobs],
+            tokens=tokens,
+        )
+
+
+def _is_large(items: Sequence[Any]) -> bool:
+    if len(items) > _LARGE_ITEMS:
+        return True
+    return sum(_count_characters(item) for item in items) > _LARGE_CHARACTERS
+
+
+def _count_characters(item: Any) -> int:
+    return sum(map(len, item)) if isinstance(item, tuple) else len(item)

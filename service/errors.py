@@ -1,0 +1,192 @@
+"""What becomes of an error over HTTP: one shape, and the only table of statuses.
+
+What time does to a request stands here too, since nothing below the service knows of time:
+
+    ServiceError
+    ├── InvalidRequest      a body that is not what the route takes     (the caller)
+    │   ├── InvalidJson         not JSON at all
+    │   ├── InvalidContentType  not declared as JSON
+    │   └── BodyTooLarge        more bytes than are read
+    ├── InvalidKey          no key, or an unknown one                   (the caller)
+    ├── RouteNotFound       no such path                                (the caller)
+    ├── MethodNotAllowed    the path, but not the method                (the caller)
+    ├── Overloaded          the queue is full                           (time)
+    ├── NotReady            still loading, or shutting down             (time)
+    ├── DeadlinePassed      the answer would come too late              (time)
+    └── ClientGone          nobody is there to be answered              (time)
+"""
+
+from typing import Any
+
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, Field
+
+from models import errors
+from models.errors import ClozeError
+
+
+class ServiceError(ClozeError):
+    """An error that only a server can have."""
+
+    code = "service_error"
+
+
+class InvalidRequest(ServiceError):
+    """The body is JSON, but not what the route takes."""
+
+    code = "invalid_request"
+
+    def __init__(self, message: str, *, param: str | None = None, code: str | None = None) -> None:
+        super().__init__(message, param=param)
+        self.detail = code
+
+
+class InvalidJson(InvalidRequest):
+    """The body is not JSON."""
+
+    code = "invalid_json"
+
+
+class InvalidContentType(InvalidRequest):
+    """The body is not declared as JSON."""
+
+    code = "invalid_content_type"
+
+
+class BodyTooLarge(InvalidRequest):
+    """The body is larger than the service reads."""
+
+    code = "body_too_large"
+
+
+class InvalidKey(ServiceError):
+    """No API key, or one that is not known."""
+
+    code = "invalid_api_key"
+
+
+class RouteNotFound(ServiceError):
+    """No route at that path."""
+
+    code = "route_not_found"
+
+
+class MethodNotAllowed(ServiceError):
+    """The route does not take that method."""
+
+    code = "method_not_allowed"
+
+
+class Overloaded(ServiceError):
+    """The queue is full."""
+
+    code = "overloaded"
+
+
+class NotReady(ServiceError):
+    """The service is still loading, or shutting down."""
+
+    code = "not_ready"
+
+
+class DeadlinePassed(ServiceError):
+    """The request waited longer than it may."""
+
+    code = "deadline_passed"
+
+
+class ClientGone(ServiceError):
+    """The client closed the connection before it was answered."""
+
+    code = "client_gone"
+
+
+# The nearest ancestor in this table decides.
+STATUSES: dict[type[ClozeError], int] = {
+    ClozeError: 500,
+    errors.CallerError: 422,
+    errors.ModelNotFound: 404,
+    InvalidRequest: 422,
+    InvalidJson: 400,
+    InvalidContentType: 400,
+    BodyTooLarge: 413,
+    InvalidKey: 401,
+    RouteNotFound: 404,
+    MethodNotAllowed: 405,
+    Overloaded: 429,
+    NotReady: 503,
+    DeadlinePassed: 504,
+    # nginx's number; it is logged and counted, there is nobody to send it to.
+    ClientGone: 499,
+}
+_TYPES = {
+    401: "authentication_error",
+    429: "overloaded_error",
+    503: "unavailable_error",
+    504: "timeout_error",
+}
+_VALIDATION_CODES = {
+    "extra_forbidden": "unknown_field",
+    "missing": "missing_field",
+}
+_INTERNAL_MESSAGE = "an error of the service's own; it was logged"
+
+
+class ErrorDetail(BaseModel):
+    """What went wrong: a sentence, its kind, a stable word, and the field it is about."""
+
+    message: str = Field(examples=["inputs[2]: the text is empty"])
+    type: str = Field(examples=["invalid_request_error"])
+    code: str = Field(examples=["empty_input"])
+    param: str | None = Field(examples=["inputs[2]"])
+
+
+class ErrorBody(BaseModel):
+    """The body of every answer that is not a success."""
+
+    error: ErrorDetail
+
+
+def find_status(error: ClozeError) -> int:
+    """The HTTP status of an error."""
+    return next(STATUSES[kind] for kind in type(error).__mro__ if kind in STATUSES)
+
+
+def describe(error: ClozeError) -> dict[str, Any]:
+    """The body of an error. Errors of our own are told without what they say."""
+    status = find_status(error)
+    ours = status >= 500 and not isinstance(error, ServiceError)
+    detail = error.detail if isinstance(error, InvalidRequest) else None
+    return {
+        "error": {
+            "message": _INTERNAL_MESSAGE if ours else str(error),
+            "type": _TYPES.get(status, "server_error" if ours else "invalid_request_error"),
+            "code": errors.InternalError.code if ours else detail or error.code,
+            "param": None if ours else error.param,
+        }
+    }
+
+
+def translate_validation(error: RequestValidationError) -> InvalidRequest:
+    """The first thing that pydantic found, in the same shape as every other error."""
+    found = error.errors()
+    # A field that does not belong there explains more than one that is missing.
+    first = next((one for one in found if one["type"] == "extra_forbidden"), found[0])
+    param = _name_place(first["loc"])
+    message = str(first["msg"]).removeprefix("Value error, ")
+    if first["type"] == "extra_forbidden":
+        message = "this route has no such field; remove it, or see /docs for those it has"
+    elif first["type"] == "missing":
+        message = "the field is missing" if param else "the body is missing; send JSON"
+    return InvalidRequest(
+        message[:1].lower() + message[1:],
+        param=param,
+        code=_VALIDATION_CODES.get(first["type"], errors.InvalidValue.code),
+    )
+
+
+def _name_place(location: tuple[int | str, ...]) -> str | None:
+    name = ""
+    for part in location[1:]:
+        name += f"[{part}]" if isinstance(part, int) else f".{part}" if name else part
+    return name or None

@@ -1,0 +1,113 @@
+"""POST /v1/classify: labels with scores, for a text or a pair."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Response
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    WithJsonSchema,
+)
+
+from models.heads import ClassifyOptions
+from models.manifest import Function
+from service.engine import Question
+from service.routes.route import (
+    ERRORS,
+    Ask,
+    HeadRequestBody,
+    ResponseBody,
+    TaskRoute,
+    TruncatableResult,
+    as_list,
+    one_or_many,
+    respond,
+)
+
+router = APIRouter(prefix="/v1", tags=["tasks"], route_class=TaskRoute)
+
+
+class TextPair(BaseModel):
+    """A text, and the one it is judged with."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    text: str
+    text_pair: str | None = None
+
+
+_TEXTS = one_or_many(
+    {
+        "anyOf": [
+            {"type": "string"},
+            {
+                "type": "object",
+                "properties": {
+                    "text": {"type": "string"},
+                    "text_pair": {"anyOf": [{"type": "string"}, {"type": "null"}]},
+                },
+                "required": ["text"],
+                "additionalProperties": False,
+            },
+        ]
+    }
+)
+
+
+def _tag(item: Any) -> str:
+    return "pair" if isinstance(item, dict | TextPair) else "text"
+
+
+Item = Annotated[
+    Annotated[str, Tag("text")] | Annotated[TextPair, Tag("pair")], Discriminator(_tag)
+]
+
+
+class ClassifyRequest(HeadRequestBody):
+    """Texts, or pairs."""
+
+    inputs: Annotated[
+        list[Item], Field(min_length=1), BeforeValidator(as_list), WithJsonSchema(_TEXTS)
+    ]
+    top_k: int | None = Field(default=None, ge=1, description="Labels told; left out, all.")
+    function: Function | None = Field(
+        default=None, description="What makes logits scores; left out, what the head asks for."
+    )
+
+
+class Label(BaseModel):
+    """A label with its score."""
+
+    label: str
+    score: float
+
+
+class Labels(TruncatableResult):
+    """The labels of one text, best first."""
+
+    labels: list[Label]
+
+
+class ClassifyResponse(ResponseBody):
+    """One result a text."""
+
+    results: list[Labels]
+
+
+@router.post("/classify", response_model=ClassifyResponse, responses=ERRORS)
+async def classify(body: ClassifyRequest, ask: Ask) -> Response:
+    """Classify texts or pairs."""
+    options = ClassifyOptions(body.top_k, body.function, ask.overflow(body))
+    items = [_read(item) for item in body.inputs]
+    reply = await ask.ask(Question("classify", items, options, model=body.model, head=body.head))
+    return respond(reply, [{"labels": labels} for labels in reply.answers])
+
+
+def _read(item: str | TextPair) -> str | tuple[str, str]:
+    if isinstance(item, str):
+        return item
+    return item.text if item.text_pair is None else (item.text, item.text_pair)

@@ -1,0 +1,75 @@
+"""POST /v1/next-sentence: does the second text follow the first."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Response
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+
+from models.heads import NextSentenceOptions
+from service.engine import Question
+from service.routes.route import (
+    ERRORS,
+    Ask,
+    HeadRequestBody,
+    ResponseBody,
+    TaskRoute,
+    TruncatableResult,
+    as_list,
+    one_or_many,
+    respond,
+)
+
+router = APIRouter(prefix="/v1", tags=["tasks"], route_class=TaskRoute)
+
+
+class Pair(BaseModel):
+    """Two texts, in order."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    first: str
+    second: str
+
+
+_PAIRS = one_or_many(
+    {
+        "type": "object",
+        "properties": {"first": {"type": "string"}, "second": {"type": "string"}},
+        "required": ["first", "second"],
+        "additionalProperties": False,
+    }
+)
+
+
+class NextSentenceRequest(HeadRequestBody):
+    """Pairs of texts."""
+
+    inputs: Annotated[
+        list[Pair], Field(min_length=1), BeforeValidator(as_list), WithJsonSchema(_PAIRS)
+    ]
+
+
+class NextSentence(TruncatableResult):
+    """Score is the probability that second follows first; is_next, whether it is at least 0.5."""
+
+    is_next: bool
+    score: float
+
+
+class NextSentenceResponse(ResponseBody):
+    """One result a pair."""
+
+    results: list[NextSentence]
+
+
+@router.post("/next-sentence", response_model=NextSentenceResponse, responses=ERRORS)
+async def next_sentence(body: NextSentenceRequest, ask: Ask) -> Response:
+    """Judge whether texts follow one another."""
+    options = NextSentenceOptions(ask.overflow(body))
+    pairs = [(pair.first, pair.second) for pair in body.inputs]
+    reply = await ask.ask(
+        Question("next-sentence", pairs, options, model=body.model, head=body.head)
+    )
+    return respond(
+        reply, [{"is_next": answer.is_next, "score": answer.score} for answer in reply.answers]
+    )

@@ -1,0 +1,196 @@
+"""What all routes of /v1 share: the key, the body as JSON, the shape of requests and answers."""
+
+import hmac
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import Annotated, Any
+
+import orjson
+from fastapi import Depends, Request, Response
+from fastapi.routing import APIRoute
+from pydantic import BaseModel, ConfigDict, Field
+
+from models.encoding import Overflow
+from service.edge import TIMES
+from service.engine import Engine, Question, Reply
+from service.errors import BodyTooLarge, ErrorBody, InvalidContentType, InvalidJson, InvalidKey
+from service.settings import Settings
+
+# What any route of /v1 may answer besides 200.
+ERRORS: dict[int | str, dict[str, Any]] = {
+    400: {"model": ErrorBody, "description": "The body is not JSON."},
+    401: {"model": ErrorBody, "description": "No API key, or an unknown one."},
+    404: {"model": ErrorBody, "description": "No model of that name."},
+    413: {"model": ErrorBody, "description": "The body is too large."},
+    422: {"model": ErrorBody, "description": "The request cannot be answered as it was sent."},
+    429: {"model": ErrorBody, "description": "Too busy; Retry-After says when to try again."},
+    500: {"model": ErrorBody, "description": "An error of the service's own."},
+    503: {"model": ErrorBody, "description": "Not ready, or shutting down."},
+    504: {"model": ErrorBody, "description": "The answer would have come too late."},
+}
+
+
+class RequestBody(BaseModel):
+    """The fields that every task takes."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, protected_namespaces=())
+
+    model: str | None = Field(
+        default=None, description="The model's name; left out, the first that has the task."
+    )
+    overflow: Overflow | None = Field(
+        default=None,
+        description="What to do with a text that is too long; left out, the server's setting.",
+    )
+
+
+class HeadRequestBody(RequestBody):
+    """The fields of tasks whose heads have weights, so that a model may have several."""
+
+    head: str | None = Field(
+        default=None, description="The head's name; left out, the model's first for the task."
+    )
+
+
+class Usage(BaseModel):
+    """Tokens that were computed, special tokens included."""
+
+    prompt_tokens: int
+    total_tokens: int
+
+
+class ResponseBody(BaseModel):
+    """The fields of every answer."""
+
+    model: str
+    usage: Usage
+
+
+class TruncatableResult(BaseModel):
+    """A result whose text may have been cut."""
+
+    truncated: bool | None = Field(
+        default=None, description="True where the text was cut; else absent."
+    )
+
+
+class JsonRequest(Request):
+    """A request whose body has been read and parsed before FastAPI asks for it."""
+
+    _parsed: Any = None
+
+    async def json(self) -> Any:
+        """The parsed body."""
+        return self._parsed
+
+    async def load(self, limit: int) -> None:
+        """Read and parse. Raises BodyTooLarge, InvalidContentType or InvalidJson."""
+        declared = self.headers.get("content-length", "")
+        if declared.isdecimal() and int(declared) > limit:
+            raise _too_large(limit)
+        chunks, size = [], 0
+        async for chunk in self.stream():
+            chunks.append(chunk)
+            size += len(chunk)
+            if size > limit:
+                raise _too_large(limit)
+        self._body = b"".join(chunks)
+        kind = self.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if kind != "application/json":
+            raise InvalidContentType(
+                f"the body is {kind or 'of no declared type'}; send JSON with the header "
+                "Content-Type: application/json"
+            )
+        try:
+            self._parsed = orjson.loads(self._body)
+        except orjson.JSONDecodeError as error:
+            raise InvalidJson(f"the body is not JSON: {error}") from None
+
+
+class TaskRoute(APIRoute):
+    """A route that asks for the key first, and reads its own body."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """FastAPI's handler, behind the key and the parser."""
+        handle = super().get_route_handler()
+
+        async def handle_checked(request: Request) -> Response:
+            settings: Settings = request.app.state.settings
+            check_key(request, settings)
+            if request.method == "POST":
+                request = JsonRequest(request.scope, request.receive)
+                await request.load(settings.max_body_bytes)
+            return await handle(request)
+
+        return handle_checked
+
+
+def check_key(request: Request, settings: Settings) -> None:
+    """Raise InvalidKey unless no keys are set, or the Bearer token is one of them."""
+    if not settings.api_keys:
+        return
+    scheme, _, given = request.headers.get("authorization", "").partition(" ")
+    known = False
+    for key in settings.api_keys:
+        # Every key is compared, whole, whatever the others gave: time tells nothing.
+        known |= hmac.compare_digest(key.get_secret_value().encode(), given.strip().encode())
+    if not known or scheme.lower() != "bearer":
+        raise InvalidKey("send a known key with the header Authorization: Bearer KEY")
+
+
+def _too_large(limit: int) -> BodyTooLarge:
+    return BodyTooLarge(f"the body has more than {limit} bytes; send several requests")
+
+
+class Asker:
+    """Hands a route's question to the engine, with what only the request knows."""
+
+    def __init__(self, request: Request) -> None:
+        self._request = request
+        self._engine: Engine = request.app.state.engine
+
+    def overflow(self, body: RequestBody) -> Overflow:
+        """What the request says, else the server."""
+        return body.overflow or self._engine.settings.overflow
+
+    async def ask(self, question: Question) -> Reply:
+        """The engine's reply; the items are dropped if the client goes away."""
+        # The body has been read: the next message is that the client has gone.
+        return await self._engine.answer(
+            question, self._request.scope[TIMES], self._request.receive
+        )
+
+
+Ask = Annotated[Asker, Depends(Asker)]
+
+
+def respond(reply: Reply, results: Sequence[Mapping[str, Any]]) -> Response:
+    """The answer of a native route."""
+    return json_response(
+        {
+            "model": reply.model,
+            "results": [
+                {**result, "truncated": True} if truncated else result
+                for result, truncated in zip(results, reply.truncated, strict=True)
+            ],
+            "usage": {"prompt_tokens": reply.tokens, "total_tokens": reply.tokens},
+        }
+    )
+
+
+def json_response(content: Any, status: int = 200) -> Response:
+    """JSON, with numpy arrays and dataclasses as they are."""
+    return Response(
+        orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY),
+        status_code=status,
+        media_type="application/json",
+    )
+
+
+def as_list(value: Any) -> Any:
+    """One item as a list of one."""
+    return value if isinstance(value, list) else [value]
+
+
+def one_or_many(item: dict[str, Any]) -> dict[str, Any]:
+    """The JSON schema of an item, or a list of at least one."""
+    return {"anyOf": [item, {"type": "array", "items": item, "minItems": 1}]}

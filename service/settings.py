@@ -1,0 +1,73 @@
+"""What an operator can set: flags over environment over defaults, checked once at the start."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from models.encoding import Overflow
+from models.errors import SettingsError
+from models.pipeline import MAX_BATCH_TOKENS
+
+PREFIX = "CLOZE_"
+DEFAULT_BUNDLE = Path(__file__).resolve().parent.parent / "bundles" / "all-MiniLM-L6-v2"
+
+
+class Settings(BaseSettings):
+    """The settings of one service. Each is read from `CLOZE_` and its name in capitals."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
+
+    bundles: Annotated[tuple[Path, ...], NoDecode] = Field(
+        default=(DEFAULT_BUNDLE,),
+        min_length=1,
+        description="directories of bundles, comma-separated; the first that has a task answers",
+    )
+    precision: str | None = Field(
+        default=None, description="which of a bundle's precisions to run; default fp32 if it has it"
+    )
+    host: str = Field(default="127.0.0.1", description="the address to listen on")
+    port: int = Field(default=8080, ge=0, le=65535, description="the port to listen on")
+    api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
+        default=(), description="keys, comma-separated; with any, /v1 asks for a Bearer token"
+    )
+    overflow: Overflow = Field(
+        default="error", description="what to do with texts that are too long: error or truncate"
+    )
+    max_inputs: int = Field(default=2048, ge=1, description="items one request may carry")
+    max_body_bytes: int = Field(default=16 << 20, ge=1024, description="largest body read, bytes")
+    max_batch_tokens: int = Field(
+        default=MAX_BATCH_TOKENS, ge=1, description="tokens the trunk computes at once"
+    )
+    max_queue_tokens: int = Field(
+        default=500_000, ge=1, description="tokens that may wait before requests get a 429"
+    )
+    timeout_s: float = Field(
+        default=60.0, gt=0, description="seconds a request may wait before it gets a 504"
+    )
+    threads: int = Field(default=0, ge=0, description="threads of the trunk; 0: one a core")
+
+    @field_validator("bundles", "api_keys", mode="before")
+    @classmethod
+    def _split_commas(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+
+def read_settings(flags: Mapping[str, Any] | None = None) -> Settings:
+    """Settings from flags and environment. Raises SettingsError, naming the setting."""
+    known = {f"{PREFIX}{name}".upper() for name in Settings.model_fields}
+    given = {name for name in os.environ if name.upper().startswith(PREFIX)}
+    unknown = sorted(name for name in given if name.upper() not in known)
+    if unknown:
+        raise SettingsError(f"{unknown[0]} is not a setting; known are {', '.join(sorted(known))}")
+    try:
+        return Settings(**dict(flags or {}))
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        name = f"{PREFIX}{first['loc'][0]}".upper() if first["loc"] else "settings"
+        raise SettingsError(f"{name}: {first['msg']}") from None
