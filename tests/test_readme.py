@@ -1,0 +1,83 @@
+"""The README's promises: its Python gives what it prints, its curl lines what stands below them."""
+
+import doctest
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+README = ROOT / "README.md"
+_CURL = re.compile(
+    r"```sh\ncurl http://127\.0\.0\.1:8080(?P<path>\S+) -H '(?P<header>[^']+)' \\\n"
+    r"  -d '(?P<body>[^']+)'\n```\n\n```json\n(?P<answer>.+)\n```"
+)
+
+
+@pytest.fixture(scope="module")
+def service(minilm_bundle: Path) -> Iterator[str]:
+    """The service as the README starts it, on a free port."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "service", "--bundle", str(minilm_bundle)]
+    process = subprocess.Popen([*command, "--port", str(port)], cwd=ROOT)
+    url = f"http://127.0.0.1:{port}"
+    try:
+        for _ in range(600):
+            try:
+                if httpx.get(f"{url}/health/ready").status_code == 200:
+                    break
+            except httpx.TransportError:
+                assert process.poll() is None
+            time.sleep(0.05)
+        yield url
+    finally:
+        process.terminate()
+        assert process.wait(30) == 0
+
+
+def test_curl_lines_answer_as_printed(service: str) -> None:
+    lines = list(_CURL.finditer(README.read_text()))
+    assert len(lines) >= 2
+    for line in lines:
+        name, value = line["header"].split(": ")
+        found = httpx.post(service + line["path"], headers={name: value}, content=line["body"])
+        assert _rounded(found.json()) == _rounded(json.loads(line["answer"]))
+
+
+def test_python_prints_what_it_says(
+    minilm_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "bundles").mkdir()
+    os.symlink(minilm_bundle, tmp_path / "bundles" / "all-MiniLM-L6-v2")
+    monkeypatch.chdir(tmp_path)
+    results = doctest.testfile(str(README), module_relative=False)
+    assert results.attempted >= 4
+    assert results.failed == 0
+
+
+def test_every_local_link_leads_somewhere() -> None:
+    for page in (README, *ROOT.glob("docs/*.md"), ROOT / "CONTRIBUTING.md"):
+        for target in re.findall(r"\]\((?!http)([^)#]+)\)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def _rounded(content: Any) -> Any:
+    """The same, with numbers at the precision that CPUs agree on."""
+    if isinstance(content, float):
+        return round(content, 4)
+    if isinstance(content, list):
+        return [_rounded(part) for part in content]
+    if isinstance(content, dict):
+        return {key: _rounded(value) for key, value in content.items()}
+    return content
