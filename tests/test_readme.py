@@ -2,7 +2,6 @@
 
 import doctest
 import json
-import os
 import re
 import socket
 import subprocess
@@ -59,7 +58,7 @@ def test_python_prints_what_it_says(
     minilm_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "bundles").mkdir()
-    os.symlink(minilm_bundle, tmp_path / "bundles" / "all-MiniLM-L6-v2")
+    (tmp_path / "bundles" / "all-MiniLM-L6-v2").symlink_to(minilm_bundle)
     monkeypatch.chdir(tmp_path)
     results = doctest.testfile(str(README), module_relative=False)
     assert results.attempted >= 4
