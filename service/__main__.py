@@ -64,6 +64,7 @@ def _serve(flags: dict[str, Any]) -> int:
             access_log=False,
             log_level="warning",
             server_header=False,
+            proxy_headers=False,
             timeout_keep_alive=75,
         )
     )

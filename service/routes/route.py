@@ -160,7 +160,12 @@ class Asker:
         )
 
 
-Ask = Annotated[Asker, Depends(Asker)]
+async def _find_asker(request: Request) -> Asker:
+    # Not the class itself: FastAPI would call that in a thread, for every request.
+    return Asker(request)
+
+
+Ask = Annotated[Asker, Depends(_find_asker)]
 
 
 def respond(reply: Reply, results: Sequence[Mapping[str, Any]]) -> Response:
