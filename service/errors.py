@@ -16,6 +16,7 @@ What time does to a request stands here too, since nothing below the service kno
     └── ClientGone          nobody is there to be answered              (time)
 """
 
+from itertools import pairwise
 from typing import Any
 
 from fastapi.exceptions import RequestValidationError
@@ -187,6 +188,9 @@ def translate_validation(error: RequestValidationError) -> InvalidRequest:
 
 def _name_place(location: tuple[int | str, ...]) -> str | None:
     name = ""
-    for part in location[1:]:
+    for before, part in pairwise(location):
+        if isinstance(before, int) and str(part).startswith("<"):
+            # Which of the shapes an item may have was tried: no part of the request.
+            continue
         name += f"[{part}]" if isinstance(part, int) else f".{part}" if name else part
     return name or None

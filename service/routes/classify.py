@@ -59,11 +59,11 @@ _TEXTS = one_or_many(
 
 
 def _tag(item: Any) -> str:
-    return "pair" if isinstance(item, dict | TextPair) else "text"
+    return "<pair>" if isinstance(item, dict | TextPair) else "<text>"
 
 
 Item = Annotated[
-    Annotated[str, Tag("text")] | Annotated[TextPair, Tag("pair")], Discriminator(_tag)
+    Annotated[str, Tag("<text>")] | Annotated[TextPair, Tag("<pair>")], Discriminator(_tag)
 ]
 
 

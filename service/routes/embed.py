@@ -46,11 +46,11 @@ def _as_list(value: Any) -> Any:
 
 
 def _tag(item: Any) -> str:
-    return "tokens" if isinstance(item, list) else "text"
+    return "<tokens>" if isinstance(item, list) else "<text>"
 
 
 Item = Annotated[
-    Annotated[str, Tag("text")] | Annotated[list[int], Tag("tokens")], Discriminator(_tag)
+    Annotated[str, Tag("<text>")] | Annotated[list[int], Tag("<tokens>")], Discriminator(_tag)
 ]
 
 
