@@ -43,7 +43,7 @@ class ClozeError(Exception):
 class CallerError(ClozeError):
     """The request cannot be answered as it was sent."""
 
-    code = "invalid_request"
+    code = "caller_error"
 
     def at(self, field: str, index: int | None = None) -> Self:
         """The same error, saying which item of which field it is about."""
