@@ -129,10 +129,12 @@ def check_key(request: Request, settings: Settings) -> None:
     if not settings.api_keys:
         return
     scheme, _, given = request.headers.get("authorization", "").partition(" ")
+    # Headers are read as latin-1, whatever bytes they are.
+    sent = given.strip().encode("latin-1")
     known = False
     for key in settings.api_keys:
         # Every key is compared, whole, whatever the others gave: time tells nothing.
-        known |= hmac.compare_digest(key.get_secret_value().encode(), given.strip().encode())
+        known |= hmac.compare_digest(key.get_secret_value().encode(), sent)
     if not known or scheme.lower() != "bearer":
         raise InvalidKey("send a known key with the header Authorization: Bearer KEY")
 
