@@ -46,7 +46,10 @@ class Settings(BaseSettings):
         default=500_000, ge=1, description="tokens that may wait before requests get a 429"
     )
     timeout_s: float = Field(
-        default=60.0, gt=0, description="seconds a request may wait before it gets a 504"
+        default=60.0,
+        gt=0,
+        allow_inf_nan=False,
+        description="seconds a request may wait before it gets a 504",
     )
     threads: int = Field(default=0, ge=0, description="threads of the trunk; 0: one a core")
 
@@ -68,6 +71,11 @@ def read_settings(flags: Mapping[str, Any] | None = None) -> Settings:
     try:
         return Settings(**dict(flags or {}))
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        name = f"{PREFIX}{first['loc'][0]}".upper() if first["loc"] else "settings"
-        raise SettingsError(f"{name}: {first['msg']}") from None
+        first = error.errors(include_url=False)[0]
+        field = str(first["loc"][0])
+        # The value is told, since another may have set it (Kubernetes does); a key never is.
+        value = "" if field == "api_keys" else f" is {first['input']!r}"
+        raise SettingsError(
+            f"{PREFIX}{field.upper()}{value}: {first['msg'][:1].lower()}{first['msg'][1:]}; "
+            f"mend or unset it ({Settings.model_fields[field].description})"
+        ) from None
