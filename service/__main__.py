@@ -28,7 +28,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--precision", help="which of its precisions to run (CLOZE_PRECISION)")
     parser.add_argument("--host", help="the address to listen on (CLOZE_HOST)")
     parser.add_argument("--port", type=int, help="the port to listen on (CLOZE_PORT)")
-    flags = {key: value for key, value in vars(parser.parse_args(arguments)).items() if value}
+    given = vars(parser.parse_args(arguments))
+    flags = {key: value for key, value in given.items() if value is not None}
     if "bundles" in flags:
         flags["bundles"] = tuple(flags["bundles"])
     return _serve(flags)
@@ -75,8 +76,14 @@ def _serve(flags: dict[str, Any]) -> int:
     except KeyboardInterrupt:
         return 0
     except SystemExit as leave:
-        # uvicorn's way to say that the port is taken.
-        return 1 if leave.code else 0
+        if not leave.code:
+            return 0
+        # uvicorn's way to end where it cannot listen; it has logged what the system says.
+        sys.stderr.write(
+            f"error: cannot listen on {settings.host}:{settings.port}; free it, "
+            "or choose another with --host and --port\n"
+        )
+        return 1
     for failure in failures:
         sys.stderr.write(f"error: {failure}\n")
     return 1 if failures else 0
