@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from benchmarks.minilm import ensure_bundle
 from benchmarks.padded import ensure_padded_trunk, pad
-from benchmarks.results import Target, save_results, say, show_table
+from benchmarks.results import Target, divide, save_results, say, show_table
 from benchmarks.texts import KINDS, Kind, draw_texts, list_words
 from models.encoding import Encoded
 from models.engines import Session
@@ -34,6 +34,7 @@ from models.heads import EmbedOptions, Job
 from models.packing import pack
 from models.pipeline import MAX_BATCH_TOKENS, Pipeline, count_cores, form_batches, prepare
 
+ROUNDS = 7
 PADDED_BATCH_TEXTS = 16
 TOLERANCE = 1e-4
 TARGETS = {
@@ -149,12 +150,6 @@ def compare(kind: Kind, rates: Mapping[str, list[float]]) -> dict[str, Any]:
     }
 
 
-def divide(upper: Sequence[float], lower: Sequence[float]) -> dict[str, float]:
-    """The ratio of two series round by round: its median, least and most."""
-    ratios = [one / other for one, other in zip(upper, lower, strict=True)]
-    return {"median": median(ratios), "least": min(ratios), "most": max(ratios)}
-
-
 def run(rounds: int) -> list[dict[str, Any]]:
     """Measure all kinds of texts, show the tables, write the results."""
     pipeline = Pipeline.open(ensure_bundle())
@@ -216,7 +211,7 @@ def main() -> None:
         prog="python -m benchmarks.in_process",
         description="Texts a second: the flat trunk against padding and one at a time.",
     )
-    parser.add_argument("--rounds", type=int, default=7, help="default: 7")
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help=f"default: {ROUNDS}")
     run(parser.parse_args().rounds)
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import rich.box
@@ -36,6 +37,12 @@ class Target:
         """The target as a cell of a table, with a word for whether it is met."""
         word = "[green]met[/]" if self.met_by(figure) else "[red]missed[/]"
         return f"{'≤' if self.most else '≥'} {self.bound:g}  {word}"
+
+
+def divide(upper: Sequence[float], lower: Sequence[float]) -> dict[str, float]:
+    """The ratio of two series round by round: its median, least and most."""
+    ratios = [one / other for one, other in zip(upper, lower, strict=True)]
+    return {"median": median(ratios), "least": min(ratios), "most": max(ratios)}
 
 
 def show_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
