@@ -65,7 +65,7 @@ def pack(texts: Sequence[Encoded], position_start: int = 0) -> Packed:
         start, length = int(starts[text]), int(lengths[text])
         tokens_of_text = slice(start, start + length)
         cell = row * width + column
-        position_ids[tokens_of_text] = stream[:length] + position_start
+        position_ids[tokens_of_text] = number_positions(texts[text].ids, position_start)
         flat_index[tokens_of_text] = stream[:length] + cell
         row_index[cell : cell + length] = stream[tokens_of_text]
         row_sequence[cell : cell + length] = text + 1
@@ -79,6 +79,19 @@ def pack(texts: Sequence[Encoded], position_start: int = 0) -> Packed:
         starts=starts,
         lengths=lengths,
     )
+
+
+def number_positions(ids: Indices, start: int) -> Indices:
+    """The position ids of a text, from `start`.
+
+    Where that is not 0 the ids follow padding (fairseq): padding tokens of the text itself stand
+    at `start - 1` and are not counted.
+    """
+    if start == 0:
+        return np.arange(len(ids), dtype=np.int64)
+    padding = start - 1
+    counted = ids != padding
+    return np.where(counted, np.cumsum(counted) + padding, padding)
 
 
 def place_rows(lengths: Sequence[int]) -> list[tuple[int, int]]:
