@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Encoding, Tokenizer
 
-from models.errors import EmptyInput, InputTooLong, InvalidToken
+from models.errors import EmptyInput, InputTooLong, InvalidToken, InvalidValue
 
 Overflow = Literal["error", "truncate"]
 
@@ -47,9 +47,9 @@ class Encoder:
         """The ids of a text or a pair, special tokens included, at most `max_tokens` of them.
 
         With overflow `truncate` what does not fit is cut at the end, of a pair from the longer
-        text first. Raises EmptyInput, or InputTooLong with overflow `error`.
+        text first. Raises EmptyInput, InvalidValue, or InputTooLong with overflow `error`.
         """
-        whole = self.tokenizer.encode(text, pair)
+        whole = self.tokenize(text, pair, special=True)
         special = self._special_in_text if pair is None else self._special_in_pair
         if len(whole) <= special or (pair is not None and len(set(whole.sequence_ids)) < 3):
             self._check_not_empty(text, pair)
@@ -61,6 +61,15 @@ class Encoder:
                 'shorten it, or send "overflow": "truncate"'
             )
         return self._finish(self._truncate(text, pair, self.max_tokens - special), truncated=True)
+
+    def tokenize(self, text: str, pair: str | None = None, *, special: bool = False) -> Encoding:
+        """All the tokens of a text or a pair. Raises InvalidValue for half a surrogate pair."""
+        try:
+            return self.tokenizer.encode(text, pair, add_special_tokens=special)
+        except TypeError:
+            raise InvalidValue(
+                "the text is not valid Unicode; it has one half of a surrogate pair"
+            ) from None
 
     def encode_ids(self, ids: Sequence[int], *, overflow: Overflow) -> Encoded:
         """Token ids exactly as given, nothing added. Raises InvalidToken for unknown ones."""
@@ -89,11 +98,11 @@ class Encoder:
         return Encoded(ids=ids, type_ids=type_ids, truncated=truncated)
 
     def _truncate(self, text: str, pair: str | None, room: int) -> Encoding:
-        first = self.tokenizer.encode(text, add_special_tokens=False)
+        first = self.tokenize(text)
         if pair is None:
             first.truncate(max(room, 0))
             return self.tokenizer.post_process(first)
-        second = self.tokenizer.encode(pair, add_special_tokens=False)
+        second = self.tokenize(pair)
         keep_first, keep_second = cut_longest_first(len(first), len(second), max(room, 0))
         first.truncate(keep_first)
         second.truncate(keep_second)
@@ -101,7 +110,7 @@ class Encoder:
 
     def _check_not_empty(self, text: str, pair: str | None) -> None:
         for part in (text, pair):
-            if part is not None and not len(self.tokenizer.encode(part, add_special_tokens=False)):
+            if part is not None and not len(self.tokenize(part)):
                 raise EmptyInput(
                     "the text is empty; leave it out, or send at least one word"
                     if not part.strip()

@@ -8,7 +8,14 @@ import numpy as np
 
 from models.encoding import Encoder, Overflow
 from models.engines import Session
-from models.errors import EmptyInput, InternalError, InvalidTarget, InvalidValue, MissingMask
+from models.errors import (
+    CallerError,
+    EmptyInput,
+    InternalError,
+    InvalidTarget,
+    InvalidValue,
+    MissingMask,
+)
 from models.heads.head import Floats, Head, Indices, Job, softmax
 from models.manifest import HeadEntry, Manifest
 from models.tasks import TASKS
@@ -71,8 +78,13 @@ class FillMaskHead(Head[str, FillMaskOptions, list[Mask]]):
             return replace(options, top_k=options.top_k or DEFAULT_TOP_K)
         if not options.targets:
             raise InvalidTarget("the list is empty; leave it out, or name a word", param="targets")
-        ids = [self._find_target(place, text) for place, text in enumerate(options.targets)]
-        unique = tuple(dict.fromkeys(ids))
+        ids: dict[int, None] = {}
+        for place, text in enumerate(options.targets):
+            try:
+                ids[self._find_target(text)] = None
+            except CallerError as error:
+                raise error.at("targets", place) from None
+        unique = tuple(ids)
         return replace(options, target_ids=unique, top_k=options.top_k or len(unique))
 
     def prepare(self, item: str, options: FillMaskOptions) -> Job:
@@ -108,23 +120,21 @@ class FillMaskHead(Head[str, FillMaskOptions, list[Mask]]):
             masks.append(Mask(start, end, tuple(candidates)))
         return masks
 
-    def _find_target(self, place: int, text: str) -> int:
-        tokenizer = self.encoder.tokenizer
+    def _find_target(self, text: str) -> int:
         unknown = self.manifest.special_tokens.get("unk")
         # A word in running text stands after a space, which byte-level tokens carry themselves.
         for written in (f" {text}", text):
-            tokens = tokenizer.encode(written, add_special_tokens=False).ids
+            tokens = self.encoder.tokenize(written).ids
             if len(tokens) == 1 and text.strip() and not (unknown and tokens[0] == unknown.id):
                 return int(tokens[0])
-        exact = tokenizer.token_to_id(text)
+        exact = self.encoder.tokenizer.token_to_id(text)
         if exact is not None:
             return int(exact)
-        pieces = tokenizer.encode(text, add_special_tokens=False).tokens
+        pieces = self.encoder.tokenize(text).tokens
         raise InvalidTarget(
             f"{text!r} is not one token of the vocabulary"
             + (f" but {len(pieces)} ({' '.join(pieces[:8])})" if len(pieces) > 1 else "")
-            + "; choose a target that is",
-            param=f"targets[{place}]",
+            + "; choose a target that is"
         )
 
     def _show(self, token_id: int) -> str:
