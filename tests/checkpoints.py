@@ -14,21 +14,20 @@ from safetensors.torch import save_file
 from tokenizers import AddedToken, pre_tokenizers
 from transformers import AutoConfig, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 
-WORDS = tuple(
-    """
-    the a an and or of to in on at by for with from is are was were be been has have had will not
-    it he she they we you i this that these those what who where when why how all some many few one
-    two three four five six seven eight nine ten first last good bad great small large old new long
-    short high low red green blue black white hot cold warm open closed fast slow happy sad early
-    late man woman child friend king queen city town river bridge sea mountain road house door window
-    table chair book paper letter word language music song game food bread water milk wine coffee tea
-    market shop money price train bus car ship plane horse dog cat bird fish tree flower sun moon
-    star rain snow wind day night morning evening week month year time work school teacher student
-    doctor nurse king war peace law court company team film story news science paris london rome
-    france england italy capital say said go went come came see saw make made take took give gave
-    know think find want need like love hate eat drink read write play run walk sleep buy sell
-    """.split()
-)
+_TEXT = """
+the a an and or of to in on at by for with from is are was were be been has have had will not
+it he she they we you i this that these those what who where when why how all some many few one
+two three four five six seven eight nine ten first last good bad great small large old new long
+short high low red green blue black white hot cold warm open closed fast slow happy sad early
+late man woman child friend king queen city town river bridge sea mountain road house door
+window table chair book paper letter word language music song game food bread water milk wine
+coffee tea market shop money price train bus car ship plane horse dog cat bird fish tree flower
+sun moon star rain snow wind day night morning evening week month year time work school teacher
+student doctor nurse war peace law court company team film story news science paris london rome
+france england italy capital say said go went come came see saw make made take took give gave
+know think find want need like love hate eat drink read write play run walk sleep buy sell
+"""
+WORDS = tuple(_TEXT.split())
 SYLLABLES = ("ing", "ed", "er", "est", "ly", "ness", "ment", "tion", "able", "ful", "s", "y")
 CHARACTERS = tuple("abcdefghijklmnopqrstuvwxyz0123456789.,;:!?'\"-()éèüöäßñç日本今雨語")
 COMMON_MASK = "[MASK]"

@@ -2,17 +2,23 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 import transformers
 
 from export.writer import Request, export_bundle
-from tests.checkpoints import add_head, make_checkpoint
+from tests.checkpoints import add_head, make_checkpoint, name_class
+from tests.oracle import Exported
 
+# Models this small are slower on several threads than on one.
+torch.set_num_threads(1)
 transformers.utils.logging.disable_progress_bar()
 transformers.utils.logging.set_verbosity_error()
 
 MakeFolder = Callable[[str], Path]
+Export = Callable[..., Exported]
 
 
 @pytest.fixture(scope="session")
@@ -92,6 +98,34 @@ def heads_source(make_folder: MakeFolder) -> Path:
 def heads_bundle(heads_source: Path, make_folder: MakeFolder) -> Path:
     """The bundle of a tiny BERT with two classify heads: sentiment, topics."""
     return _export(heads_source, make_folder("heads") / "tiny-heads")
+
+
+@pytest.fixture(scope="session")
+def exported(make_folder: MakeFolder) -> Export:
+    """Exports a tiny checkpoint by family and ending of its class; the same one only once."""
+    made: dict[str, Exported] = {}
+
+    def export(family: str, ending: str, **config: Any) -> Exported:
+        key = repr((family, ending, sorted(config.items())))
+        if key not in made:
+            source = make_folder("checkpoint")
+            make_checkpoint(source, family, name_class(family, ending), **config)
+            made[key] = Exported(source, _export(source, make_folder("bundle") / family))
+        return made[key]
+
+    return export
+
+
+@pytest.fixture(scope="session")
+def pretraining(pretraining_source: Path, pretraining_bundle: Path) -> Exported:
+    """A tiny BertForPreTraining, before and after."""
+    return Exported(pretraining_source, pretraining_bundle)
+
+
+@pytest.fixture(scope="session")
+def classifier(classify_source: Path, classify_bundle: Path) -> Exported:
+    """A tiny classifier, before and after."""
+    return Exported(classify_source, classify_bundle)
 
 
 def _export(source: Path, out: Path) -> Path:

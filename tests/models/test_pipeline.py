@@ -1,0 +1,286 @@
+"""The whole of it: what a bundle answers is what transformers answers, however it is batched."""
+
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from models import Pipeline
+from models.engines import Session
+from models.errors import (
+    BundleDamaged,
+    CallerError,
+    HeadNotFound,
+    OperatorError,
+    TaskUnsupported,
+)
+from models.heads import ClassifyOptions, EmbedOptions, FillMaskOptions, Job, NextSentenceOptions
+from models.pipeline import count_cores, form_batches, prepare
+from tests.checkpoints import FAMILIES, WORDS
+from tests.conftest import Export
+from tests.oracle import Exported, pool, write_pairs, write_text, write_texts
+
+OPTIONS: dict[str, Any] = {
+    "embed": EmbedOptions(normalize=False, overflow="truncate"),
+    "fill-mask": FillMaskOptions(top_k=4, overflow="truncate"),
+    "next-sentence": NextSentenceOptions(overflow="truncate"),
+    "classify": ClassifyOptions(function="none", overflow="truncate"),
+}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_hidden_states_equal_transformers(exported: Export, family: str) -> None:
+    pair = exported(family, "ForMaskedLM")
+    texts = write_texts(40)
+    found = pair.pipeline.embed(texts, normalize=False, overflow="truncate")
+    wanted = np.stack([pool(pair.original.hidden(text)) for text in texts])
+    np.testing.assert_allclose(found, wanted, atol=2e-5)
+    # The texts differ enough for this to mean something.
+    assert np.abs(found[:, None] - found[None]).max(axis=-1)[np.triu_indices(40, 1)].min() > 1e-3
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_row_of_a_pair_equals_transformers(exported: Export, family: str) -> None:
+    pair = exported(family, "ForMaskedLM")
+    pairs = write_pairs(20)
+    head = pair.pipeline.find_head("embed")
+    jobs = [
+        Job(head, item, OPTIONS["embed"], head.encoder.encode(*item, overflow="truncate"))
+        for item in pairs
+    ]
+    for item, job in zip(pairs, jobs, strict=True):
+        tokens = pair.original.tokens(item)
+        assert job.encoded.ids.tolist() == tokens["input_ids"][0].tolist()
+        if "token_type_ids" in tokens:
+            assert job.encoded.type_ids.tolist() == tokens["token_type_ids"][0].tolist()
+            assert 1 in job.encoded.type_ids
+    for batch in form_batches(jobs):
+        pair.pipeline.compute(batch)
+    for item, job in zip(pairs, jobs, strict=True):
+        wanted = pool(pair.original.hidden(item))
+        np.testing.assert_allclose(job.output, wanted, atol=2e-5, err_msg=repr(item))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_lengths_from_one_token_to_the_longest(exported: Export, family: str) -> None:
+    pair = exported(family, "ForMaskedLM")
+    longest = pair.pipeline.manifest.max_tokens
+    assert longest == pair.original.max_tokens == 64
+    source = random.Random(1)
+    lists = [
+        [source.randrange(7, 300) for _ in range(length)]
+        for length in (1, 1, 2, 3, longest - 1, longest)
+    ]
+    found = pair.pipeline.embed(lists, normalize=False)
+    wanted = np.stack([pool(pair.original.hidden_of_ids(ids)) for ids in lists])
+    np.testing.assert_allclose(found, wanted, atol=2e-5)
+
+
+@pytest.mark.parametrize("family", ["roberta", "xlm-roberta", "camembert"])
+def test_positions_follow_padding(exported: Export, family: str) -> None:
+    pair = exported(family, "ForMaskedLM")
+    assert pair.pipeline.manifest.position_start == pair.original.tokenizer.pad_token_id + 1 == 2
+    # A padding token in the text itself is not counted, as fairseq counted.
+    text = "the <pad> king <pad><pad> of france"
+    found = pair.pipeline.embed([text, "a", text], normalize=False)
+    np.testing.assert_allclose(found[0], pool(pair.original.hidden(text)), atol=2e-5)
+    np.testing.assert_allclose(found[2], found[0], atol=1e-5)
+
+
+@given(
+    items=st.lists(
+        st.tuples(
+            st.sampled_from(["embed", "fill-mask", "next-sentence"]),
+            st.lists(st.sampled_from(WORDS[:60]), min_size=1, max_size=70),
+            st.lists(st.sampled_from([*WORDS[:60], "é", "日本", "😀"]), min_size=1, max_size=40),
+            st.integers(0, 70),
+        ),
+        min_size=1,
+        max_size=16,
+    )
+)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_an_answer_does_not_depend_on_who_shares_the_batch(
+    pretraining: Exported, items: list[tuple[str, list[str], list[str], int]]
+) -> None:
+    pipeline = pretraining.pipeline
+
+    def make_jobs() -> list[Job]:
+        jobs = []
+        for task, first, second, place in items:
+            head = pipeline.find_head(task)
+            options = head.resolve(OPTIONS[task])
+            item: Any = " ".join(first)
+            if task == "next-sentence":
+                item = (item, " ".join(second))
+            if task == "fill-mask":
+                item = " ".join([*first[:place], "[MASK]", *first[place:], *second, "[MASK]"])
+            jobs.append(head.prepare(item, options))
+        return jobs
+
+    together, alone = make_jobs(), make_jobs()
+    pipeline.compute(together)
+    for left, right in zip(together, alone, strict=True):
+        pipeline.compute([right])
+        if isinstance(left.output, list):
+            assert len(left.output) == len(right.output)
+            for (_, left_scores), (_, right_scores) in zip(left.output, right.output, strict=True):
+                np.testing.assert_allclose(left_scores, right_scores, atol=1e-5)
+        else:
+            np.testing.assert_allclose(left.output, right.output, atol=1e-5)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_order_does_not_matter(exported: Export, family: str) -> None:
+    pipeline = exported(family, "ForMaskedLM").pipeline
+    texts = write_texts(24, seed=11)
+    order = random.Random(3).sample(range(24), 24)
+    there = pipeline.embed(texts, overflow="truncate")
+    back = pipeline.embed([texts[place] for place in order], overflow="truncate")
+    np.testing.assert_allclose(back, there[order], atol=1e-5)
+
+
+def test_one_trunk_answers_three_tasks(
+    pretraining_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[str] = []
+    runs: list[str] = []
+    open_session, run_session = Session.__init__, Session.run
+
+    def open_counted(self: Session, file: Path, **options: Any) -> None:
+        opened.append(file.name)
+        open_session(self, file, **options)
+        self.name = file.name  # type: ignore[attr-defined]
+
+    def run_counted(self: Session, feeds: Any) -> Any:
+        runs.append(self.name)  # type: ignore[attr-defined]
+        return run_session(self, feeds)
+
+    monkeypatch.setattr(Session, "__init__", open_counted)
+    monkeypatch.setattr(Session, "run", run_counted)
+    pipeline = Pipeline.open(pretraining_bundle)
+    heads = ["head.fill-mask.onnx", "head.next-sentence.onnx"]
+    assert sorted(opened) == [*heads, "trunk.fp32.onnx"]
+    items = {
+        "embed": ["the king", "a red house"],
+        "fill-mask": ["the [MASK] of france", "no [MASK] is [MASK]"],
+        "next-sentence": [("the cat", "a dog"), ("it is cold", "the sea")],
+    }
+    jobs: list[Job] = []
+    for task, texts in items.items():
+        head = pipeline.find_head(task)
+        jobs += prepare(head, texts, head.resolve(OPTIONS[task]))
+    pipeline.compute(jobs)
+    assert runs[0] == "trunk.fp32.onnx"
+    assert sorted(runs[1:]) == heads
+    # The answers are the ones that each task gives by itself.
+    answers = [job.head.decode(job) for job in jobs]
+    embedded = pipeline.embed(items["embed"], normalize=False)
+    np.testing.assert_allclose(np.stack(answers[:2]), embedded, atol=1e-5)
+    masks = pipeline.fill_mask([str(text) for text in items["fill-mask"]], top_k=4)
+    for left, right in zip(answers[2:4], masks, strict=True):
+        for one, other in zip(left, right, strict=True):
+            assert [c.token_id for c in one.candidates] == [c.token_id for c in other.candidates]
+    follows = pipeline.next_sentence([("the cat", "a dog"), ("it is cold", "the sea")])
+    for left, right in zip(answers[4:], follows, strict=True):
+        assert left.score == pytest.approx(right.score, abs=1e-5)
+
+
+def test_no_texts_no_answers(pretraining: Exported, classifier: Exported) -> None:
+    pipeline = pretraining.pipeline
+    assert pipeline.embed([]).shape == (0, 32)
+    assert pipeline.embed([], dimensions=5).shape == (0, 5)
+    assert pipeline.fill_mask([]) == []
+    assert pipeline.next_sentence([]) == []
+    assert classifier.pipeline.classify([]) == []
+
+
+def test_unknown_task_and_head(classifier: Exported, heads_bundle: Path) -> None:
+    with pytest.raises(TaskUnsupported) as unsupported:
+        classifier.pipeline.fill_mask(["a [MASK]"])
+    assert unsupported.value.param == "model"
+    assert "embed, classify" in str(unsupported.value)
+    with pytest.raises(HeadNotFound) as unnamed:
+        classifier.pipeline.classify(["a"], head="mood")
+    assert unnamed.value.param == "head"
+    pipeline = Pipeline.open(heads_bundle)
+    with pytest.raises(HeadNotFound) as unknown:
+        pipeline.classify(["a"], head="mood")
+    assert "sentiment, topics" in str(unknown.value)
+    assert pipeline.find_head("classify").entry.name == "sentiment"
+    assert pipeline.find_head("classify", "topics").entry.name == "topics"
+
+
+def test_a_bad_item_is_named_by_its_place(pretraining: Exported) -> None:
+    pipeline = pretraining.pipeline
+    long = "king " * 100
+    cases: list[tuple[Any, str]] = [
+        (lambda: pipeline.embed(["a", ""]), "empty_input"),
+        (lambda: pipeline.embed(["a", "  \n"]), "empty_input"),
+        (lambda: pipeline.embed(["a", []]), "empty_input"),
+        (lambda: pipeline.embed(["a", [5, 336]]), "invalid_token"),
+        (lambda: pipeline.embed(["a", [-1]]), "invalid_token"),
+        (lambda: pipeline.embed(["a", long]), "input_too_long"),
+        (lambda: pipeline.embed(["a", [5] * 65]), "input_too_long"),
+        (lambda: pipeline.fill_mask(["a [MASK]", "a"]), "missing_mask"),
+        (lambda: pipeline.fill_mask(["a [MASK]", ""]), "empty_input"),
+        (lambda: pipeline.fill_mask(["a [MASK]", long + "[MASK]"]), "input_too_long"),
+        (lambda: pipeline.next_sentence([("a", "b"), ("", "b")]), "empty_input"),
+        (lambda: pipeline.next_sentence([("a", "b"), ("b", "")]), "empty_input"),
+        (lambda: pipeline.next_sentence([("a", "b"), (long, long)]), "input_too_long"),
+        (lambda: pipeline.embed(["a", "b\ud800"]), "invalid_value"),
+    ]
+    for ask, code in cases:
+        with pytest.raises(CallerError) as caught:
+            ask()
+        assert (caught.value.code, caught.value.param) == (code, "inputs[1]")
+
+
+def test_batches_keep_order_and_bound(pretraining: Exported) -> None:
+    head = pretraining.pipeline.find_head("embed")
+    texts = [write_text(random.Random(length), length) for length in (60, 3, 1, 30, 30, 2, 61, 5)]
+    jobs = prepare(head, texts, head.resolve(OPTIONS["embed"]))
+    batches = list(form_batches(jobs, max_tokens=64))
+    assert [job for batch in batches for job in batch] == jobs
+    assert [len(batch) for batch in batches] == [1, 3, 2, 1, 1]
+    for batch, after in zip(batches, [*batches[1:], None], strict=True):
+        tokens = sum(job.tokens for job in batch)
+        assert tokens <= 64 or len(batch) == 1
+        assert after is None or tokens + after[0].tokens > 64
+    assert list(form_batches([])) == []
+    assert [len(batch) for batch in form_batches(jobs, max_tokens=1)] == [1] * 8
+
+
+def test_precision_and_layout_are_checked(pretraining_bundle: Path, tmp_path: Path) -> None:
+    from models.bundle import Bundle
+
+    with pytest.raises(OperatorError, match="no precision 'int8', only fp32"):
+        Pipeline.open(pretraining_bundle, precision="int8")
+    assert Pipeline.open(pretraining_bundle, precision="fp32").precision == "fp32"
+    bundle = Bundle.open(pretraining_bundle)
+    padded = Bundle(bundle.path, bundle.manifest.model_copy(update={"layout": "padded"}))
+    with pytest.raises(BundleDamaged, match="layout 'padded'"):
+        Pipeline(padded)
+
+
+def test_a_task_of_a_later_version_is_left_out(pretraining_bundle: Path) -> None:
+    from models.bundle import Bundle
+
+    bundle = Bundle.open(pretraining_bundle)
+    later = bundle.manifest.heads[1].model_copy(update={"task": "translate"})
+    manifest = bundle.manifest.model_copy(
+        update={"heads": (bundle.manifest.heads[0], later, bundle.manifest.heads[2])}
+    )
+    pipeline = Pipeline(Bundle(bundle.path, manifest))
+    assert [head.task.name for head in pipeline.heads] == ["embed", "next-sentence"]
+    assert pipeline.embed(["a"]).shape == (1, 32)
+
+
+def test_cores_are_those_of_the_process() -> None:
+    import os
+
+    assert 1 <= count_cores() <= (os.cpu_count() or 1)
