@@ -40,22 +40,7 @@ class TextPair(BaseModel):
     text_pair: str | None = None
 
 
-_TEXTS = one_or_many(
-    {
-        "anyOf": [
-            {"type": "string"},
-            {
-                "type": "object",
-                "properties": {
-                    "text": {"type": "string"},
-                    "text_pair": {"anyOf": [{"type": "string"}, {"type": "null"}]},
-                },
-                "required": ["text"],
-                "additionalProperties": False,
-            },
-        ]
-    }
-)
+_TEXTS = one_or_many({"anyOf": [{"type": "string"}, {"$ref": "#/components/schemas/TextPair"}]})
 
 
 def _tag(item: Any) -> str:

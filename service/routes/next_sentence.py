@@ -31,14 +31,7 @@ class Pair(BaseModel):
     second: str
 
 
-_PAIRS = one_or_many(
-    {
-        "type": "object",
-        "properties": {"first": {"type": "string"}, "second": {"type": "string"}},
-        "required": ["first", "second"],
-        "additionalProperties": False,
-    }
-)
+_PAIRS = one_or_many({"$ref": "#/components/schemas/Pair"})
 
 
 class NextSentenceRequest(HeadRequestBody):
