@@ -1,6 +1,7 @@
 """The command line of the service."""
 
 import argparse
+import gc
 import signal
 import sys
 from collections.abc import Sequence
@@ -71,6 +72,9 @@ def _serve(flags: dict[str, Any]) -> int:
     )
     # uvicorn raises the signal that stopped it again, once everything is shut down: that is exit 0.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    # What is imported stays: collections need not walk it again and again.
+    gc.collect()
+    gc.freeze()
     try:
         server.run()
     except KeyboardInterrupt:

@@ -1,9 +1,8 @@
 """Embeddings: the hidden rows of a text pooled into one vector. Has no weights."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-
-import numpy as np
 
 from models.encoding import Overflow
 from models.errors import InvalidValue
@@ -64,5 +63,5 @@ class EmbedHead(Head[str | Sequence[int], EmbedOptions, Floats]):
         if options.dimensions is not None:
             vector = vector[: options.dimensions]
         if options.normalize:
-            vector = vector / max(float(np.linalg.norm(vector)), 1e-12)
+            vector = vector / max(math.sqrt(vector @ vector), 1e-12)
         return vector
