@@ -87,6 +87,15 @@ class Server:
 def serve(*bundles: Path, wait: bool = True, **settings: Any) -> Iterator[Server]:
     """Serve the bundles until the block ends; without `wait`, from before they are loaded."""
     app = create_app(Settings(bundles=bundles, **settings))
+    with run(app) as client:
+        if wait:
+            wait_until(lambda: client.get("/health/ready").status_code == 200)
+        yield Server(app, client)
+
+
+@contextmanager
+def run(app: FastAPI) -> Iterator[httpx.Client]:
+    """Run any application until the block ends, and give a client that speaks to it."""
     config = uvicorn.Config(
         app, http="httptools", ws="none", log_config=None, access_log=False, server_header=False
     )
@@ -99,9 +108,7 @@ def serve(*bundles: Path, wait: bool = True, **settings: Any) -> Iterator[Server
         try:
             wait_until(lambda: server.started)
             with httpx.Client(base_url=url, timeout=PATIENCE_S) as client:
-                if wait:
-                    wait_until(lambda: client.get("/health/ready").status_code == 200)
-                yield Server(app, client)
+                yield client
         finally:
             server.should_exit = True
             thread.join()

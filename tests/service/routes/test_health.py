@@ -1,0 +1,83 @@
+import os
+import shutil
+import threading
+from pathlib import Path
+
+from models.manifest import Manifest
+from tests.service.server import PATIENCE_S, Server, check_error, read_times, serve, wait_until
+
+
+def test_both_are_ok_once_the_models_are_loaded(tiny: Server) -> None:
+    for path, status in (("/health/live", "live"), ("/health/ready", "ready")):
+        response = tiny.client.get(path)
+        assert response.status_code == 200
+        assert response.json() == {"status": status}
+        read_times(response)
+
+
+def test_not_ready_while_the_models_load(pretraining_bundle: Path, tmp_path: Path) -> None:
+    bundle = tmp_path / "slow"
+    shutil.copytree(pretraining_bundle, bundle)
+    manifest = (bundle / "manifest.json").read_bytes()
+    # A pipe is read to its end: loading lasts until the manifest has been written into it.
+    (bundle / "manifest.json").unlink()
+    os.mkfifo(bundle / "manifest.json")
+    with serve(bundle, wait=False) as server:
+        try:
+            assert server.client.get("/health/live").status_code == 200
+            response = server.client.get("/health/ready")
+            assert "loading" in check_error(response, 503, "not_ready", None)
+            assert int(response.headers["retry-after"]) > 0
+            response = server.post("/v1/embeddings", {"input": "rain"})
+            assert "loading" in check_error(response, 503, "not_ready", None)
+            check_error(server.client.get("/v1/models"), 503, "not_ready", None)
+            assert server.client.get("/metrics").status_code == 200
+        finally:
+            writer = threading.Thread(
+                target=(bundle / "manifest.json").write_bytes, args=[manifest]
+            )
+            writer.start()
+            writer.join(PATIENCE_S)
+        wait_until(lambda: server.client.get("/health/ready").status_code == 200)
+        answer = server.answer("/v1/embeddings", {"input": "rain"})
+        assert answer["model"] == Manifest.model_validate_json(manifest).name
+
+
+def test_not_ready_where_a_bundle_cannot_be_loaded(
+    pretraining_bundle: Path, tmp_path: Path
+) -> None:
+    with serve(pretraining_bundle, tmp_path / "nothing", wait=False) as server:
+
+        def read_reason() -> str:
+            return check_error(server.client.get("/health/ready"), 503, "not_ready", None)
+
+        wait_until(lambda: "loading" not in read_reason())
+        assert "no bundle at" in read_reason()
+        assert server.client.get("/health/live").status_code == 200
+        # Not even the one that could be loaded: half a service is not what was asked for.
+        server.refuse("/v1/embeddings", {"input": "rain"}, 503, "not_ready", None)
+
+
+def test_not_ready_once_it_is_shutting_down(pretraining_bundle: Path) -> None:
+    with serve(pretraining_bundle) as server:
+        server.answer("/v1/embeddings", {"input": "rain"})
+        server.engine.close()
+        message = check_error(server.client.get("/health/ready"), 503, "not_ready", None)
+        assert "shutting down" in message
+        assert server.client.get("/health/live").status_code == 200
+        server.refuse("/v1/embeddings", {"input": "rain"}, 503, "not_ready", None)
+
+
+def test_not_ready_once_the_thread_of_a_model_has_ended(pretraining_bundle: Path) -> None:
+    with serve(pretraining_bundle) as server:
+        server.models[0].batcher.close()
+        message = check_error(server.client.get("/health/ready"), 503, "not_ready", None)
+        assert "restart" in message
+        server.refuse("/v1/embeddings", {"input": "rain"}, 503, "not_ready", None)
+
+
+def test_metrics_speak_prometheus(tiny: Server) -> None:
+    response = tiny.client.get("/metrics")
+    assert response.status_code == 200
+    assert response.headers["content-type"].startswith("text/plain; version=")
+    read_times(response)

@@ -1,0 +1,195 @@
+"""The application: what it says of itself, and that each makes its own."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service.app import create_app
+from service.routes import ROUTERS
+from service.settings import Settings
+from tests.service.server import Server, read_times, serve
+
+OPERATIONS = {
+    ("/v1/embeddings", "post"): (200, 400, 401, 404, 413, 422, 429, 500, 503, 504),
+    ("/v1/fill-mask", "post"): (200, 400, 401, 404, 413, 422, 429, 500, 503, 504),
+    ("/v1/next-sentence", "post"): (200, 400, 401, 404, 413, 422, 429, 500, 503, 504),
+    ("/v1/classify", "post"): (200, 400, 401, 404, 413, 422, 429, 500, 503, 504),
+    ("/v1/models", "get"): (200, 401, 500, 503),
+    ("/health/live", "get"): (200, 500),
+    ("/health/ready", "get"): (200, 500, 503),
+    ("/metrics", "get"): (200, 500),
+}
+
+
+@pytest.fixture(scope="module")
+def document(tiny: Server) -> dict[str, Any]:
+    response = tiny.client.get("/openapi.json")
+    assert response.status_code == 200
+    read_times(response)
+    content: dict[str, Any] = response.json()
+    return content
+
+
+def walk(part: Any) -> Iterator[dict[str, Any]]:
+    """Every object of a document."""
+    if isinstance(part, dict):
+        yield part
+        for inner in part.values():
+            yield from walk(inner)
+    elif isinstance(part, list):
+        for inner in part:
+            yield from walk(inner)
+
+
+def resolve(document: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
+    """The schema that a reference stands for."""
+    while "$ref" in schema:
+        start, *path = schema["$ref"].split("/")
+        assert start == "#"
+        schema = document
+        for name in path:
+            schema = schema[name]
+    return schema
+
+
+def test_the_document_describes_every_operation(document: dict[str, Any]) -> None:
+    assert document["openapi"].startswith("3.1")
+    found = {
+        (path, method): tuple(int(status) for status in operation["responses"])
+        for path, operations in document["paths"].items()
+        for method, operation in operations.items()
+    }
+    assert {key: tuple(sorted(statuses)) for key, statuses in found.items()} == OPERATIONS
+    routed = {route.path for router in ROUTERS for route in router.routes}  # type: ignore[attr-defined]
+    assert routed == {path for path, _ in OPERATIONS}
+
+
+def test_every_operation_has_a_body_an_answer_and_errors(document: dict[str, Any]) -> None:
+    for path, method in OPERATIONS:
+        operation = document["paths"][path][method]
+        assert operation["description"]
+        if method == "post":
+            assert operation["requestBody"]["required"] is True
+            schema = operation["requestBody"]["content"]["application/json"]["schema"]
+            body = resolve(document, schema)
+            assert body["additionalProperties"] is False
+            assert body["required"] == ["input" if path == "/v1/embeddings" else "inputs"]
+        for status, response in operation["responses"].items():
+            assert response["description"]
+            if path == "/metrics" and status == "200":
+                assert response["content"].keys() == {"text/plain"}
+                continue
+            schema = resolve(document, response["content"]["application/json"]["schema"])
+            assert schema["properties"]
+            if status != "200":
+                error = resolve(document, schema["properties"]["error"])
+                assert error["required"] == ["message", "type", "code", "param"]
+
+
+def test_every_reference_leads_somewhere_and_every_schema_is_used(
+    document: dict[str, Any],
+) -> None:
+    used = {part["$ref"] for part in walk(document) if "$ref" in part}
+    for reference in used:
+        assert resolve(document, {"$ref": reference})
+    schemas = document["components"]["schemas"]
+    assert {f"#/components/schemas/{name}" for name in schemas} == used
+    assert not [name for name in schemas if "ValidationError" in name]
+
+
+def test_the_document_tells_of_the_key(document: dict[str, Any]) -> None:
+    scheme = document["components"]["securitySchemes"]["key"]
+    assert (scheme["type"], scheme["scheme"]) == ("http", "bearer")
+    for path, method in OPERATIONS:
+        asked = document["paths"][path][method].get("security")
+        assert asked == ([{}, {"key": []}] if path.startswith("/v1/") else None)
+
+
+def test_the_document_is_true_of_real_answers(document: dict[str, Any], tiny: Server) -> None:
+    bodies: dict[str, Any] = {
+        "/v1/embeddings": {"input": ["rain", "river " * 100], "overflow": "truncate"},
+        "/v1/fill-mask": {"inputs": ["[MASK]", "[MASK] " * 100], "overflow": "truncate"},
+        "/v1/next-sentence": {"inputs": {"first": "rain", "second": "snow"}},
+        "/v1/classify": {"inputs": ["rain", {"text": "rain", "text_pair": "snow"}]},
+    }
+    for path, body in bodies.items():
+        check(document, find_schema(document, path, "post", "200"), tiny.answer(path, body))
+        refused = tiny.post(path, {})
+        check(document, find_schema(document, path, "post", "422"), refused.json())
+    for path in ("/v1/models", "/health/live", "/health/ready"):
+        check(document, find_schema(document, path, "get", "200"), tiny.client.get(path).json())
+
+
+def find_schema(document: dict[str, Any], path: str, method: str, status: str) -> dict[str, Any]:
+    response = document["paths"][path][method]["responses"][status]
+    schema: dict[str, Any] = response["content"]["application/json"]["schema"]
+    return schema
+
+
+def check(document: dict[str, Any], schema: dict[str, Any], value: Any) -> None:
+    """Fail unless the value has the fields and types that the schema says, and no others."""
+    schema = resolve(document, schema)
+    if "anyOf" in schema:
+        failures = []
+        for choice in schema["anyOf"]:
+            try:
+                return check(document, choice, value)
+            except AssertionError as error:
+                failures.append(error)
+        raise AssertionError(failures)
+    if "const" in schema:
+        assert value == schema["const"]
+    if "enum" in schema:
+        assert value in schema["enum"]
+    kinds: dict[str, type | tuple[type, ...]] = {
+        "object": dict,
+        "array": list,
+        "string": str,
+        "integer": int,
+        "number": (int, float),
+        "boolean": bool,
+        "null": type(None),
+    }
+    assert isinstance(value, kinds[schema["type"]])
+    if schema["type"] == "object":
+        assert set(schema.get("required", ())) <= value.keys() <= schema["properties"].keys()
+        for name, inner in value.items():
+            check(document, schema["properties"][name], inner)
+    if schema["type"] == "array":
+        for inner in value:
+            check(document, schema["items"], inner)
+    return None
+
+
+def test_the_pages_are_served(tiny: Server) -> None:
+    response = tiny.client.get("/docs")
+    assert response.status_code == 200
+    assert "text/html" in response.headers["content-type"]
+    assert "/openapi.json" in response.text
+    read_times(response)
+
+
+def test_the_version_is_that_of_the_project(document: dict[str, Any]) -> None:
+    text = (Path(__file__).parents[2] / "pyproject.toml").read_text()
+    (version,) = re.findall(r'^version = "(.+)"$', text, re.MULTILINE)
+    assert document["info"]["version"] == version
+
+
+def test_each_application_makes_its_own(pretraining_bundle: Path, classify_bundle: Path) -> None:
+    with serve(pretraining_bundle) as one, serve(classify_bundle) as other:
+        one.answer("/v1/fill-mask", {"inputs": "[MASK]"})
+        other.refuse("/v1/fill-mask", {"inputs": "[MASK]"}, 422, "task_unsupported", "model")
+        counts = [
+            server.read_metric("cloze_requests_total", route="/v1/fill-mask", status="200")
+            for server in (one, other)
+        ]
+        assert counts == [1, 0]
+
+
+def test_making_one_loads_nothing(tmp_path: Path) -> None:
+    app = create_app(Settings(bundles=(tmp_path / "nothing",)))
+    assert list(app.state.engine.registry) == []
+    app.state.engine.close()

@@ -1,0 +1,112 @@
+"""Every error has a status, a code of its own, and the one shape."""
+
+from collections.abc import Iterator
+from http import HTTPStatus
+
+import pytest
+
+import models.errors
+import service.errors
+from models.errors import CallerError, ClozeError, InternalError, OperatorError
+from service.errors import STATUSES, ErrorBody, InvalidRequest, ServiceError, describe, find_status
+
+SOURCES = (models.errors.__name__, service.errors.__name__)
+
+
+def find_kinds(kind: type[ClozeError] = ClozeError) -> Iterator[type[ClozeError]]:
+    """The error and all below it, of what can happen in a service."""
+    if kind.__module__ in SOURCES:
+        yield kind
+    for below in kind.__subclasses__():
+        yield from find_kinds(below)
+
+
+KINDS = sorted(set(find_kinds()), key=lambda kind: kind.__name__)
+EACH = pytest.mark.parametrize("kind", KINDS)
+
+
+def test_the_tree_is_whole() -> None:
+    defined = {
+        kind
+        for module in (models.errors, service.errors)
+        for kind in vars(module).values()
+        if isinstance(kind, type) and issubclass(kind, Exception) and kind.__module__ in SOURCES
+    }
+    assert defined == set(KINDS)
+    assert len(KINDS) > 25
+
+
+def test_the_docstrings_draw_the_tree() -> None:
+    drawn = f"{models.errors.__doc__}{service.errors.__doc__}"
+    for kind in KINDS:
+        assert f"{kind.__name__} " in drawn or f"{kind.__name__}\n" in drawn, kind
+
+
+def test_every_code_is_a_stable_word_of_its_own() -> None:
+    codes = [kind.code for kind in KINDS]
+    assert len(set(codes)) == len(codes)
+    for kind in KINDS:
+        assert "code" in vars(kind), f"{kind} shares the code of what is above it"
+        assert kind.code.replace("_", "").isalpha()
+        assert kind.code.islower()
+
+
+@EACH
+def test_the_body_has_one_shape(kind: type[ClozeError]) -> None:
+    body = describe(kind("what went wrong", param="inputs[2]"))
+    assert body.keys() == {"error"}
+    assert list(body["error"]) == ["message", "type", "code", "param"]
+    assert ErrorBody.model_validate(body).model_dump() == body
+    assert body["error"]["type"].endswith("_error")
+
+
+@EACH
+def test_the_status_says_who_can_mend_it(kind: type[ClozeError]) -> None:
+    status = find_status(kind("what went wrong"))
+    error = describe(kind("what went wrong", param="inputs[2]"))["error"]
+    # 499 is nginx's.
+    assert status == 499 or HTTPStatus(status) >= 400
+    if issubclass(kind, CallerError | InvalidRequest):
+        assert 400 <= status < 429
+        assert error["type"] == "invalid_request_error"
+    if issubclass(kind, OperatorError | InternalError):
+        assert status == 500
+        # Told without internals.
+        assert (error["code"], error["param"]) == ("internal_error", None)
+        assert "what went wrong" not in error["message"]
+    elif kind not in (ClozeError, ServiceError):
+        assert status != 500
+        assert error["code"] == kind.code
+        assert error["message"] == "inputs[2]: what went wrong"
+
+
+def test_the_statuses_of_the_contract() -> None:
+    found = {kind.code: find_status(kind("")) for kind in KINDS}
+    wanted = {
+        "invalid_json": 400,
+        "invalid_api_key": 401,
+        "model_not_found": 404,
+        "route_not_found": 404,
+        "method_not_allowed": 405,
+        "body_too_large": 413,
+        "input_too_long": 422,
+        "missing_mask": 422,
+        "task_unsupported": 422,
+        "head_not_found": 422,
+        "empty_input": 422,
+        "too_many_inputs": 422,
+        "invalid_token": 422,
+        "invalid_target": 422,
+        "overloaded": 429,
+        "not_ready": 503,
+        "deadline_passed": 504,
+        "internal_error": 500,
+    }
+    assert {code: found[code] for code in wanted} == wanted
+
+
+def test_the_table_has_no_row_too_many() -> None:
+    assert set(STATUSES) <= set(KINDS)
+    for kind, status in STATUSES.items():
+        above = next((STATUSES[one] for one in kind.__mro__[1:] if one in STATUSES), None)
+        assert status != above or kind in (CallerError, InvalidRequest), kind
