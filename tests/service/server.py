@@ -149,22 +149,20 @@ def hold(pipeline: Pipeline, batcher: Batcher) -> Iterator[None]:
     """Keep the batcher's thread in a batch of one text until the block ends."""
     head = _Holder(pipeline)
 
-    async def submit() -> Ticket:
+    async def submit() -> None:
         ticket = Ticket([head.prepare("one", None)], PATIENCE_S)
         batcher.submit(ticket)
-        return ticket
+        await ticket.future
 
-    loop = asyncio.new_event_loop()
+    # A loop of its own, since the caller's may be running.
+    thread = threading.Thread(target=asyncio.run, args=[submit()])
+    thread.start()
     try:
-        ticket = loop.run_until_complete(submit())
         assert head.entered.wait(PATIENCE_S)
-        try:
-            yield
-        finally:
-            head.release.set()
-            loop.run_until_complete(ticket.future)
+        yield
     finally:
-        loop.close()
+        head.release.set()
+        thread.join()
 
 
 def check_error(response: httpx.Response, status: int, code: str, param: str | None) -> str:

@@ -1,6 +1,6 @@
 import base64
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -101,9 +101,13 @@ def test_pooling_is_the_callers_choice(
     answer = minilm.answer(ROUTE, {"input": TEXTS, "pooling": pooling, "normalize": False})
     encoded = [minilm_pipeline.encoder.encode(text, overflow="error") for text in TEXTS]
     hidden, packed = minilm_pipeline.run_trunk(encoded)
-    pool = {"mean": np.mean, "cls": lambda rows, axis: rows[0], "max": np.max}[pooling]
+    pools: dict[str, Callable[..., Any]] = {
+        "mean": np.mean,
+        "cls": lambda rows, axis: rows[axis],
+        "max": np.max,
+    }
     spans = zip(packed.starts, packed.starts + packed.lengths, strict=True)
-    check_same(vectors(answer), np.stack([pool(hidden[a:b], axis=0) for a, b in spans]))
+    check_same(vectors(answer), np.stack([pools[pooling](hidden[a:b], axis=0) for a, b in spans]))
 
 
 def test_usage_counts_real_tokens(minilm: Server, minilm_pipeline: Pipeline) -> None:

@@ -213,7 +213,7 @@ def test_another_path_is_refused(path: str, tiny: Server) -> None:
     ],
 )
 def test_a_key_that_is_not_known_is_refused(given: str | None, locked: Server) -> None:
-    headers = {} if given is None else {"authorization": given.encode()}
+    headers = {} if given is None else {b"authorization": given.encode()}
     for path, (field, item) in ITEMS.items():
         response = locked.client.post(path, json={field: item}, headers=headers)
         check_error(response, 401, "invalid_api_key", None)
@@ -226,7 +226,7 @@ def test_a_key_that_is_not_known_is_refused(given: str | None, locked: Server) -
 
 @pytest.mark.parametrize("given", ["Bearer first", "bearer first", "Bearer  schl\u00fcssel"])
 def test_a_known_key_is_taken(given: str, locked: Server) -> None:
-    headers = {"authorization": given.encode()}
+    headers = {b"authorization": given.encode()}
     for path, (field, item) in ITEMS.items():
         response = locked.client.post(path, json={field: item}, headers=headers)
         assert response.status_code == 200

@@ -1,0 +1,154 @@
+"""What happens to a request on its way: overload, deadlines, clients that leave, other models."""
+
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+
+from models import Pipeline
+from service.registry import Model
+from tests.service.server import Server, check_error, check_same, hold, serve, wait_until
+
+ROUTE = "/v1/embeddings"
+
+
+@pytest.fixture
+def threads() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(max_workers=4) as pool:
+        yield pool
+
+
+def hold_model(model: Model) -> Any:
+    return hold(model.pipeline, model.batcher)
+
+
+def send_only(server: Server, path: str, body: dict[str, Any]) -> socket.socket:
+    """Send a request over a connection of its own, and read nothing."""
+    where = urlsplit(server.url)
+    content = json.dumps(body).encode()
+    head = (
+        f"POST {path} HTTP/1.1\r\nHost: {where.netloc}\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(content)}\r\n\r\n"
+    )
+    connection = socket.create_connection((where.hostname, where.port))
+    connection.sendall(head.encode() + content)
+    return connection
+
+
+def test_a_full_queue_answers_429(pretraining_bundle: Path, threads: ThreadPoolExecutor) -> None:
+    with serve(pretraining_bundle, max_queue_tokens=10) as server:
+        (model,) = server.models
+        with hold_model(model):
+            waiting = threads.submit(server.answer, ROUTE, {"input": ["rain"] * 3})
+            wait_until(lambda: model.batcher.queued_tokens > 0)
+            for path, body in (
+                (ROUTE, {"input": ["rain"] * 3}),
+                ("/v1/fill-mask", {"inputs": "[MASK]"}),
+            ):
+                response = server.post(path, body)
+                check_error(response, 429, "overloaded", None)
+                assert int(response.headers["retry-after"]) > 0
+                assert response.json()["error"]["type"] == "overloaded_error"
+        assert len(waiting.result()["data"]) == 3
+        server.answer(ROUTE, {"input": ["rain"] * 3})
+        assert server.read_metric("cloze_requests_total", status="429") == 2
+
+
+def test_a_passed_deadline_answers_504(pretraining_bundle: Path) -> None:
+    with serve(pretraining_bundle, timeout_s=0.05) as server:
+        (model,) = server.models
+        with hold_model(model):
+            message = server.refuse(ROUTE, {"input": "rain"}, 504, "deadline_passed", None)
+            assert "0.05" in message
+        server.answer(ROUTE, {"input": "rain"})
+        # Held one, answered one: what was late was not computed.
+        wait_until(lambda: model.batcher.queued_tokens == 0)
+        assert server.read_metric("cloze_batch_texts_sum") == 2
+
+
+def test_a_client_that_leaves_has_its_items_dropped(pretraining_bundle: Path) -> None:
+    with serve(pretraining_bundle) as server:
+        (model,) = server.models
+        with hold_model(model):
+            connection = send_only(server, ROUTE, {"input": ["rain"] * 50})
+            wait_until(lambda: model.batcher.queued_tokens > 0)
+            connection.close()
+            wait_until(lambda: server.read_metric("cloze_requests_total", status="499") == 1)
+        server.answer(ROUTE, {"input": ["snow", "sun"]})
+        # Held one, answered two: of the fifty none was computed.
+        assert server.read_metric("cloze_batch_texts_sum") == 3
+        assert model.batcher.queued_tokens == 0
+
+
+def test_requests_of_several_tasks_share_a_batch(
+    pretraining_bundle: Path, pretraining: Pipeline, threads: ThreadPoolExecutor
+) -> None:
+    with serve(pretraining_bundle) as server:
+        (model,) = server.models
+        bodies: list[tuple[str, dict[str, Any]]] = [
+            (ROUTE, {"input": "rain"}),
+            ("/v1/fill-mask", {"inputs": "the [MASK]"}),
+            ("/v1/next-sentence", {"inputs": {"first": "rain", "second": "snow"}}),
+        ]
+        alone = [server.answer(path, body) for path, body in bodies]
+        before = server.read_metric("cloze_batch_texts_count")
+        tokens = sum(answer["usage"]["prompt_tokens"] for answer in alone)
+        with hold_model(model):
+            waiting = [threads.submit(server.answer, path, body) for path, body in bodies]
+            wait_until(lambda: model.batcher.queued_tokens == tokens)
+        for future, answer in zip(waiting, alone, strict=True):
+            check_same(future.result(), answer)
+        # The held batch, and one for all three.
+        assert server.read_metric("cloze_batch_texts_count") - before == 2
+
+
+def test_a_busy_model_does_not_hold_up_another(tiny: Server) -> None:
+    first, second, _ = tiny.models
+    with hold_model(first):
+        answer = tiny.answer(ROUTE, {"input": "rain", "model": second.name})
+        assert answer["model"] == second.name
+        # Nor what asks for no model.
+        assert tiny.client.get("/health/ready").status_code == 200
+
+
+def test_large_requests_are_answered_as_small_ones(tiny: Server) -> None:
+    # Above some size a request is tokenised and decoded in a thread.
+    texts = [f"the {word} is {number}" for number in range(100) for word in ("sea", "queen")]
+    large = tiny.answer(ROUTE, {"input": texts})
+    small = [tiny.answer(ROUTE, {"input": text})["data"][0] for text in texts[:20]]
+    check_same(
+        [entry["embedding"] for entry in large["data"][:20]], [one["embedding"] for one in small]
+    )
+    tiny.refuse(ROUTE, {"input": [*texts, ""]}, 422, "empty_input", "input[200]")
+
+
+def test_many_clients_get_their_own_answers(tiny: Server, pretraining: Pipeline) -> None:
+    words = ("rain", "snow", "the queen", "a slow train to the sea", "bread and milk", "moon")
+    name = tiny.models[0].name
+    failures: list[BaseException] = []
+
+    def ask(number: int) -> None:
+        try:
+            with httpx.Client(base_url=tiny.url, timeout=60) as client:
+                for turn in range(10):
+                    text = words[(number + turn) % len(words)]
+                    body = {"input": text, "model": name}
+                    answer = client.post(ROUTE, json=body).json()
+                    check_same(answer["data"][0]["embedding"], wanted[text])
+        except BaseException as error:
+            failures.append(error)
+
+    wanted = dict(zip(words, pretraining.embed(words), strict=True))
+    clients = [threading.Thread(target=ask, args=[number]) for number in range(8)]
+    for client in clients:
+        client.start()
+    for client in clients:
+        client.join()
+    assert not failures
