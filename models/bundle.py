@@ -91,7 +91,7 @@ def _read_manifest(path: Path) -> Manifest:
         ) from None
     except OSError as error:
         raise BundleNotFound(f"{file} cannot be read: {error.strerror}") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BundleDamaged(f"{file} is not JSON ({error}); export the bundle again") from None
     version = content.get("format_version") if isinstance(content, dict) else None
     if isinstance(version, int) and version > FORMAT_VERSION:

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import tokenizers
 from numpy.typing import NDArray
 from tokenizers import Encoding, Tokenizer
 
-from models.errors import EmptyInput, InputTooLong, InvalidToken, InvalidValue
+from models.errors import BundleDamaged, EmptyInput, InputTooLong, InvalidToken, InvalidValue
 
 Overflow = Literal["error", "truncate"]
 
@@ -34,7 +35,12 @@ class Encoder:
     def __init__(
         self, tokenizer_file: Path, *, max_tokens: int, vocabulary_size: int, segments: bool
     ) -> None:
-        self.tokenizer: Tokenizer = Tokenizer.from_file(str(tokenizer_file))
+        try:
+            self.tokenizer: Tokenizer = Tokenizer.from_file(str(tokenizer_file))
+        except Exception as error:
+            raise BundleDamaged(
+                f"{tokenizer_file} cannot be loaded by tokenizers {tokenizers.__version__}: {error}"
+            ) from error
         self.tokenizer.no_truncation()
         self.tokenizer.no_padding()
         self.max_tokens = max_tokens
