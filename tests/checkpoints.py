@@ -98,7 +98,7 @@ def make_config(family: str, tokenizer: PreTrainedTokenizerFast, **config: Any) 
     follow = family in _FOLLOW_PADDING
     common: dict[str, Any] = {
         # As in many real ones, the vocabulary is rounded up: the last rows have no token.
-        "vocab_size": -(-len(tokenizer) // 8) * 8,
+        "vocab_size": (len(tokenizer) // 8 + 1) * 8,
         "max_position_embeddings": POSITIONS + (tokenizer.pad_token_id + 1 if follow else 0),
         "initializer_range": 0.25,
         "pad_token_id": tokenizer.pad_token_id,

@@ -222,7 +222,7 @@ def test_a_bad_item_is_named_by_its_place(pretraining: Exported) -> None:
         (lambda: pipeline.embed(["a", ""]), "empty_input"),
         (lambda: pipeline.embed(["a", "  \n"]), "empty_input"),
         (lambda: pipeline.embed(["a", []]), "empty_input"),
-        (lambda: pipeline.embed(["a", [5, 336]]), "invalid_token"),
+        (lambda: pipeline.embed(["a", [5, 344]]), "invalid_token"),
         (lambda: pipeline.embed(["a", [-1]]), "invalid_token"),
         (lambda: pipeline.embed(["a", long]), "input_too_long"),
         (lambda: pipeline.embed(["a", [5] * 65]), "input_too_long"),

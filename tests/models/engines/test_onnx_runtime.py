@@ -1,0 +1,80 @@
+"""A session runs real graphs, and says which file it cannot run."""
+
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from models.engines import Session
+from models.errors import BundleDamaged
+from models.packing import pack
+from tests.oracle import Exported, write_texts
+
+
+def test_feeds_without_an_input_are_left_out(pretraining_bundle: Path) -> None:
+    session = Session(pretraining_bundle / "head.next-sentence.onnx", threads=1)
+    hidden = np.ones((2, 32), np.float32)
+    alone = session.run({"hidden": hidden})
+    assert alone.shape == (2, 2)
+    assert alone.dtype == np.float32
+    more = session.run({"hidden": hidden, "flat_index": np.zeros(3, np.int64)})
+    np.testing.assert_array_equal(alone, more)
+
+
+@pytest.mark.parametrize("content", [b"", b"not a graph", b"\x08\x07" * 40])
+def test_a_file_that_is_no_graph(tmp_path: Path, content: bytes) -> None:
+    file = tmp_path / "trunk.fp32.onnx"
+    file.write_bytes(content)
+    with pytest.raises(BundleDamaged, match=r"trunk\.fp32\.onnx cannot be loaded") as caught:
+        Session(file, threads=1)
+    assert "\n" not in caught.value.message
+    with pytest.raises(BundleDamaged, match=r"no\.onnx"):
+        Session(tmp_path / "no.onnx", threads=1)
+
+
+def test_half_a_graph(pretraining_bundle: Path, tmp_path: Path) -> None:
+    content = (pretraining_bundle / "trunk.fp32.onnx").read_bytes()
+    file = tmp_path / "trunk.fp32.onnx"
+    file.write_bytes(content[: len(content) // 2])
+    with pytest.raises(BundleDamaged):
+        Session(file, threads=1)
+
+
+def test_threads_share_a_session(pretraining: Exported) -> None:
+    head = pretraining.pipeline.find_head("embed")
+    plans = [
+        pack([head.encoder.encode(text, overflow="truncate") for text in write_texts(6, seed=seed)])
+        for seed in range(8)
+    ]
+    trunk = pretraining.pipeline.trunk
+    wanted = [trunk.run(plan.feeds) for plan in plans]
+    found: dict[int, np.ndarray] = {}
+
+    def run(place: int) -> None:
+        for _ in range(5):
+            found[place] = trunk.run(plans[place].feeds)
+
+    threads = [threading.Thread(target=run, args=(place,)) for place in range(len(plans))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for place, states in enumerate(wanted):
+        np.testing.assert_allclose(found[place], states, atol=1e-6)
+
+
+def test_spinning_or_not_the_answer_is_the_same(pretraining_bundle: Path) -> None:
+    file = pretraining_bundle / "trunk.fp32.onnx"
+    feeds = {
+        "input_ids": np.array([2, 5, 6, 3]),
+        "token_type_ids": np.zeros(4, np.int64),
+        "position_ids": np.arange(4),
+        "row_index": np.array([[0, 1, 2, 3]]),
+        "row_sequence": np.array([[1, 1, 1, 1]]),
+        "flat_index": np.arange(4),
+    }
+    still = Session(file, threads=1).run(feeds)
+    spinning = Session(file, threads=2, spin=True).run(feeds)
+    np.testing.assert_allclose(still, spinning, atol=1e-6)
+    assert still.shape == (4, 32)

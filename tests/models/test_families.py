@@ -1,0 +1,29 @@
+"""The rows of the families agree with transformers."""
+
+import inspect
+from typing import Any
+
+import pytest
+import transformers
+
+from models.families import FAMILIES
+from models.tasks import TASKS
+from tests import checkpoints
+from tests.checkpoints import make_config, make_tokenizer, name_class
+
+
+def test_every_family_is_tested() -> None:
+    assert set(FAMILIES) == set(checkpoints.FAMILIES)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_row_says_what_the_trunk_is(name: str) -> None:
+    row = FAMILIES[name]
+    config = make_config(name, make_tokenizer(name))
+    assert row.name == name == config.model_type
+    kind: Any = getattr(transformers, name_class(name, "Model"))
+    parts = [part for part, _ in kind(config).named_children() if "pooler" in part]
+    assert list(row.pooler) == parts if row.pooler else parts in ([], ["pooler"])
+    source = inspect.getsource(inspect.getmodule(kind) or kind)
+    assert row.positions_follow_padding == ("def create_position_ids_from_input_ids" in source)
+    assert set(row.pretraining_tasks) <= set(TASKS)
