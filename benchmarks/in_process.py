@@ -31,7 +31,6 @@ from benchmarks.texts import KINDS, Kind, draw_texts, list_words
 from models.encoding import Encoded
 from models.engines import Session
 from models.heads import EmbedOptions, Job
-from models.packing import pack
 from models.pipeline import MAX_BATCH_TOKENS, Pipeline, count_cores, form_batches, prepare
 
 ROUNDS = 7
@@ -92,8 +91,7 @@ class Ways:
             yield from session.run(pad([job.encoded], self._start))
 
     def _run_packed(self, texts: Sequence[Encoded]) -> Iterator[Hidden]:
-        packed = pack(texts, self._start)
-        hidden = self._pipeline.trunk.run(packed.feeds)
+        hidden, packed = self._pipeline.run_trunk(texts)
         ends = (packed.starts + packed.lengths).tolist()
         yield from (
             hidden[start:end] for start, end in zip(packed.starts.tolist(), ends, strict=True)
