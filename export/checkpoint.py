@@ -97,9 +97,11 @@ class Checkpoint:
         # The tokenizer says 1e30 where it knows of no limit.
         if 0 < self.tokenizer.model_max_length < 1e9:
             limits.append(int(self.tokenizer.model_max_length))
-        declared = read_json(self.path / "sentence_bert_config.json", required=False)
-        if declared and declared.get("max_seq_length"):
-            limits.append(int(declared["max_seq_length"]))
+        file = self.path / "sentence_bert_config.json"
+        if declared := read_object(file, required=False).get("max_seq_length"):
+            if not isinstance(declared, int) or declared < 1:
+                raise SourceError(f"{file} has max_seq_length {declared!r}, which is not a length")
+            limits.append(declared)
         return min(limits)
 
     @property
@@ -146,8 +148,18 @@ def read_json(file: Path, *, required: bool = True) -> Any:
         raise SourceError(
             f"{file} is not there; a checkpoint has {file.name} beside its weights"
         ) from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise SourceError(f"{file} cannot be read: {_first_line(error)}") from None
+
+
+def read_object(file: Path, *, required: bool = True) -> dict[str, Any]:
+    """The JSON object in a file, empty where it is not required and not there."""
+    content = read_json(file, required=required)
+    if content is None and not required:
+        return {}
+    if not isinstance(content, dict):
+        raise SourceError(f"{file} is not a JSON object")
+    return content
 
 
 def load_checkpoint(source: str, revision: str | None = None) -> Checkpoint:
@@ -155,7 +167,7 @@ def load_checkpoint(source: str, revision: str | None = None) -> Checkpoint:
     transformers.utils.logging.disable_progress_bar()
     transformers.utils.logging.set_verbosity_error()
     path, name, found_revision = find_source(source, revision)
-    raw = read_json(path / "config.json")
+    raw = read_object(path / "config.json")
     family = _find_family(path, raw)
     weights = _find_weights(path)
     architecture = _find_architecture(path, raw, family, weights)
@@ -188,9 +200,9 @@ def load_checkpoint(source: str, revision: str | None = None) -> Checkpoint:
     return checkpoint
 
 
-def _find_family(path: Path, raw: Any) -> Family:
-    kind = raw.get("model_type") if isinstance(raw, dict) else None
-    if kind not in FAMILIES:
+def _find_family(path: Path, raw: dict[str, Any]) -> Family:
+    kind = raw.get("model_type")
+    if not isinstance(kind, str) or kind not in FAMILIES:
         raise UnsupportedModel(
             f"{path / 'config.json'} has model_type {kind!r}; supported are {', '.join(FAMILIES)}"
         )
@@ -206,10 +218,9 @@ def _find_weights(path: Path) -> list[Path]:
     )
 
 
-def _find_architecture(path: Path, raw: Any, family: Family, weights: list[Path]) -> str:
-    names = raw.get("architectures") or []
+def _find_architecture(path: Path, raw: dict[str, Any], family: Family, weights: list[Path]) -> str:
     base = transformers.models.auto.modeling_auto.MODEL_MAPPING_NAMES[family.name]
-    name = str(names[0]) if names else str(base)
+    name = _read_architecture(raw) or str(base)
     kind: Any = getattr(transformers, name, None)
     known = inspect.isclass(kind) and issubclass(kind, PreTrainedModel)
     if not known or getattr(kind.config_class, "model_type", None) != family.name:
@@ -223,6 +234,11 @@ def _find_architecture(path: Path, raw: Any, family: Family, weights: list[Path]
     ):
         return "BertForPreTraining"
     return name
+
+
+def _read_architecture(raw: dict[str, Any]) -> str:
+    names = raw.get("architectures") or [""]
+    return str(names[0] if isinstance(names, list) else names)
 
 
 def _has_weights(files: list[Path], wanted: set[str]) -> bool:
@@ -337,12 +353,11 @@ def _load_named_heads(path: Path, checkpoint: Checkpoint) -> list[SourceHead]:
     """The heads under heads/<name>/: a config.json and the head's own weights each."""
     heads: list[SourceHead] = []
     for folder in sorted(file.parent for file in path.glob("heads/*/config.json")):
-        raw = read_json(folder / "config.json")
-        names = raw.get("architectures") or [""]
-        kind = getattr(transformers, str(names[0]), None)
-        if kind is None or _find_ending(str(names[0])) is None:
+        name = _read_architecture(read_object(folder / "config.json"))
+        kind = getattr(transformers, name, None)
+        if kind is None or _find_ending(name) is None:
             raise UnsupportedModel(
-                f"{folder / 'config.json'} names architecture {names[0]!r}; a head is one of "
+                f"{folder / 'config.json'} names architecture {name!r}; a head is one of "
                 f"{', '.join(_ENDINGS)}"
             )
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
@@ -352,7 +367,7 @@ def _load_named_heads(path: Path, checkpoint: Checkpoint) -> list[SourceHead]:
                     f"{folder / 'config.json'} has another {key} than the trunk in {path}"
                 )
         model = _build_head(folder, kind, config, checkpoint.trunk, checkpoint.family)
-        heads += _list_heads(model, str(names[0]), checkpoint.family, folder.name)
+        heads += _list_heads(model, name, checkpoint.family, folder.name)
     return heads
 
 

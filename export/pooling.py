@@ -5,7 +5,7 @@ Where they ask for something that cannot be answered exactly, the export says so
 
 from pathlib import Path
 
-from export.checkpoint import read_json
+from export.checkpoint import read_json, read_object
 from export.errors import SourceError, UnsupportedModel
 from models.manifest import Pooling, PoolingSource
 
@@ -32,6 +32,8 @@ def read_declared(path: Path) -> Pooling | None:
     modules = read_json(path / "modules.json", required=False)
     if modules is None:
         return None
+    if not isinstance(modules, list) or not all(isinstance(module, dict) for module in modules):
+        raise SourceError(f"{path / 'modules.json'} is not a list of objects")
     pooling: Pooling | None = None
     for module in modules:
         kind = str(module.get("type", "")).rsplit(".", 1)[-1]
@@ -47,7 +49,7 @@ def read_declared(path: Path) -> Pooling | None:
 
 
 def _read_mode(file: Path) -> Pooling:
-    content = read_json(file)
+    content = read_object(file)
     if "pooling_mode" in content:
         named = content["pooling_mode"]
         active = [named] if isinstance(named, str) else list(named)
@@ -67,15 +69,13 @@ def _read_mode(file: Path) -> Pooling:
 
 def _refuse_changed_texts(path: Path) -> None:
     """Settings by which sentence-transformers changes a text before the tokenizer sees it."""
-    prompts = read_json(path / "config_sentence_transformers.json", required=False) or {}
+    prompts = read_object(path / "config_sentence_transformers.json", required=False)
     if prompts.get("default_prompt_name"):
         raise UnsupportedModel(
             f"{path} puts its prompt {prompts['default_prompt_name']!r} before every text; remove "
             "default_prompt_name from config_sentence_transformers.json and send it yourself"
         )
-    declared = read_json(path / "sentence_bert_config.json", required=False) or {}
-    if not isinstance(declared, dict):
-        raise SourceError(f"{path / 'sentence_bert_config.json'} is not an object")
+    declared = read_object(path / "sentence_bert_config.json", required=False)
     if declared.get("do_lower_case"):
         raise UnsupportedModel(
             f"{path} lower-cases texts outside its tokenizer (do_lower_case in "

@@ -102,7 +102,11 @@ def export_bundle(request: Request, report: Reporter | None = None) -> Result:
 
 def check_destination(out: Path) -> None:
     """Raise OutputError where nothing can be put, before any work is spent."""
-    if out.exists() or out.is_symlink():
+    try:
+        taken = out.exists() or out.is_symlink()
+    except OSError as error:
+        raise OutputError(f"{out} cannot be made: {error.strerror}") from None
+    if taken:
         raise OutputError(f"{out} exists; remove it or choose another OUT")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
