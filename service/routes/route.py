@@ -8,11 +8,19 @@ import orjson
 from fastapi import Depends, Request, Response
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, ConfigDict, Field
+from starlette.requests import ClientDisconnect
 
 from models.encoding import Overflow
 from service.edge import TIMES
 from service.engine import Engine, Question, Reply
-from service.errors import BodyTooLarge, ErrorBody, InvalidContentType, InvalidJson, InvalidKey
+from service.errors import (
+    BodyTooLarge,
+    ClientGone,
+    ErrorBody,
+    InvalidContentType,
+    InvalidJson,
+    InvalidKey,
+)
 from service.settings import Settings
 
 # What any route of /v1 may answer besides 200.
@@ -83,16 +91,19 @@ class JsonRequest(Request):
         return self._parsed
 
     async def load(self, limit: int) -> None:
-        """Read and parse. Raises BodyTooLarge, InvalidContentType or InvalidJson."""
+        """Read and parse. Raises BodyTooLarge, ClientGone, InvalidContentType or InvalidJson."""
         declared = self.headers.get("content-length", "")
         if declared.isdecimal() and int(declared) > limit:
             raise _too_large(limit)
         chunks, size = [], 0
-        async for chunk in self.stream():
-            chunks.append(chunk)
-            size += len(chunk)
-            if size > limit:
-                raise _too_large(limit)
+        try:
+            async for chunk in self.stream():
+                chunks.append(chunk)
+                size += len(chunk)
+                if size > limit:
+                    raise _too_large(limit)
+        except ClientDisconnect:
+            raise ClientGone("the client left before its request was whole") from None
         self._body = b"".join(chunks)
         kind = self.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind != "application/json":

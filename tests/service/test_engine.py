@@ -29,13 +29,15 @@ def hold_model(model: Model) -> Any:
     return hold(model.pipeline, model.batcher)
 
 
-def send_only(server: Server, path: str, body: dict[str, Any]) -> socket.socket:
-    """Send a request over a connection of its own, and read nothing."""
+def send_only(
+    server: Server, path: str, body: dict[str, Any], *, missing_bytes: int = 0
+) -> socket.socket:
+    """Send a request, or all but its end, over a connection of its own, and read nothing."""
     where = urlsplit(server.url)
     content = json.dumps(body).encode()
     head = (
         f"POST {path} HTTP/1.1\r\nHost: {where.netloc}\r\n"
-        f"Content-Type: application/json\r\nContent-Length: {len(content)}\r\n\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(content) + missing_bytes}\r\n\r\n"
     )
     connection = socket.create_connection((where.hostname, where.port))
     connection.sendall(head.encode() + content)
@@ -85,6 +87,19 @@ def test_a_client_that_leaves_has_its_items_dropped(pretraining_bundle: Path) ->
         # Held one, answered two: of the fifty none was computed.
         assert server.read_metric("cloze_batch_texts_sum") == 3
         assert model.batcher.queued_tokens == 0
+
+
+def test_a_client_that_leaves_while_it_sends_is_no_error_of_ours(
+    pretraining_bundle: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with serve(pretraining_bundle) as server:
+        connection = send_only(server, ROUTE, {"input": "rain"}, missing_bytes=1)
+        connection.close()
+        wait_until(
+            lambda: server.read_metric("cloze_requests_total", route=ROUTE, status="499") == 1
+        )
+        assert server.read_metric("cloze_requests_total", route=ROUTE) == 1
+    assert "Traceback" not in "".join(capfd.readouterr())
 
 
 def test_requests_of_several_tasks_share_a_batch(
