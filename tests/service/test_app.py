@@ -1,6 +1,9 @@
 """The application: what it says of itself, and that each makes its own."""
 
+import json
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +15,7 @@ from service.routes import ROUTERS
 from service.settings import Settings
 from tests.service.server import Server, read_times, serve
 
+ROOT = Path(__file__).parents[2]
 OPERATIONS = {
     ("/v1/embeddings", "post"): (200, 400, 401, 404, 413, 422, 429, 500, 503, 504),
     ("/v1/fill-mask", "post"): (200, 400, 401, 404, 413, 422, 429, 500, 503, 504),
@@ -173,7 +177,7 @@ def test_the_pages_are_served(tiny: Server) -> None:
 
 
 def test_the_version_is_that_of_the_project(document: dict[str, Any]) -> None:
-    text = (Path(__file__).parents[2] / "pyproject.toml").read_text()
+    text = (ROOT / "pyproject.toml").read_text()
     (version,) = re.findall(r'^version = "(.+)"$', text, re.MULTILINE)
     assert document["info"]["version"] == version
 
@@ -187,6 +191,29 @@ def test_each_application_makes_its_own(pretraining_bundle: Path, classify_bundl
             for server in (one, other)
         ]
         assert counts == [1, 0]
+
+
+def test_a_bug_is_logged_whole_but_for_what_callers_sent() -> None:
+    program = (
+        "import structlog, service.app\n"
+        "service.app.configure_logging()\n"
+        "def compute(text):\n"
+        "    raise RuntimeError('the reason')\n"
+        "try:\n"
+        "    compute('pri' + 'vate')\n"
+        "except RuntimeError:\n"
+        "    structlog.get_logger().exception('broken')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    (line,) = done.stderr.splitlines()
+    entry = json.loads(line)
+    assert (entry["event"], entry["level"]) == ("broken", "error")
+    (cause,) = entry["exception"]
+    assert (cause["exc_type"], cause["exc_value"]) == ("RuntimeError", "the reason")
+    assert [frame["name"] for frame in cause["frames"]] == ["<module>", "compute"]
+    assert "private" not in line
 
 
 def test_making_one_loads_nothing(tmp_path: Path) -> None:
