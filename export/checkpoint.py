@@ -267,6 +267,7 @@ def _load_tokenizer(path: Path, config: PretrainedConfig) -> Any:
             f"{path} has no fast tokenizer; convert it with "
             "AutoTokenizer.from_pretrained(..., use_fast=True).save_pretrained()"
         )
+    _check_tokenizer_files(path, type(tokenizer).vocab_files_names)
     largest = max(tokenizer.get_vocab().values())
     if largest >= config.vocab_size:
         raise UnsupportedModel(
@@ -274,6 +275,17 @@ def _load_tokenizer(path: Path, config: PretrainedConfig) -> Any:
             f"{config.vocab_size} embeddings; resize the embeddings and save both again"
         )
     return tokenizer
+
+
+def _check_tokenizer_files(path: Path, names: dict[str, str]) -> None:
+    """Transformers makes do without a vocabulary, and then knows no word."""
+    needed = {name for kind, name in names.items() if kind != "tokenizer_file"}
+    missing = sorted(name for name in needed if not (path / name).exists())
+    if missing and not (path / "tokenizer.json").exists():
+        raise SourceError(
+            f"the tokenizer in {path} lacks {', '.join(missing)}; save it there again with "
+            "tokenizer.save_pretrained()"
+        )
 
 
 def _load_model(
