@@ -226,7 +226,9 @@ def make_golden(answers: References, pipeline: Pipeline) -> dict[str, Any]:
 
 
 def _golden_task(head: Head[Any, Any, Any], references: Sequence[Reference]) -> dict[str, Any]:
-    short = [reference for reference in references if len(reference.ids) <= _GOLDEN_TOKENS]
+    # Shorter than the longest: none that had to be cut.
+    longest = min(_GOLDEN_TOKENS, head.encoder.max_tokens - 1)
+    short = [reference for reference in references if len(reference.ids) <= longest]
     cases = [
         {"input": reference.item, "answer": _golden_answer(head, reference)}
         for reference in short[:_GOLDEN_CASES]
