@@ -63,8 +63,9 @@ def show_bundle(
     """Print a bundle's contents as tables on stdout."""
     manifest = bundle.manifest
     size = sum(entry.bytes for entry in manifest.files.values())
-    terminal = Terminal()
-    terminal.print(f"{manifest.name}  {bundle.path}", style="bold", markup=False, soft_wrap=True)
+    # What a checkpoint names is text, not rich's markup.
+    terminal = Terminal(markup=False, emoji=False)
+    terminal.print(f"{manifest.name}  {bundle.path}", style="bold", soft_wrap=True)
     rows = [
         ("source", f"{manifest.source.name} ({manifest.source.architecture})"),
         ("revision", manifest.source.revision or "-"),
