@@ -1,0 +1,37 @@
+"""A head's graph gives the checkpoint's own logits for rows it has never seen together."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from export.checkpoint import load_checkpoint
+from models.engines import Session
+from tests.checkpoints import FAMILIES
+from tests.conftest import Export
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_vocabulary_for_any_number_of_rows(exported: Export, family: str) -> None:
+    pair = exported(family, "ForMaskedLM")
+    session = Session(pair.bundle / "head.fill-mask.onnx", threads=1)
+    size = pair.pipeline.manifest.vocabulary_size
+    hidden = pair.original.hidden("the king of france is cold")
+    wanted = pair.original.logits("the king of france is cold")
+    for rows in (1, 2, len(hidden)):
+        found = session.run({"hidden": hidden[:rows]})
+        assert found.shape == (rows, size)
+        np.testing.assert_allclose(found, wanted[:rows], atol=2e-5)
+
+
+def test_the_checkpoint_is_whole_again_afterwards(pretraining_source: Path, tmp_path: Path) -> None:
+    from export.head import export_head
+
+    checkpoint = load_checkpoint(str(pretraining_source))
+    head = checkpoint.heads[1]
+    ids = torch.tensor([[2, 7, 3]])
+    before = head.model(input_ids=ids)[head.output]
+    export_head(head, checkpoint.family, tmp_path / "head.onnx")
+    assert head.model.base_model is checkpoint.trunk
+    assert torch.equal(head.model(input_ids=ids)[head.output], before)
