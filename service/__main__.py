@@ -10,6 +10,8 @@ from typing import Any
 
 from models.errors import ClozeError
 
+_SWITCH_INTERVAL_S = 0.0005
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until told to stop, and return the exit code: 0, 1 if nothing can be served, 2."""
@@ -72,6 +74,9 @@ def _serve(flags: dict[str, Any]) -> int:
     )
     # uvicorn raises the signal that stopped it again, once everything is shut down: that is exit 0.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    # The batcher's thread waits at most so long for the interpreter while the event loop is busy;
+    # Python's default of 5 ms is half a small batch, for which the trunk would stand still.
+    sys.setswitchinterval(_SWITCH_INTERVAL_S)
     # What is imported stays: collections need not walk it again and again.
     gc.collect()
     gc.freeze()

@@ -82,7 +82,9 @@ async def _load(engine: Engine, on_failure: Callable[[Exception], None] | None) 
             on_failure(error)
     else:
         for model in engine.registry:
-            _log.info("serving", model=model.name, tasks=model.pipeline.manifest.tasks)
+            url = f"http://{engine.settings.host}:{engine.settings.port}"
+            tasks = model.pipeline.manifest.tasks
+            _log.info("serving", model=model.name, tasks=tasks, url=url)
 
 
 async def _answer_error(_: Request, error: Exception) -> Response:

@@ -50,6 +50,8 @@ class Registry:
             bundle = Bundle.open(path)
             if bundle.manifest.name in bundles:
                 other = bundles[bundle.manifest.name].path
+                if other.resolve() == path.resolve():
+                    raise SettingsError(f"{path} is given twice; name it once")
                 raise SettingsError(
                     f"{other} and {path} are both named {bundle.manifest.name!r}; "
                     "export one of them again with --name"

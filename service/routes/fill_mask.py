@@ -38,6 +38,7 @@ class FillMaskRequest(HeadRequestBody):
     targets: list[str] | None = Field(
         default=None,
         min_length=1,
+        max_length=1000,
         description="Only these are scored, each one token; scores are over the whole vocabulary.",
     )
 
