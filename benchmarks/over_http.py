@@ -61,7 +61,7 @@ class Plan:
     """How often and how long is measured, and by which Python the baseline runs."""
 
     rounds: int = 3
-    seconds: int = 10
+    seconds: int = 6
     baseline_python: Path = BASELINE_PYTHON
 
 

@@ -15,6 +15,7 @@ examples:
   python -m export sentence-transformers/all-MiniLM-L6-v2 bundles/minilm --revision main
   python -m export google-bert/bert-base-uncased bundles/bert --tasks fill-mask,next-sentence
   python -m export inspect bundles/mine
+  python -m export verify bundles/mine --against ./my-checkpoint
 
 exit codes: 0 done, 2 wrong arguments or a bundle that cannot be read, 3 the source cannot be read,
 4 the model is not supported, 5 OUT cannot be written, 6 the bundle is not equal to its source
@@ -27,6 +28,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if given[:1] == ["inspect"]:
             return _inspect(given[1:])
+        if given[:1] == ["verify"]:
+            return _verify(given[1:])
         return _export(given)
     except ClozeError as error:
         sys.stderr.write(f"error: {error}\n")
@@ -95,6 +98,37 @@ def _inspect(given: Sequence[str]) -> int:
     from models.bundle import Bundle
 
     show_bundle(Bundle.open(options.bundle))
+    return 0
+
+
+def _verify(given: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m export verify",
+        description="Prove anew that a bundle answers as its source does, on this machine.",
+    )
+    parser.add_argument("bundle", type=Path)
+    parser.add_argument(
+        "--against",
+        metavar="SOURCE",
+        help="the checkpoint to compare with; without it, the bundle's own golden answers",
+    )
+    parser.add_argument(
+        "--texts", type=Path, help="a file of texts to compare on, a line each; with --against"
+    )
+    options = parser.parse_args(given)
+    if options.texts and not options.against:
+        parser.error("--texts goes with --against: golden answers have their own texts")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    from export.console import show_parity
+    from export.verification import Texts, verify_against, verify_golden
+    from models.pipeline import Pipeline
+
+    pipeline = Pipeline.open(options.bundle)
+    if options.against:
+        texts = Texts.read(options.texts) if options.texts else None
+        show_parity(verify_against(pipeline, options.against, texts))
+    else:
+        show_parity(verify_golden(pipeline))
     return 0
 
 

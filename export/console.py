@@ -1,5 +1,6 @@
 """What an export shows at the prompt: progress on stderr while it runs, a summary at the end."""
 
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
@@ -10,6 +11,7 @@ from rich.table import Table
 
 from export.writer import Result
 from models.bundle import Bundle
+from models.manifest import Parity
 
 
 class Console:
@@ -103,3 +105,21 @@ def show_bundle(
             f"{proof.limit:.1e}" if proof else "-",
         )
     terminal.print(heads)
+
+
+def show_parity(figures: Sequence[Parity]) -> None:
+    """Print the figures of a proof as a table on stdout."""
+    table = Table(box=rich.box.SIMPLE)
+    for column in ("task", "head", "precision", "texts", "tokens", "largest difference", "limit"):
+        table.add_column(column)
+    for row in figures:
+        table.add_row(
+            row.task,
+            row.head or "-",
+            row.precision,
+            str(row.texts),
+            str(row.tokens),
+            f"{row.largest_difference:.1e}",
+            f"{row.limit:.1e}",
+        )
+    Terminal(markup=False, emoji=False).print(table)

@@ -54,10 +54,15 @@ class References:
 
 
 def ask_original(
-    checkpoint: Checkpoint, heads: Sequence[SourceHead], *, embed: bool, progress: Progress
+    checkpoint: Checkpoint,
+    heads: Sequence[SourceHead],
+    *,
+    embed: bool,
+    progress: Progress,
+    lines: Sequence[str] | None = None,
 ) -> References:
-    """Ask the checkpoint's own classes, a text at a time."""
-    texts = ProofTexts(checkpoint.tokenizer, checkpoint.max_tokens)
+    """Ask the checkpoint's own classes, a text at a time: the proof's texts, or the lines."""
+    texts = ProofTexts(checkpoint.tokenizer, checkpoint.max_tokens, lines)
     answers = References()
     if embed:
         items: list[Item] = [*texts.singles(TEXTS), *texts.pairs(TEXTS // 2)]
@@ -163,7 +168,7 @@ def _compare(
     if not largest_difference <= limit:
         raise ProofFailed(
             f"{task} differs from the original by {largest_difference:.2e}, more than "
-            f"{limit:.2e}, at {_quote(references[worst].item)}; nothing was written"
+            f"{limit:.2e}, at {_quote(references[worst].item)}"
         )
     return Parity(
         task=task,
@@ -192,8 +197,7 @@ def _prepare(head: Head[Any, Any, Any], reference: Reference) -> Job:
         job = head.prepare(reference.item, options)
     if tuple(job.encoded.ids.tolist()) != reference.ids:
         raise ProofFailed(
-            f"the tokenizer gives other ids than transformers' for {_quote(reference.item)}; "
-            "nothing was written"
+            f"the tokenizer gives other ids than transformers' for {_quote(reference.item)}"
         )
     return job
 

@@ -4,6 +4,8 @@ Seeded, so that the same checkpoint is proven on the same texts. No text comes f
 """
 
 import random
+from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 SENTENCES = (
@@ -31,7 +33,8 @@ _SEED = 20181011
 class ProofTexts:
     """Makes texts for one tokenizer; every call goes on where the last one ended."""
 
-    def __init__(self, tokenizer: Any, max_tokens: int) -> None:
+    def __init__(self, tokenizer: Any, max_tokens: int, lines: Sequence[str] | None = None) -> None:
+        self._lines = lines
         self._random = random.Random(_SEED)  # noqa: S311 - texts, not secrets
         self._words = find_words(tokenizer)
         self._mask = tokenizer.mask_token
@@ -39,6 +42,8 @@ class ProofTexts:
 
     def singles(self, count: int) -> list[str]:
         """Texts of mixed lengths: sentences, words of the vocabulary, and two of full length."""
+        if self._lines is not None:
+            return list(self._lines)
         longest = [self._write(self._max_tokens * 2) for _ in range(2)]
         texts = [*SENTENCES, *longest]
         while len(texts) < count:
@@ -47,6 +52,8 @@ class ProofTexts:
 
     def pairs(self, count: int) -> list[tuple[str, str]]:
         """Pairs, the first half of each as likely the longer one as the second."""
+        if self._lines is not None:
+            return list(pairwise(self._lines))
         longest = (self._write(self._max_tokens), self._write(self._max_tokens))
         pairs = [longest, *zip(SENTENCES[::2], SENTENCES[1::2], strict=True)]
         while len(pairs) < count:
@@ -57,16 +64,16 @@ class ProofTexts:
     def masked(self, count: int) -> list[str]:
         """Texts of up to a hundred words in which one to three words are masked."""
         texts = []
-        for number in range(count):
-            words = (
-                SENTENCES[number].split()
-                if number < len(SENTENCES)
-                else self._write(self._length(number)).split()
-            )
+        for number in range(count if self._lines is None else len(self._lines)):
+            words = self._choose(number).split()
             for _ in range(self._random.choice((1, 1, 2, 3))):
                 words[self._random.randrange(len(words))] = self._mask
             texts.append(" ".join(words))
         return texts
+
+    def _choose(self, number: int) -> str:
+        given = SENTENCES if self._lines is None else self._lines
+        return given[number] if number < len(given) else self._write(self._length(number))
 
     def _length(self, number: int) -> int:
         return min(_LENGTHS[number % len(_LENGTHS)], self._max_tokens)

@@ -19,7 +19,7 @@ from types import FrameType
 from typing import Any, Protocol
 
 from export.checkpoint import Checkpoint, SourceHead, load_checkpoint
-from export.errors import OutputError, UnsupportedModel
+from export.errors import OutputError, ProofFailed, UnsupportedModel
 from export.head import export_head
 from export.pooling import find_pooling
 from export.proof import ask_original, count_questions, make_golden, prove
@@ -163,6 +163,8 @@ def _fill(
         manifest = _describe(folder, request, checkpoint, entries)
         proven = manifest.model_copy(update={"parity": tuple(parity)})
         _write_json(folder / MANIFEST, proven.model_dump(mode="json"))
+    except ProofFailed as error:
+        raise ProofFailed(f"{error.message}; nothing was written") from None
     except OSError as error:
         raise OutputError(
             f"{request.out} cannot be written: {error.strerror or error}; nothing was left there"

@@ -3,7 +3,7 @@
 Owns the session's options, each chosen by measurement (benchmarks/, 2 cores, MiniLM, fp32):
 masked cells leave denormal probabilities behind, on which attention runs three times slower, so
 they count as zero; the fused SkipLayerNormalization kernel is five times slower than the two
-nodes it replaces; a thread that spins for 50 microseconds bridges the gap between two nodes, and
+nodes it replaces; a thread that spins for 200 microseconds bridges the gap between two nodes, and
 then gives its core back.
 """
 
@@ -23,7 +23,7 @@ _STILL = {
 }
 _SPINNING = {
     "session.set_denormal_as_zero": "1",
-    "session.intra_op.spin_duration_us": "50",
+    "session.intra_op.spin_duration_us": "200",
     "session.force_spinning_stop": "1",
 }
 
