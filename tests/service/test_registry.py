@@ -1,5 +1,6 @@
 """Which bundle answers."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -36,10 +37,17 @@ def test_the_first_model_in_the_settings_is_the_first(
         registry.close()
 
 
-def test_two_bundles_of_one_name_are_refused(pretraining_bundle: Path) -> None:
+def test_two_bundles_of_one_name_are_refused(pretraining_bundle: Path, tmp_path: Path) -> None:
+    other = shutil.copytree(pretraining_bundle, tmp_path / "other")
     with pytest.raises(SettingsError, match="--name") as refused:
-        load(pretraining_bundle, pretraining_bundle)
+        load(pretraining_bundle, other)
     assert str(pretraining_bundle) in str(refused.value)
+    assert str(other) in str(refused.value)
+
+
+def test_one_bundle_given_twice_is_refused(pretraining_bundle: Path) -> None:
+    with pytest.raises(SettingsError, match="is given twice; name it once"):
+        load(pretraining_bundle, pretraining_bundle / ".")
 
 
 def test_a_bundle_that_is_not_there_is_refused(pretraining_bundle: Path, tmp_path: Path) -> None:
