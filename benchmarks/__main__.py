@@ -1,4 +1,4 @@
-"""All benchmarks, one after another: about twenty minutes on two quiet cores."""
+"""All benchmarks, one after another: about ten minutes on two quiet cores."""
 
 import argparse
 import sys
