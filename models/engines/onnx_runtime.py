@@ -1,9 +1,9 @@
 """A graph in ONNX Runtime, on CPU threads of its own.
 
 Owns the session's options, each chosen by measurement (benchmarks/, 2 cores, MiniLM, fp32):
-masked cells leave denormal probabilities behind, on which attention runs three times slower, so
-they count as zero; the fused SkipLayerNormalization kernel is five times slower than the two
-nodes it replaces; a thread that spins for 200 microseconds bridges the gap between two nodes, and
+masked cells leave denormal probabilities behind, on which attention runs slower, so they count
+as zero; the fused SkipLayerNormalization kernel is several times slower than the two nodes it
+replaces; a thread that spins for 200 microseconds bridges the gap between two nodes, and
 then gives its core back.
 """
 
