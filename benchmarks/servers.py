@@ -177,6 +177,7 @@ def _wait_until_ready(
             if connection.getresponse().status == 200:
                 return
         except (OSError, http.client.HTTPException):
+            # Not listening yet: asked again until the limit, and a process that ended is noticed.
             pass
         finally:
             connection.close()
