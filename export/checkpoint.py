@@ -8,6 +8,7 @@ import hashlib
 import inspect
 import json
 import re
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -362,9 +363,14 @@ def _describe_labels(
 
 
 def _load_named_heads(path: Path, checkpoint: Checkpoint) -> list[SourceHead]:
-    """The heads under heads/<name>/: a config.json and the head's own weights each."""
+    """The heads under heads/<name>/: a config.json and the head's own weights each.
+
+    In the order that `head_names` in the checkpoint's config gives, others after it by name.
+    """
     heads: list[SourceHead] = []
-    for folder in sorted(file.parent for file in path.glob("heads/*/config.json")):
+    folders = [file.parent for file in path.glob("heads/*/config.json")]
+    first = getattr(checkpoint.config, "head_names", None) or []
+    for folder in sorted(folders, key=lambda one: _find_place(one.name, first)):
         name = _read_architecture(read_object(folder / "config.json"))
         kind = getattr(transformers, name, None)
         if kind is None or _find_ending(name) is None:
@@ -381,6 +387,11 @@ def _load_named_heads(path: Path, checkpoint: Checkpoint) -> list[SourceHead]:
         model = _build_head(folder, kind, config, checkpoint.trunk, checkpoint.family)
         heads += _list_heads(model, name, checkpoint.family, folder.name)
     return heads
+
+
+def _find_place(name: str, order: Any) -> tuple[int, str]:
+    known = isinstance(order, list) and name in order
+    return (order.index(name) if known else sys.maxsize), name
 
 
 def _build_head(

@@ -14,6 +14,7 @@ import onnx_ir
 import torch
 
 from export.errors import UnsupportedModel
+from export.halves import store_halves
 
 # 20 is the first in which GELU is one node, not five.
 OPSET = 20
@@ -52,6 +53,7 @@ def export_graph(
     if program is None:
         raise UnsupportedModel(f"torch gave no graph for {file.stem}")
     model: onnx_ir.Model = program.model
+    store_halves(model)
     strip_metadata(model)
     size = sum(value.const_value.nbytes for value in _weights(model))
     program.save(file, external_data=size > _LARGEST_FILE_BYTES)

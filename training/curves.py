@@ -1,0 +1,29 @@
+"""Draws a run's log as a picture."""
+
+import json
+from pathlib import Path
+
+import matplotlib as mpl
+
+mpl.use("Agg")
+import matplotlib.pyplot as plt
+
+
+def draw_curves(log: Path, picture: Path, panels: tuple[tuple[str, ...], ...], title: str) -> None:
+    """A PNG with one panel for each group of figures, over the tokens seen."""
+    records = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
+    figure, axes = plt.subplots(1, len(panels), figsize=(4.5 * len(panels), 3.6), squeeze=False)
+    for axis, names in zip(axes[0], panels, strict=True):
+        for name in names:
+            points = [(r["tokens"] / 1e6, r[name]) for r in records if r.get(name) is not None]
+            if points:
+                axis.plot(*zip(*points, strict=True), label=name.replace("_", " "), linewidth=1.2)
+        axis.set_xlabel("million tokens")
+        axis.grid(alpha=0.3)
+        axis.legend(fontsize="small")
+    figure.suptitle(title)
+    figure.tight_layout()
+    temporary = picture.with_name(picture.stem + ".new.png")
+    figure.savefig(temporary, dpi=110)
+    plt.close(figure)
+    temporary.replace(picture)

@@ -1,0 +1,135 @@
+"""`python -m training.finetune`: several tasks on the trunk of a pre-training run, together."""
+
+import argparse
+import sys
+from pathlib import Path
+
+import torch
+import transformers
+from rich.console import Console
+from tokenizers import Tokenizer
+from transformers import BertForPreTraining
+
+from training.checkpoint import save_checkpoint
+from training.errors import DataMissing
+from training.finetuning.course import FinetuningCourse
+from training.finetuning.heads import ClassifyHead, encode_labels
+from training.finetuning.lessons import (
+    ClassifyLesson,
+    ContrastLesson,
+    Lesson,
+    RehearsalLesson,
+    SimilarityLesson,
+)
+from training.finetuning.sets import Part, read_sets
+from training.finetuning.texts import WIDTH, encode_texts
+from training.finetuning.validation import Validation
+from training.hardware import find_hardware
+from training.loop import Loop
+from training.pretraining.batches import Epoch
+from training.progress import Display
+from training.run import add_budget, check_room, claim_directory, positive, run_command
+from training.schedule import Schedule
+from training.text.store import TokenStore, open_store
+
+_SEVERAL = ("emotions",)  # heads whose labels do not exclude each other
+_SHARES = {"sentiment": 0.2, "emotions": 0.22, "intents": 0.14}
+_SIMILARITY_SHARE, _CONTRAST_SHARE, _REHEARSAL_SHARE = 0.12, 0.1, 0.22
+_TEXTS, _SCORED_PAIRS, _NEIGHBOURS, _REHEARSAL_ROWS = 128, 64, 64, 24  # in one step
+
+
+def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
+    """The command line, with what each option means."""
+    parser = argparse.ArgumentParser(prog="python -m training.finetune", description=__doc__)
+    parser.add_argument("--data", type=Path, required=True, help="folder of the training data")
+    parser.add_argument("--run", type=Path, required=True, help="folder of a finished pretrain run")
+    parser.add_argument("--out", type=Path, required=True, help="folder of this run")
+    parser.add_argument("--learning-rate", type=positive, default=4e-4, help="at its highest")
+    add_budget(parser)
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Trains, or goes on where a run in the same folder was stopped."""
+    return run_command(finetune, parse_arguments(arguments))
+
+
+def finetune(given: argparse.Namespace, console: Console) -> None:
+    """Everything between the arguments and the checkpoint."""
+    train, held_out = read_sets(given.data)
+    model, tokenizer, store = _open_run(given.run)
+    names = ("data", "run", "learning_rate", "minutes", "steps", "seed")
+    claim_directory(given.out, {name: _tell(getattr(given, name)) for name in names})
+    check_room(given.out, model)
+    torch.manual_seed(given.seed)
+    heads = {
+        name: ClassifyHead(model.bert, data.labels, several=name in _SEVERAL)
+        for name, data in train.heads.items()
+    }
+    hardware = find_hardware()
+    course = FinetuningCourse(
+        model,
+        heads,
+        _make_lessons(model, heads, train, tokenizer, store, seed=given.seed),
+        Validation(held_out, tokenizer),
+        hardware=hardware,
+        seed=given.seed,
+    )
+    schedule = Schedule(given.learning_rate, given.minutes, given.steps)
+    loop = Loop(course, schedule, given.out, given.save_every)
+    resumed = loop.resume()
+    with Display("finetune", console) as display:
+        display.say(f"{hardware}" + (f"; resumed at step {loop.schedule.done}" if resumed else ""))
+        loop.run(display)
+    save_checkpoint(model, given.run / "tokenizer.json", given.out / "checkpoint", heads)
+    console.print(f"{given.out / 'checkpoint'}: the checkpoint", highlight=False)
+
+
+def _open_run(run: Path) -> tuple[BertForPreTraining, Tokenizer, TokenStore]:
+    if not (run / "checkpoint" / "config.json").exists():
+        raise DataMissing(
+            f"{run} holds no checkpoint. Give as --run the --out of a pretrain run that ended."
+        )
+    transformers.utils.logging.disable_progress_bar()
+    model = BertForPreTraining.from_pretrained(run / "checkpoint")
+    return model, Tokenizer.from_file(str(run / "tokenizer.json")), open_store(run / "corpus")
+
+
+def _make_lessons(
+    model: BertForPreTraining,
+    heads: dict[str, ClassifyHead],
+    train: Part,
+    tokenizer: Tokenizer,
+    store: TokenStore,
+    *,
+    seed: int,
+) -> list[Lesson]:
+    trunk = model.bert
+    lessons: list[Lesson] = [
+        ClassifyLesson(
+            name, _SHARES[name], trunk, heads[name], encode_texts(tokenizer, data.texts),
+            encode_labels(data, several=heads[name].several), _TEXTS,
+        )
+        for name, data in train.heads.items()
+    ]  # fmt: skip
+    pairs = train.similarity
+    firsts, seconds = (encode_texts(tokenizer, side) for side in (pairs.firsts, pairs.seconds))
+    scores = torch.tensor(pairs.scores)
+    return [
+        *lessons,
+        SimilarityLesson(
+            "similarity", _SIMILARITY_SHARE, trunk, firsts, seconds, scores, _SCORED_PAIRS
+        ),
+        ContrastLesson("contrast", _CONTRAST_SHARE, trunk, store, _NEIGHBOURS),
+        RehearsalLesson(
+            "rehearsal", _REHEARSAL_SHARE, model, Epoch(store, WIDTH, seed + 1, 0), _REHEARSAL_ROWS
+        ),
+    ]
+
+
+def _tell(value: object) -> object:
+    return str(value) if isinstance(value, Path) else value
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Several tasks on one trunk: labelled texts, the lessons made of them, and the heads."""

@@ -1,0 +1,45 @@
+"""The labelled sets of the default model: what is trained on, and what it is judged by."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from training.finetuning.holdout import hold_out
+from training.finetuning.labelled import (
+    LabelledTexts,
+    ScoredPairs,
+    read_emotions,
+    read_intents,
+    read_sentiment,
+    read_similarity,
+)
+
+HELD_OUT_SENTENCES = 600
+_HOLD_OUT_SEED = 0  # not the run's: whatever the run, the same sentences stay unseen
+
+
+@dataclass(frozen=True)
+class Part:
+    """The training or the validation part of every set. The first of `heads` is the default."""
+
+    heads: dict[str, LabelledTexts]
+    similarity: ScoredPairs
+
+
+def read_sets(data: Path) -> tuple[Part, Part]:
+    """(training, validation). Raises DataMissing, DataDamaged, DataTooSmall."""
+    sentiment = hold_out(
+        read_sentiment(data / "sentiment/train.tsv"), HELD_OUT_SENTENCES, _HOLD_OUT_SEED
+    )
+    labels = data / "emotions/labels.txt"
+    emotions = [read_emotions(data / f"emotions/{part}.tsv", labels) for part in ("train", "dev")]
+    intents = read_intents(data / "intents/train.tsv")
+    intents_seen = read_intents(data / "intents/val.tsv", intents.labels)
+    similarity = [read_similarity(data / f"sts/{part}.csv") for part in ("train", "dev")]
+    first, second = (
+        Part(
+            {"sentiment": sentiment[place], "emotions": emotions[place], "intents": texts},
+            similarity[place],
+        )
+        for place, texts in enumerate((intents, intents_seen))
+    )
+    return first, second

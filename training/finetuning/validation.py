@@ -1,0 +1,60 @@
+"""Judges trunk and heads while they are trained, on texts held out.
+
+A part of each set is enough to draw a curve; the figures of the model card come from the bundle
+(training/evaluate.py).
+"""
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor
+from transformers import BertModel
+
+from training.finetuning.heads import ClassifyHead
+from training.finetuning.sets import Part
+from training.finetuning.texts import encode_texts, run_first, run_mean
+from training.metrics import find_accuracy, find_micro_f1, find_rank_correlation, mark_labels
+from training.rows import Ids
+
+_MOST = 600  # examples of each set
+_AT_ONCE = 100
+
+
+class Validation:
+    """The held-out part, tokenised once."""
+
+    def __init__(self, part: Part, tokenizer: Tokenizer) -> None:
+        self._answers = {name: data.answers[:_MOST] for name, data in part.heads.items()}
+        self._texts = {
+            name: encode_texts(tokenizer, data.texts[:_MOST]) for name, data in part.heads.items()
+        }
+        self._firsts = encode_texts(tokenizer, part.similarity.firsts[:_MOST])
+        self._seconds = encode_texts(tokenizer, part.similarity.seconds[:_MOST])
+        self._scores = np.array(part.similarity.scores[:_MOST])
+
+    def judge(self, trunk: BertModel, heads: dict[str, ClassifyHead]) -> dict[str, float]:
+        """Accuracy of each head, or micro-F1 where several labels may hold; Spearman."""
+        figures = {}
+        for name, head in heads.items():
+            scores = torch.cat([head(run_first(trunk, part)) for part in _parts(self._texts[name])])
+            answers = self._answers[name]
+            if head.several:
+                marked = (scores > 0).cpu().numpy()
+                gold = mark_labels(answers, len(head.labels))
+                figures[f"{name}_f1"] = find_micro_f1(marked, gold)
+            else:
+                best = scores.argmax(-1).tolist()
+                figures[f"{name}_accuracy"] = find_accuracy(best, [first for first, *_ in answers])
+        cosines = (_embed(trunk, self._firsts) * _embed(trunk, self._seconds)).sum(-1)
+        figures["similarity_correlation"] = find_rank_correlation(
+            cosines.cpu().numpy(), self._scores
+        )
+        return figures
+
+
+def _embed(trunk: BertModel, texts: list[Ids]) -> Tensor:
+    return torch.cat([run_mean(trunk, part) for part in _parts(texts)])
+
+
+def _parts(texts: list[Ids]) -> list[list[Ids]]:
+    return [texts[start : start + _AT_ONCE] for start in range(0, len(texts), _AT_ONCE)]

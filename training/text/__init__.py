@@ -1,0 +1,1 @@
+"""From files of text to one long array of tokens: documents, sentences, vocabulary, store."""
