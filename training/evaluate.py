@@ -4,6 +4,7 @@ import argparse
 import json
 import sys
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 from rich.console import Console
@@ -66,8 +67,8 @@ def evaluate(given: argparse.Namespace, console: Console) -> None:
         table.add_row(figure.name, f"{figure.value:.4f}", figure.over)
     Console().print(table)
     if given.json:
-        values = {figure.name: round(figure.value, 4) for figure in figures}
-        given.json.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+        content = json.dumps([asdict(figure) for figure in figures], indent=1)
+        given.json.write_text(content + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

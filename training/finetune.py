@@ -18,6 +18,7 @@ from training.finetuning.lessons import (
     ClassifyLesson,
     ContrastLesson,
     Lesson,
+    OrderLesson,
     RehearsalLesson,
     SimilarityLesson,
 )
@@ -33,9 +34,9 @@ from training.schedule import Schedule
 from training.text.store import TokenStore, open_store
 
 _SEVERAL = ("emotions",)  # heads whose labels do not exclude each other
-_SHARES = {"sentiment": 0.2, "emotions": 0.22, "intents": 0.14}
-_SIMILARITY_SHARE, _CONTRAST_SHARE, _REHEARSAL_SHARE = 0.12, 0.1, 0.22
-_TEXTS, _SCORED_PAIRS, _NEIGHBOURS, _REHEARSAL_ROWS = 128, 64, 64, 24  # in one step
+_SHARES = {"sentiment": 0.17, "emotions": 0.2, "intents": 0.17}
+_SIMILARITY_SHARE, _CONTRAST_SHARE, _ORDER_SHARE, _REHEARSAL_SHARE = 0.12, 0.07, 0.12, 0.15
+_TEXTS, _SCORED_PAIRS, _NEIGHBOURS, _REHEARSAL_ROWS = 64, 32, 48, 16  # in one step
 
 
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
@@ -57,7 +58,7 @@ def main(arguments: list[str] | None = None) -> int:
 def finetune(given: argparse.Namespace, console: Console) -> None:
     """Everything between the arguments and the checkpoint."""
     train, held_out = read_sets(given.data)
-    model, tokenizer, store = _open_run(given.run)
+    model, tokenizer, stores = _open_run(given.run)
     names = ("data", "run", "learning_rate", "minutes", "steps", "seed")
     claim_directory(given.out, {name: _tell(getattr(given, name)) for name in names})
     check_room(given.out, model)
@@ -70,8 +71,8 @@ def finetune(given: argparse.Namespace, console: Console) -> None:
     course = FinetuningCourse(
         model,
         heads,
-        _make_lessons(model, heads, train, tokenizer, store, seed=given.seed),
-        Validation(held_out, tokenizer),
+        _make_lessons(model, heads, train, tokenizer, stores[0], seed=given.seed),
+        Validation(held_out, tokenizer, stores[1]),
         hardware=hardware,
         seed=given.seed,
     )
@@ -85,14 +86,15 @@ def finetune(given: argparse.Namespace, console: Console) -> None:
     console.print(f"{given.out / 'checkpoint'}: the checkpoint", highlight=False)
 
 
-def _open_run(run: Path) -> tuple[BertForPreTraining, Tokenizer, TokenStore]:
+def _open_run(run: Path) -> tuple[BertForPreTraining, Tokenizer, tuple[TokenStore, TokenStore]]:
     if not (run / "checkpoint" / "config.json").exists():
         raise DataMissing(
             f"{run} holds no checkpoint. Give as --run the --out of a pretrain run that ended."
         )
     transformers.utils.logging.disable_progress_bar()
     model = BertForPreTraining.from_pretrained(run / "checkpoint")
-    return model, Tokenizer.from_file(str(run / "tokenizer.json")), open_store(run / "corpus")
+    tokenizer = Tokenizer.from_file(str(run / "tokenizer.json"))
+    return model, tokenizer, (open_store(run / "corpus"), open_store(run / "validation"))
 
 
 def _make_lessons(
@@ -121,6 +123,7 @@ def _make_lessons(
             "similarity", _SIMILARITY_SHARE, trunk, firsts, seconds, scores, _SCORED_PAIRS
         ),
         ContrastLesson("contrast", _CONTRAST_SHARE, trunk, store, _NEIGHBOURS),
+        OrderLesson("order", _ORDER_SHARE, model, store, _NEIGHBOURS),
         RehearsalLesson(
             "rehearsal", _REHEARSAL_SHARE, model, Epoch(store, WIDTH, seed + 1, 0), _REHEARSAL_ROWS
         ),

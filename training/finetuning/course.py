@@ -24,8 +24,9 @@ class FinetuningCourse:
     title = "fine-tuning"
     panels: tuple[tuple[str, ...], ...] = (
         ("sentiment_loss", "emotions_loss", "intents_loss", "similarity_loss", "contrast_loss"),
-        ("rehearsal_loss",),
+        ("rehearsal_loss", "order_loss"),
         ("sentiment_accuracy", "emotions_f1", "intents_accuracy", "similarity_correlation"),
+        ("mlm_accuracy", "nsp_accuracy"),
     )
     shown: ClassVar[dict[str, str]] = {
         "sentiment_loss": "sentiment",
@@ -93,7 +94,7 @@ class FinetuningCourse:
         self._model.eval()
         self._head_weights.eval()
         with self._hardware.autocast():
-            return self._validation.judge(self._model.bert, self._heads)
+            return self._validation.judge(self._model, self._heads)
 
     def state_dict(self) -> dict[str, Any]:
         """Model, heads and optimizer."""

@@ -8,22 +8,29 @@ import numpy as np
 import torch
 from tokenizers import Tokenizer
 from torch import Tensor
-from transformers import BertModel
+from transformers import BertForPreTraining, BertModel
 
 from training.finetuning.heads import ClassifyHead
 from training.finetuning.sets import Part
-from training.finetuning.texts import encode_texts, run_first, run_mean
+from training.finetuning.texts import WIDTH, encode_texts, run_first, run_mean
 from training.metrics import find_accuracy, find_micro_f1, find_rank_correlation, mark_labels
+from training.pretraining.batches import Epoch
+from training.pretraining.losses import compute_outcome
 from training.rows import Ids
+from training.text.store import TokenStore
 
 _MOST = 600  # examples of each set
 _AT_ONCE = 100
+_ROWS = 96  # of the validation text
 
 
 class Validation:
     """The held-out part, tokenised once."""
 
-    def __init__(self, part: Part, tokenizer: Tokenizer) -> None:
+    def __init__(self, part: Part, tokenizer: Tokenizer, store: TokenStore) -> None:
+        size = tokenizer.get_vocab_size()
+        rng = np.random.default_rng(0)
+        self._batch = Epoch(store, WIDTH, 0, 0).make_batch(0, _ROWS, size, rng)
         self._answers = {name: data.answers[:_MOST] for name, data in part.heads.items()}
         self._texts = {
             name: encode_texts(tokenizer, data.texts[:_MOST]) for name, data in part.heads.items()
@@ -32,9 +39,11 @@ class Validation:
         self._seconds = encode_texts(tokenizer, part.similarity.seconds[:_MOST])
         self._scores = np.array(part.similarity.scores[:_MOST])
 
-    def judge(self, trunk: BertModel, heads: dict[str, ClassifyHead]) -> dict[str, float]:
-        """Accuracy of each head, or micro-F1 where several labels may hold; Spearman."""
-        figures = {}
+    def judge(self, model: BertForPreTraining, heads: dict[str, ClassifyHead]) -> dict[str, float]:
+        """Accuracy of each head, or micro-F1 where several labels may hold; Spearman; MLM, NSP."""
+        trunk = model.bert
+        outcome = compute_outcome(model, self._batch).figures()
+        figures = {name: outcome[name] for name in ("mlm_accuracy", "nsp_accuracy")}
         for name, head in heads.items():
             scores = torch.cat([head(run_first(trunk, part)) for part in _parts(self._texts[name])])
             answers = self._answers[name]
