@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
-from export.checkpoint import SourceHead
+from export.checkpoint_heads import SourceHead
 from export.graph import export_graph
 from models.families import Family
 

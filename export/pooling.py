@@ -5,8 +5,8 @@ Where they ask for something that cannot be answered exactly, the export says so
 
 from pathlib import Path
 
-from export.checkpoint import read_json, read_object
 from export.errors import SourceError, UnsupportedModel
+from export.source import read_json, read_object
 from models.manifest import Pooling, PoolingSource
 
 _MODES: dict[str, Pooling] = {

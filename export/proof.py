@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from export.checkpoint import Checkpoint, SourceHead
+from export.checkpoint import Checkpoint
+from export.checkpoint_heads import SourceHead
 from export.errors import ProofFailed
 from export.texts import ProofTexts
 from models.heads import ClassifyOptions, EmbedOptions, FillMaskOptions, Head, Job

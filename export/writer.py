@@ -18,7 +18,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol
 
-from export.checkpoint import Checkpoint, SourceHead, load_checkpoint
+from export.checkpoint import Checkpoint, load_checkpoint
+from export.checkpoint_heads import SourceHead
 from export.errors import OutputError, ProofFailed, UnsupportedModel
 from export.head import export_head
 from export.pooling import find_pooling

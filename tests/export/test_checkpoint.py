@@ -10,8 +10,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModel
 
-from export.checkpoint import Checkpoint, find_source, load_checkpoint
+from export.checkpoint import Checkpoint, load_checkpoint
 from export.errors import SourceError
+from export.source import find_source
 from tests.checkpoints import (
     FAMILIES,
     add_head,

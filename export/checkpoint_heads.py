@@ -1,0 +1,162 @@
+"""The heads of a checkpoint: the ones its architecture has, and those under heads/<name>/.
+
+Owns which architecture carries which task, and where its output holds the logits.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
+
+from export.errors import SourceError, UnsupportedModel
+from export.source import first_line, read_architecture, read_object
+from models.families import Family
+from models.manifest import Function, ProblemType
+
+# The ending of an architecture's name says which heads it has; None: the family's row says it.
+_ENDINGS: dict[str, tuple[str, ...] | None] = {
+    "ForPreTraining": None,
+    "ForMaskedLM": ("fill-mask",),
+    "ForNextSentencePrediction": ("next-sentence",),
+    "ForSequenceClassification": ("classify",),
+}
+# Where the model's output holds the logits of a task.
+_FIELDS = {
+    "ForPreTraining": {
+        "fill-mask": "prediction_logits",
+        "next-sentence": "seq_relationship_logits",
+    },
+}
+
+
+@dataclass(frozen=True, slots=True)
+class SourceHead:
+    """A head of the checkpoint: the model that has it, and where its output holds the logits."""
+
+    task: str
+    name: str | None
+    model: PreTrainedModel
+    output: str
+    labels: tuple[str, ...] | None = None
+    problem_type: ProblemType | None = None
+    function: Function | None = None
+
+
+def find_ending(architecture: str) -> str | None:
+    """The ending of an architecture's name that tells its heads, or None."""
+    return next((ending for ending in _ENDINGS if architecture.endswith(ending)), None)
+
+
+def list_heads(
+    model: PreTrainedModel, architecture: str, family: Family, name: str | None = None
+) -> list[SourceHead]:
+    """The heads that a model of that architecture has."""
+    ending = find_ending(architecture)
+    if ending is None:
+        return []
+    tasks = _ENDINGS[ending]
+    heads = []
+    for task in family.pretraining_tasks if tasks is None else tasks:
+        output = _FIELDS.get(ending, {}).get(task, "logits")
+        if task == "classify":
+            labels, problem_type, function = _describe_labels(model.config)
+            heads.append(SourceHead(task, name, model, output, labels, problem_type, function))
+        else:
+            heads.append(SourceHead(task, name, model, output))
+    return heads
+
+
+def _describe_labels(
+    config: PretrainedConfig,
+) -> tuple[tuple[str, ...], ProblemType | None, Function]:
+    labels = tuple(str(config.id2label[number]) for number in range(config.num_labels))
+    problem_type: ProblemType | None = config.problem_type
+    # As transformers' TextClassificationPipeline chooses.
+    if problem_type == "regression":
+        return labels, problem_type, "none"
+    if problem_type == "multi_label_classification" or config.num_labels == 1:
+        return labels, problem_type, "sigmoid"
+    return labels, problem_type, "softmax"
+
+
+def load_named_heads(path: Path, trunk: PreTrainedModel, family: Family) -> list[SourceHead]:
+    """The heads under heads/<name>/ of a checkpoint: a config.json and its own weights each.
+
+    In the order that `head_names` in the checkpoint's config gives, others after it by name.
+    Raises SourceError or UnsupportedModel.
+    """
+    heads: list[SourceHead] = []
+    for folder in _list_folders(path, getattr(trunk.config, "head_names", None) or []):
+        name = read_architecture(read_object(folder / "config.json"))
+        kind = getattr(transformers, name, None)
+        if kind is None or find_ending(name) is None:
+            raise UnsupportedModel(
+                f"{folder / 'config.json'} names architecture {name!r}; a head is one of "
+                f"{', '.join(_ENDINGS)}"
+            )
+        try:
+            config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        except Exception as error:
+            raise SourceError(
+                f"{folder / 'config.json'} is not usable: {first_line(error)}"
+            ) from None
+        for key in ("hidden_size", "dim", "vocab_size", "num_hidden_layers"):
+            if getattr(config, key, None) != getattr(trunk.config, key, None):
+                raise SourceError(
+                    f"{folder / 'config.json'} has another {key} than the trunk in {path}"
+                )
+        model = _build_head(folder, kind, config, trunk, family)
+        heads += list_heads(model, name, family, folder.name)
+    return heads
+
+
+def _list_folders(path: Path, order: Any) -> list[Path]:
+    found = {file.parent.name: file.parent for file in path.glob("heads/*/config.json")}
+    if not isinstance(order, list) or not all(isinstance(name, str) for name in order):
+        raise SourceError(f"{path / 'config.json'} has head_names that are not a list of names")
+    for name in order:
+        if name not in found:
+            raise SourceError(
+                f"{path / 'config.json'} names the head {name!r}, and {path / 'heads' / name} has "
+                "no config.json; complete it or take the name out of head_names"
+            )
+    return [found[name] for name in [*order, *sorted(set(found) - set(order))]]
+
+
+def _build_head(
+    folder: Path, kind: Any, config: PretrainedConfig, trunk: PreTrainedModel, family: Family
+) -> PreTrainedModel:
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        raise SourceError(f"{folder} has no weights; put model.safetensors beside config.json")
+    try:
+        own = {key: value.float() for file in files for key, value in load_file(file).items()}
+    except (SafetensorError, OSError) as error:
+        raise SourceError(f"{files[0]} cannot be read: {first_line(error)}") from None
+    config._attn_implementation = "sdpa"
+    with torch.device("meta"):
+        model: PreTrainedModel = kind(config)
+    # The head stands on the trunk that is there already: no second copy of its weights.
+    prefix = f"{model.base_model_prefix}."
+    pooled = any(key.startswith(prefix + "pooler") for key in own)
+    for name, module in trunk.named_children():
+        if not (pooled and name in family.pooler):
+            setattr(model.base_model, name, module)
+    try:
+        unexpected = model.load_state_dict(own, strict=False, assign=True).unexpected_keys
+    except RuntimeError as error:
+        raise SourceError(f"{files[0]} does not fit {folder}: {first_line(error)}") from None
+    missing = [name for name, value in model.named_parameters() if value.is_meta]
+    if missing or unexpected:
+        raise SourceError(
+            f"{files[0]} does not hold the weights of {type(model).__name__}'s head: "
+            f"missing {', '.join(missing[:3]) or 'none'}, "
+            f"unexpected {', '.join(unexpected[:3]) or 'none'}"
+        )
+    model.eval()
+    return model

@@ -1,0 +1,81 @@
+"""The files of a checkpoint: a directory as it is, or a hub id downloaded; JSON read with care.
+
+Owns where a source comes from. What its files mean is for others to say.
+"""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+from export.errors import SourceError
+
+_HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
+_CONFIGS = ["*.json", "*.txt", "*.model", "*.safetensors"]
+
+
+def find_source(source: str, revision: str | None) -> tuple[Path, str, str | None]:
+    """Directory, name and revision of a checkpoint: a directory as it is, a hub id downloaded."""
+    path = Path(source)
+    if path.is_dir():
+        if revision:
+            raise SourceError(f"{source} is a directory; --revision goes with a hub id only")
+        return path, path.resolve().name, None
+    if path.exists():
+        raise SourceError(f"{source} is a file; give the directory that holds config.json")
+    if not _HUB_ID.fullmatch(source) or source.startswith("."):
+        raise SourceError(f"{source} does not exist; give a directory or a hub id like ORG/NAME")
+    try:
+        found = Path(snapshot_download(source, revision=revision, allow_patterns=_CONFIGS))
+        if not any(found.glob("*.safetensors")):
+            weights = [*_CONFIGS, "pytorch_model*.bin"]
+            found = Path(snapshot_download(source, revision=revision, allow_patterns=weights))
+        pooling = ["*/config.json", *_CONFIGS]
+        snapshot_download(source, revision=revision, allow_patterns=pooling)
+    except LocalEntryNotFoundError as error:
+        raise SourceError(
+            f"{source} is neither a directory here nor in the hub's cache, and the hub cannot be "
+            f"reached; give a local directory, or leave offline mode ({type(error).__name__})"
+        ) from None
+    except (HfHubHTTPError, HFValidationError, OSError) as error:
+        raise SourceError(f"{source} cannot be had from the hub: {first_line(error)}") from None
+    return found, source, found.name
+
+
+def read_json(file: Path, *, required: bool = True) -> Any:
+    """The content of a JSON file; SourceError names the file that is missing or broken."""
+    try:
+        return json.loads(file.read_bytes())
+    except FileNotFoundError:
+        if not required:
+            return None
+        raise SourceError(
+            f"{file} is not there; a checkpoint has {file.name} beside its weights"
+        ) from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise SourceError(f"{file} cannot be read: {first_line(error)}") from None
+
+
+def read_object(file: Path, *, required: bool = True) -> dict[str, Any]:
+    """The JSON object in a file, empty where it is not required and not there."""
+    content = read_json(file, required=required)
+    if content is None and not required:
+        return {}
+    if not isinstance(content, dict):
+        raise SourceError(f"{file} is not a JSON object")
+    return content
+
+
+def read_architecture(config: dict[str, Any]) -> str:
+    """The class a config.json names, or an empty string."""
+    names = config.get("architectures") or [""]
+    return str(names[0] if isinstance(names, list) else names)
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
