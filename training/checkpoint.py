@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import transformers
+from safetensors import SafetensorError
 from transformers import BertForPreTraining, BertTokenizerFast
 
 from training.errors import StorageFull
@@ -37,7 +38,7 @@ def save_checkpoint(
             _write_pooling(staging, model.config.hidden_size, limit)
             for name, head in heads.items():
                 head.save(staging / "heads" / name, model.config)
-    except OSError as failure:
+    except (OSError, SafetensorError) as failure:
         shutil.rmtree(staging, ignore_errors=True)
         raise StorageFull(f"{directory} could not be written ({failure}). Make room.") from failure
     shutil.rmtree(directory, ignore_errors=True)

@@ -1,6 +1,7 @@
 """What can go wrong while training, told before hours are spent.
 
 TrainingError
+    WrongOption         options that do not go together
     DataMissing         a file of text or labels is not there
     DataDamaged         a file is there but cut short or not in its form
     DataTooSmall        the corpus cannot give what training needs
@@ -14,6 +15,10 @@ TrainingError
 
 class TrainingError(Exception):
     """The root: one sentence that names the item and the remedy."""
+
+
+class WrongOption(TrainingError):
+    """Options that do not go together."""
 
 
 class DataMissing(TrainingError):

@@ -11,7 +11,7 @@ from tokenizers import Tokenizer
 from transformers import BertForPreTraining
 
 from training.checkpoint import save_checkpoint
-from training.errors import DataMissing
+from training.errors import DataMissing, WrongOption
 from training.finetuning.course import FinetuningCourse
 from training.finetuning.heads import ClassifyHead, encode_labels
 from training.finetuning.lessons import (
@@ -32,6 +32,7 @@ from training.progress import Display
 from training.run import add_budget, check_room, claim_directory, positive, run_command
 from training.schedule import Schedule
 from training.text.store import TokenStore, open_store
+from training.text.vocabulary import read_vocabulary
 
 _SEVERAL = ("emotions",)  # heads whose labels do not exclude each other
 _SHARES = {"sentiment": 0.17, "emotions": 0.2, "intents": 0.17}
@@ -93,7 +94,12 @@ def _open_run(run: Path) -> tuple[BertForPreTraining, Tokenizer, tuple[TokenStor
         )
     transformers.utils.logging.disable_progress_bar()
     model = BertForPreTraining.from_pretrained(run / "checkpoint")
-    tokenizer = Tokenizer.from_file(str(run / "tokenizer.json"))
+    if model.config.max_position_embeddings < WIDTH:
+        raise WrongOption(
+            f"{run} has {model.config.max_position_embeddings} positions; fine-tuning takes texts "
+            f"of up to {WIDTH} tokens. Pre-train with --long-width {WIDTH} or more."
+        )
+    tokenizer = read_vocabulary(run / "tokenizer.json")
     return model, tokenizer, (open_store(run / "corpus"), open_store(run / "validation"))
 
 

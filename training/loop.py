@@ -4,15 +4,18 @@ What a step is, the course says; here are the schedule, the state on disk, the l
 and the display, which pre-training and fine-tuning share.
 """
 
+import signal
+import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from types import FrameType
+from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
 
 from training.curves import draw_curves
-from training.errors import TrainingDiverged
+from training.errors import RunDamaged, TrainingDiverged
 from training.progress import Display, tell_time
 from training.schedule import Schedule
 from training.storage import append_record, read_state, trim_records, write_state
@@ -70,6 +73,7 @@ class Loop:
         self._directory = directory
         self._save_every_s = save_every_s
         self._saved_s = time.monotonic()
+        self._saved_step = 0
 
     def resume(self) -> bool:
         """Takes up the saved state, if there is one. Raises RunDamaged."""
@@ -77,27 +81,34 @@ class Loop:
         if not path.exists():
             return False
         state = read_state(path)
-        self._course.load_state_dict(state["course"])
-        self.schedule = Schedule(**state["schedule"])
-        self.record = Record(**state["record"])
+        try:
+            self._course.load_state_dict(state["course"])
+            self.schedule = Schedule(**state["schedule"])
+            self.record = Record(**state["record"])
+        except (KeyError, TypeError, ValueError, RuntimeError) as form:
+            raise RunDamaged(
+                f"{path} is not the state of this run ({type(form).__name__}); it is damaged or of "
+                "another version. Start over in another directory with --out."
+            ) from form
+        self._saved_step = self.schedule.done
         trim_records(self._directory / LOG_NAME, self.schedule.done)
         return True
 
     def run(self, display: Display) -> None:
-        """Trains until the budget is used up; saves before it hands an interrupt on.
+        """Trains until the budget is used up; at an interrupt it ends the step, saves and raises.
 
-        Raises StorageFull and TrainingDiverged; the last saved state stands.
+        Raises KeyboardInterrupt, StorageFull and TrainingDiverged; the last saved state stands.
         """
-        try:
-            while not self.schedule.is_over:
+        with _Interrupts() as interrupts:
+            while not self.schedule.is_over and not interrupts.came:
                 self._take_step()
                 display.show(self.schedule.progress, self._tell())
                 if self._is_due():
                     self.save()
-        except KeyboardInterrupt:
-            self.save()
-            raise
-        self.save()
+            if self._saved_step != self.schedule.done:
+                self.save()
+            if interrupts.came:
+                raise KeyboardInterrupt
 
     def save(self) -> None:
         """Refits the schedule and writes the state, the log and the picture."""
@@ -121,6 +132,7 @@ class Loop:
         picture = self._directory / PICTURE_NAME
         draw_curves(log, picture, self._course.panels, self._course.title)
         self._saved_s = time.monotonic()
+        self._saved_step = self.schedule.done
 
     def _take_step(self) -> None:
         begin = time.monotonic()
@@ -150,3 +162,24 @@ class Loop:
             "tokens/s": f"{speed:,.0f}",
             "left": tell_time(self.schedule.left_s) if self.schedule.expected else "measuring",
         }
+
+
+class _Interrupts:
+    """Holds Ctrl-C back until a step is whole: half a step cannot be saved."""
+
+    def __init__(self) -> None:
+        self.came = False
+        self._before: Any = None
+
+    def __enter__(self) -> Self:
+        # Only the main thread hears signals; elsewhere there is nothing to hold back.
+        if threading.current_thread() is threading.main_thread():
+            self._before = signal.signal(signal.SIGINT, self._note)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._before is not None:
+            signal.signal(signal.SIGINT, self._before)
+
+    def _note(self, _number: int, _frame: FrameType | None) -> None:
+        self.came = True

@@ -11,11 +11,12 @@ from tokenizers import Tokenizer
 from transformers import BertConfig, BertForPreTraining
 
 from training.checkpoint import save_checkpoint
+from training.errors import WrongOption
 from training.hardware import find_hardware
-from training.loop import Loop
+from training.loop import STATE_NAME, Loop
 from training.pretraining.course import Plan, PretrainingCourse
 from training.progress import Display
-from training.run import add_budget, check_room, claim_directory, positive, run_command
+from training.run import add_budget, check_room, claim_directory, natural, positive, run_command
 from training.schedule import Schedule
 from training.text.documents import find_files, read_documents
 from training.text.store import TokenStore, prepare_store
@@ -27,6 +28,8 @@ from training.text.vocabulary import (
 )
 
 _HEAD_SIZE = 64
+_MIN_WIDTH = 16
+_MIN_VOCABULARY, _MAX_VOCABULARY = 50, 65_535  # tokens are kept in 16 bits
 
 
 @dataclass(frozen=True)
@@ -64,17 +67,35 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
         "--validation", nargs="+", metavar="GLOB", default=["wiki/validation.jsonl.xz"]
     )
     add_budget(parser)
-    parser.add_argument("--layers", type=int, default=4)
+    parser.add_argument("--layers", type=natural, default=4)
     parser.add_argument("--hidden-size", type=int, default=256, help="a multiple of 64")
     parser.add_argument("--vocabulary-size", type=int, default=8192)
     parser.add_argument("--learning-rate", type=positive, default=2e-3, help="at its highest")
-    parser.add_argument("--width", type=int, default=128, help="tokens in the longest text")
-    parser.add_argument("--long-width", type=int, default=256, help="the same, near the end")
+    parser.add_argument("--width", type=natural, default=128, help="tokens in the longest text")
+    parser.add_argument("--long-width", type=natural, default=256, help="the same, near the end")
     parser.add_argument("--long-share", type=float, default=0.1, help="of the budget")
-    parser.add_argument("--rows-per-batch", type=int, default=32)
-    parser.add_argument("--batches-per-step", type=int, default=2)
+    parser.add_argument("--rows-per-batch", type=natural, default=32)
+    parser.add_argument("--batches-per-step", type=natural, default=2)
     parser.add_argument("--vocabulary", type=Path, help="a tokenizer.json to use, not to learn one")
     return parser.parse_args(arguments)
+
+
+def check_sizes(options: Options) -> None:
+    """Raises WrongOption for sizes that do not go together."""
+    if options.hidden_size < _HEAD_SIZE or options.hidden_size % _HEAD_SIZE:
+        raise WrongOption(f"--hidden-size {options.hidden_size} is not a multiple of {_HEAD_SIZE}.")
+    if not _MIN_WIDTH <= options.width <= options.long_width:
+        raise WrongOption(
+            f"--width {options.width} is not between {_MIN_WIDTH} and --long-width "
+            f"{options.long_width}."
+        )
+    if not 0 <= options.long_share <= 1:
+        raise WrongOption(f"--long-share {options.long_share} is not between 0 and 1.")
+    if not _MIN_VOCABULARY <= options.vocabulary_size <= _MAX_VOCABULARY:
+        raise WrongOption(
+            f"--vocabulary-size {options.vocabulary_size} is not between {_MIN_VOCABULARY} and "
+            f"{_MAX_VOCABULARY}."
+        )
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -88,6 +109,7 @@ def pretrain(given: argparse.Namespace, console: Console) -> None:
     options = Options(
         **{**fields, "corpus": tuple(given.corpus), "validation": tuple(given.validation)}
     )
+    check_sizes(options)
     files = find_files(given.data, options.corpus)
     validation_files = find_files(given.data, options.validation)
     claim_directory(given.out, asdict(options))
@@ -123,7 +145,7 @@ def _find_vocabulary(
     """The run's own, the one given, or one learnt from the corpus; kept in the run's folder."""
     path = given.out / "tokenizer.json"
     if path.exists():
-        return Tokenizer.from_file(str(path))
+        return read_vocabulary(path)
     if given.vocabulary:
         tokenizer = read_vocabulary(given.vocabulary)
     else:
@@ -144,8 +166,13 @@ def _prepare_stores(
     def report(done: int, of: int) -> None:
         console.print(f"Tokenised {done} of {of} files", highlight=False)
 
-    train = prepare_store(files[0], tokenizer, directory / "corpus", report)
-    return train, prepare_store(files[1], tokenizer, directory / "validation", report)
+    begun = (directory / STATE_NAME).exists()
+    names = ("corpus", "validation")
+    train, validation = (
+        prepare_store(some, tokenizer, directory / name, report, begun=begun)
+        for some, name in zip(files, names, strict=True)
+    )
+    return train, validation
 
 
 def _make_config(options: Options, vocabulary_size: int) -> BertConfig:

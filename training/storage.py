@@ -2,7 +2,6 @@
 
 import json
 import os
-import pickle
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +34,7 @@ def read_state(path: Path) -> dict[str, Any]:
     """The state that write_state wrote. Raises RunDamaged."""
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as damage:
+    except Exception as damage:  # torch raises whatever the damaged bytes lead it to
         raise RunDamaged(
             f"{path} cannot be read ({type(damage).__name__}). It was not written by this "
             "program, or was damaged since; start over in another directory with --out."
@@ -45,9 +44,12 @@ def read_state(path: Path) -> dict[str, Any]:
 
 def append_record(record: dict[str, Any], path: Path) -> None:
     """Adds a line of JSON to a log. Raises StorageFull."""
+    before = path.read_text(encoding="utf-8") if path.exists() else ""
     try:
         with path.open("a", encoding="utf-8") as log:
-            log.write(json.dumps(record) + "\n")
+            # A line that was cut off by a full disk must not swallow the next one.
+            log.write(("\n" if before and not before.endswith("\n") else "") + json.dumps(record))
+            log.write("\n")
     except OSError as failure:
         raise StorageFull(f"{path} could not be written ({failure}). Make room.") from failure
 
@@ -56,6 +58,30 @@ def trim_records(path: Path, last_step: int) -> None:
     """Drops the lines of a log after a step: those that a resumed run will write again."""
     if not path.exists():
         return
-    lines = path.read_text(encoding="utf-8").splitlines()
-    kept = [line for line in lines if json.loads(line)["step"] <= last_step]
-    path.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+    kept = [record for record in read_records(path) if record["step"] <= last_step]
+    try:
+        write_text("".join(json.dumps(record) + "\n" for record in kept), path)
+    except OSError as failure:
+        raise StorageFull(f"{path} could not be written ({failure}). Make room.") from failure
+
+
+def read_records(path: Path) -> list[dict[str, Any]]:
+    """The records of a log, without a last line that was cut off when its writer was killed."""
+    records = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            records.append(json.loads(line))
+        except ValueError:
+            continue
+    return records
+
+
+def write_text(text: str, path: Path) -> None:
+    """Replaces a file in one move. Raises OSError, and then the last one stands."""
+    temporary = path.with_name(path.name + ".new")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise

@@ -13,7 +13,7 @@ _MIN_WORDS = 6  # shorter texts are phrases whose sentence is not in the set
 
 
 def hold_out(data: LabelledTexts, count: int, seed: int) -> tuple[LabelledTexts, LabelledTexts]:
-    """(training, held out): `count` whole sentences, and the texts that no part of them is in.
+    """(training, held out): the texts that are part of no held-out one, and `count` sentences.
 
     A whole sentence is a text that is part of no other text. The same seed holds out the same.
     """

@@ -1,6 +1,7 @@
 """Reads the labelled sets: texts with their answers, in the form each set is published in."""
 
 import csv
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,9 +65,12 @@ def read_similarity(path: Path) -> ScoredPairs:
     scores = []
     for line, row in rows:
         try:
-            scores.append(float(row[2]))
+            score = float(row[2])
         except ValueError:
-            raise DataDamaged(f"{path}: line {line} has the score {row[2]!r}, no number.") from None
+            score = math.nan
+        if not math.isfinite(score):
+            raise DataDamaged(f"{path}: line {line} has the score {row[2]!r}, no number.")
+        scores.append(score)
     return ScoredPairs(
         tuple(row[0] for _, row in rows), tuple(row[1] for _, row in rows), tuple(scores)
     )
@@ -88,7 +92,10 @@ def _read_rows(
     path: Path, columns: int, *, header: bool = False, delimiter: str = "\t"
 ) -> Iterator[tuple[int, list[str]]]:
     """Line numbers and fields; each line must have as many fields as the set has columns."""
-    lines = _read_text(path).splitlines()
+    # Not splitlines: that also breaks at separators that stand inside a text.
+    lines = _read_text(path).replace("\r\n", "\n").removesuffix("\n").split("\n")
+    if lines == [""]:
+        raise DataTooSmall(f"{path} holds no examples.")
     if delimiter == ",":
         rows = csv.reader(lines)
     else:  # tab-separated sets quote nothing: a quotation mark is part of the text
@@ -96,19 +103,22 @@ def _read_rows(
     if header:
         next(rows, None)
     found = False
-    for row in rows:
-        if len(row) != columns:
-            raise DataDamaged(
-                f"{path}: line {rows.line_num} has {len(row)} fields instead of {columns}; "
-                "the file may be cut short. Copy it again."
-            )
-        found = True
-        yield rows.line_num, row
+    try:
+        for row in rows:
+            if len(row) != columns:
+                raise DataDamaged(
+                    f"{path}: line {rows.line_num} has {len(row)} fields instead of {columns}; "
+                    "the file may be cut short. Copy it again."
+                )
+            found = True
+            yield rows.line_num, row
+    except csv.Error as form:
+        raise DataDamaged(f"{path}: line {rows.line_num} cannot be read ({form}).") from form
     if not found:
         raise DataTooSmall(f"{path} holds no examples.")
 
 
 def _read_number(path: Path, line: int, text: str, below: int) -> int:
-    if not text.isdigit() or int(text) >= below:
+    if not (text.isascii() and text.isdigit()) or int(text) >= below:
         raise DataDamaged(f"{path}: line {line} has the label {text!r}; labels are below {below}.")
     return int(text)

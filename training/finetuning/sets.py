@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from training.finetuning.holdout import hold_out
+from training.errors import DataTooSmall
+from training.finetuning.holdout import find_sentences, hold_out
 from training.finetuning.labelled import (
     LabelledTexts,
     ScoredPairs,
@@ -14,6 +15,7 @@ from training.finetuning.labelled import (
 )
 
 HELD_OUT_SENTENCES = 600
+_LARGEST_PART = 10  # of a small set, one sentence in so many
 _HOLD_OUT_SEED = 0  # not the run's: whatever the run, the same sentences stay unseen
 
 
@@ -27,9 +29,13 @@ class Part:
 
 def read_sets(data: Path) -> tuple[Part, Part]:
     """(training, validation). Raises DataMissing, DataDamaged, DataTooSmall."""
-    sentiment = hold_out(
-        read_sentiment(data / "sentiment/train.tsv"), HELD_OUT_SENTENCES, _HOLD_OUT_SEED
-    )
+    phrases = read_sentiment(data / "sentiment/train.tsv")
+    count = min(HELD_OUT_SENTENCES, len(find_sentences(phrases.texts)) // _LARGEST_PART)
+    sentiment = hold_out(phrases, count, _HOLD_OUT_SEED)
+    if not all(part.texts for part in sentiment):
+        raise DataTooSmall(
+            f"{data / 'sentiment/train.tsv'} has too few sentences to hold any out; give more."
+        )
     labels = data / "emotions/labels.txt"
     emotions = [read_emotions(data / f"emotions/{part}.tsv", labels) for part in ("train", "dev")]
     intents = read_intents(data / "intents/train.tsv")

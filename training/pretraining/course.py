@@ -128,10 +128,11 @@ class PretrainingCourse:
     def _find_epoch(self, width: int) -> Epoch:
         """The rows to read from; the next epoch when these are used up or their width changes."""
         here = self.position
-        used_up = self._epoch is not None and here.row >= len(self._epoch)
-        if here.width != width or used_up:
-            here.epoch, here.row, here.width = here.epoch + 1, 0, width
-            self._epoch = None
-        if self._epoch is None:
-            self._epoch = Epoch(self._store, width, self._plan.seed, here.epoch)
+        if here.width == width:
+            epoch = self._epoch or Epoch(self._store, width, self._plan.seed, here.epoch)
+            if here.row < len(epoch):
+                self._epoch = epoch
+                return epoch
+        here.epoch, here.row, here.width = here.epoch + 1, 0, width
+        self._epoch = Epoch(self._store, width, self._plan.seed, here.epoch)
         return self._epoch

@@ -74,6 +74,8 @@ class _Cutter:
         kind, length, where, answer = draw
         if SINGLE_SHARE <= kind < SINGLE_SHARE + SENTENCE_PAIR_SHARE:
             stop = min(start + 2, end)
+            if self.at[stop] - self.at[start] > self.room:
+                stop = start + 1
         else:
             # Of all lengths, as texts in use are; it also lets rows be packed full.
             wanted = int(self.room * (0.2 + 0.8 * length))
@@ -111,16 +113,5 @@ class _Cutter:
     def _add(self, first: int, first_end: int, second: int, second_end: int, label: int) -> None:
         begin, end = self.at[first], self.at[first_end]
         other, other_end = self.at[second], self.at[second_end]
-        # Only two very long single sentences exceed the room: the longer one gives way.
-        while end - begin + other_end - other > self.room:
-            excess = end - begin + other_end - other - self.room
-            difference = (end - begin) - (other_end - other)
-            if difference > 0:
-                end -= min(excess, difference)
-            elif difference < 0:
-                other_end -= min(excess, -difference)
-            else:
-                end -= excess // 2
-                other_end -= excess - excess // 2
         self.spans.append((begin, end, other, other_end))
         self.label.append(label)

@@ -15,6 +15,8 @@ def find_files(directory: Path, patterns: tuple[str, ...]) -> tuple[Path, ...]:
     """
     found: list[Path] = []
     for pattern in patterns:
+        if Path(pattern).is_absolute():
+            raise DataMissing(f"{pattern}: give it relative to the folder of --data.")
         matches = sorted(directory.glob(pattern))
         if not matches:
             raise DataMissing(
@@ -36,6 +38,8 @@ def read_documents(path: Path) -> Iterator[list[str]]:
         with lzma.open(path, "rt", encoding="utf-8") as lines:
             for line, text in enumerate(lines, start=1):  # noqa: B007 - told in the error
                 paragraphs = json.loads(text)["paragraphs"]
+                if not isinstance(paragraphs, list):
+                    raise TypeError(paragraphs)
                 yield [str(paragraph) for paragraph in paragraphs]
     except FileNotFoundError as missing:
         raise DataMissing(f"{path}: no such file.") from missing

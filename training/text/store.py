@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from tokenizers import Tokenizer
 
-from training.errors import DataMissing, DataTooSmall
+from training.errors import DataMissing, DataTooSmall, RunMismatch
 from training.text.documents import read_documents
 from training.text.sentences import split_sentences
 
@@ -41,15 +41,23 @@ def prepare_store(
     tokenizer: Tokenizer,
     directory: Path,
     report: Callable[[int, int], None] = lambda _done, _all: None,
+    *,
+    begun: bool = False,
 ) -> TokenStore:
     """The tokens of files of documents; read from `directory` if made there before from the same.
 
-    `report` is told files done and files in all. Raises DataMissing, DataDamaged, DataTooSmall.
+    `report` is told files done and files in all. Where a run has begun, other files than it began
+    with are a RunMismatch. Raises DataMissing, DataDamaged, DataTooSmall.
     """
     fingerprint = _fingerprint(files, tokenizer)
     marker = directory / "store.json"
     if marker.exists() and json.loads(marker.read_text())["fingerprint"] == fingerprint:
         return open_store(directory)
+    if begun:
+        raise RunMismatch(
+            f"{directory.parent} holds a run over other text than {files[0]} and the others hold "
+            "now. Resume it with the files it began with, or give another --out."
+        )
     staging = directory.with_name(directory.name + ".new")
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir(parents=True)
