@@ -6,12 +6,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
+import transformers
 from rich.console import Console
 from tokenizers import Tokenizer
 from transformers import BertConfig, BertForPreTraining
 
 from training.checkpoint import save_checkpoint
-from training.errors import WrongOption
+from training.errors import DataMissing, WrongOption
 from training.hardware import find_hardware
 from training.loop import STATE_NAME, Loop
 from training.pretraining.course import Plan, PretrainingCourse
@@ -50,6 +51,7 @@ class Options:
     rows_per_batch: int
     batches_per_step: int
     seed: int
+    start: str | None
 
 
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
@@ -67,6 +69,12 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
         "--validation", nargs="+", metavar="GLOB", default=["wiki/validation.jsonl.xz"]
     )
     add_budget(parser)
+    parser.add_argument(
+        "--from",
+        dest="start",
+        metavar="CHECKPOINT",
+        help="go on from its weights and vocabulary, not from nothing; sizes must be its own",
+    )
     parser.add_argument("--layers", type=natural, default=4)
     parser.add_argument("--hidden-size", type=int, default=256, help="a multiple of 64")
     parser.add_argument("--vocabulary-size", type=int, default=8192)
@@ -117,7 +125,7 @@ def pretrain(given: argparse.Namespace, console: Console) -> None:
     stores = _prepare_stores(given.out, (files, validation_files), tokenizer, console)
 
     torch.manual_seed(options.seed)
-    model = BertForPreTraining(_make_config(options, tokenizer.get_vocab_size()))
+    model = _make_model(options, tokenizer.get_vocab_size())
     check_room(given.out, model)
     hardware = find_hardware()
     plan = Plan(
@@ -146,8 +154,9 @@ def _find_vocabulary(
     path = given.out / "tokenizer.json"
     if path.exists():
         return read_vocabulary(path)
-    if given.vocabulary:
-        tokenizer = read_vocabulary(given.vocabulary)
+    known = given.vocabulary or (Path(given.start) / "tokenizer.json" if given.start else None)
+    if known:
+        tokenizer = read_vocabulary(known)
     else:
         size = given.vocabulary_size
         console.print(f"Learning a vocabulary of {size:,} pieces", highlight=False)
@@ -173,6 +182,25 @@ def _prepare_stores(
         for some, name in zip(files, names, strict=True)
     )
     return train, validation
+
+
+def _make_model(options: Options, vocabulary_size: int) -> BertForPreTraining:
+    config = _make_config(options, vocabulary_size)
+    if options.start is None:
+        return BertForPreTraining(config)
+    transformers.utils.logging.disable_progress_bar()
+    try:
+        model = BertForPreTraining.from_pretrained(options.start, dtype=torch.float32)
+    except (OSError, ValueError) as problem:
+        raise DataMissing(f"--from {options.start} is no checkpoint: {problem}") from problem
+    for name in ("vocab_size", "hidden_size", "num_hidden_layers", "max_position_embeddings"):
+        found, wanted = getattr(model.config, name), getattr(config, name)
+        if found != wanted:
+            raise WrongOption(
+                f"--from {options.start} has {name} {found}, and this run would have {wanted}. "
+                "Give the sizes of the checkpoint, or train from nothing."
+            )
+    return BertForPreTraining.from_pretrained(options.start, config=config, dtype=torch.float32)
 
 
 def _make_config(options: Options, vocabulary_size: int) -> BertConfig:

@@ -15,6 +15,7 @@ from training.finetuning.sets import Part, read_sets
 FIGURES = {
     "fill-mask top-1",
     "fill-mask top-5",
+    "as trained (80/10/10) top-1",
     "next-sentence accuracy",
     "sentiment accuracy",
     "emotions micro-F1",

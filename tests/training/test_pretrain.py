@@ -87,6 +87,31 @@ def test_an_interrupt_saves_and_the_run_goes_on_exactly(
     assert_same_weights(whole / "checkpoint", stopped / "checkpoint")
 
 
+def test_a_run_goes_on_from_a_checkpoint(data: Path, pretrained: Path, tmp_path: Path) -> None:
+    """It knows at the first step what the checkpoint knew."""
+    again = tmp_path / "again"
+    arguments = pretrain_arguments(data, again, pretrained / "tokenizer.json", 1)
+    assert main([*arguments, "--from", str(pretrained / "checkpoint")]) == 0
+    (before,), (after,) = read_log(pretrained), read_log(again)
+    assert abs(after["validation_mlm_loss"] - before["validation_mlm_loss"]) < 0.5
+
+
+def test_a_checkpoint_of_other_sizes(
+    data: Path, pretrained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = pretrain_arguments(data, tmp_path / "run", pretrained / "tokenizer.json", 1)
+    start = ["--from", str(pretrained / "checkpoint"), "--layers", "2"]
+    told = fail([*arguments, *start], capsys)
+    assert "has num_hidden_layers 1, and this run would have 2" in told
+
+
+def test_a_checkpoint_that_is_none(
+    data: Path, pretrained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = pretrain_arguments(data, tmp_path / "run", pretrained / "tokenizer.json", 1)
+    assert "none is no checkpoint" in fail([*arguments, "--from", str(tmp_path / "none")], capsys)
+
+
 def test_a_finished_run_stays_as_it_is(data: Path, vocabulary: Path, tmp_path: Path) -> None:
     run = pretrain(data, tmp_path / "run", vocabulary, 2)
     before, log = (run / "checkpoint/model.safetensors").read_bytes(), read_log(run)
