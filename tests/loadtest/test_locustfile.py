@@ -1,0 +1,100 @@
+"""A short load test against the service itself: report and verdict on disk, exit codes."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def host() -> Iterator[str]:
+    """The service with the model that comes with it, on a free port."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "service", "--port", str(port)], cwd=ROOT, stderr=subprocess.DEVNULL
+    )
+    url = f"http://127.0.0.1:{port}"
+    try:
+        for _ in range(600):
+            try:
+                if httpx.get(f"{url}/health/ready").status_code == 200:
+                    break
+            except httpx.TransportError:
+                assert process.poll() is None
+            time.sleep(0.05)
+        yield url
+    finally:
+        process.terminate()
+        assert process.wait(30) == 0
+
+
+def load(host: str, *options: str) -> tuple[int, str]:
+    """Run locust as its users do; exit code and what it said."""
+    command = [sys.executable, "-m", "locust", "-f", "loadtest/locustfile.py", "--headless"]
+    done = subprocess.run(
+        [*command, "--host", host, "--only-summary", *options],
+        cwd=ROOT,
+        env=os.environ | {"COLUMNS": "200"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    return done.returncode, done.stderr
+
+
+def read_report(folder: Path) -> Any:
+    return json.loads((folder / "report.json").read_text())
+
+
+def test_a_sound_server_passes_and_the_report_splits_queueing_from_computing(
+    host: str, tmp_path: Path
+) -> None:
+    options = ("--users", "8", "--run-time", "10s", "--slo-file", "loadtest/slo.toml")
+    code, said = load(host, *options, "--mix", "queries", "--report", str(tmp_path))
+    assert code == 0, said
+    report = read_report(tmp_path)
+    assert report["passed"]
+    assert {"embed", "fill-mask", "next-sentence", "classify"} <= set(report["tasks"])
+    for task in report["tasks"].values():
+        assert task["requests"] > 0
+        assert task["failed"] == 0
+        assert {"tokenize", "queue", "infer", "decode"} <= set(task["mean_stages_ms"])
+        assert 0 < task["p50_ms"] <= task["p95_ms"] <= task["p99_ms"]
+    assert "PASS" in (tmp_path / "report.md").read_text()
+    assert (tmp_path / "time.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_bound_too_tight_fails(host: str, tmp_path: Path) -> None:
+    options = ("--users", "2", "--run-time", "3s", "--slo", "embed.p50_ms=0.1")
+    code, said = load(host, *options, "--report", str(tmp_path))
+    assert code == 1, said
+    (judgement,) = read_report(tmp_path)["verdict"]
+    assert not judgement["held"]
+    assert judgement["measured"] > 0.1
+
+
+def test_failures_are_counted_by_their_code(host: str, tmp_path: Path) -> None:
+    options = ("--users", "2", "--run-time", "3s", "--model", "nobody", "--think", "0.2")
+    load(host, *options, "--slo", "error_rate=0", "--report", str(tmp_path))
+    report = read_report(tmp_path)
+    assert not report["passed"]
+    assert list(report["tasks"]["all"]["failures"]) == ["404 model_not_found"]
+
+
+def test_a_bound_that_is_none_is_refused_before_anything_is_asked(host: str) -> None:
+    code, said = load(host, "--users", "1", "--run-time", "3s", "--slo", "embed.p42=1")
+    assert code == 2
+    assert "'p42' is no figure" in said
