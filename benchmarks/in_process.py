@@ -29,9 +29,9 @@ from benchmarks.padded import ensure_padded_trunk, pad
 from benchmarks.results import Target, divide, save_results, say, show_table
 from benchmarks.texts import KINDS, Kind, draw_texts, list_words
 from models.encoding import Encoded
-from models.engines import Session
+from models.engines import Session, count_cores
 from models.heads import EmbedOptions, Job
-from models.pipeline import MAX_BATCH_TOKENS, Pipeline, count_cores, form_batches, prepare
+from models.pipeline import MAX_BATCH_TOKENS, Pipeline, form_batches, prepare
 
 ROUNDS = 7
 PADDED_BATCH_TEXTS = 16

@@ -71,6 +71,24 @@ class Bundle:
         return wanted
 
 
+def find_bundles(path: Path) -> list[Path]:
+    """`path` itself, or, of a folder that is no bundle, the bundles right in it, by name.
+
+    Empty for an empty folder. A folder with anything else in it counts as a bundle, for `open`
+    to say what it lacks. Raises BundleNotFound where it may not be read.
+    """
+    try:
+        if (path / MANIFEST).exists() or not path.is_dir():
+            return [path]
+        # An export that is under way has a name with a dot; a new volume may hold lost+found.
+        inside = [entry for entry in path.iterdir() if entry.name[0] != "."]
+        found = sorted(entry for entry in inside if (entry / MANIFEST).exists())
+        empty = all(entry.is_dir() for entry in inside)
+    except OSError as error:
+        raise BundleNotFound(f"{error.filename} cannot be read: {error.strerror}") from None
+    return found if found or empty else [path]
+
+
 def hash_file(path: Path) -> str:
     """The sha256 of a file, in hex, read in pieces."""
     digest = hashlib.sha256()

@@ -4,7 +4,6 @@ Owns the order of the steps (prepare, pack, trunk, heads, decode), which the ser
 with a queue between the first and the second. Knows nothing of requests.
 """
 
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 
 from models.bundle import TOKENIZER, Bundle
 from models.encoding import Encoded, Encoder, Overflow
-from models.engines import Session
+from models.engines import Session, count_cores
 from models.errors import BundleDamaged, CallerError, HeadNotFound, TaskUnsupported
 from models.heads import (
     HEADS,
@@ -196,10 +195,3 @@ def form_batches(jobs: Sequence[Job], max_tokens: int = MAX_BATCH_TOKENS) -> Ite
         tokens += job.tokens
     if batch:
         yield batch
-
-
-def count_cores() -> int:
-    """The cores this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

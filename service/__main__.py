@@ -4,6 +4,7 @@ import argparse
 import gc
 import signal
 import sys
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m service",
         description="Serve bundles over HTTP.",
-        epilog="Every other setting is an environment variable; see docs/settings.md.",
+        epilog="Every other setting is an environment variable; see docs/settings.md. "
+        "SIGHUP reads the set of bundles again, without disturbing what runs.",
     )
     parser.add_argument(
         "--bundle",
@@ -43,8 +45,12 @@ def _serve(flags: dict[str, Any]) -> int:
     import uvicorn
 
     from service.app import configure_logging, create_app
+    from service.engine import Engine
     from service.settings import read_settings
 
+    if sys.platform != "win32":
+        # Asked for before it serves, the set of bundles is read anyway.
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
     failures: list[Exception] = []
 
     def stop(error: Exception) -> None:
@@ -57,9 +63,11 @@ def _serve(flags: dict[str, Any]) -> int:
         sys.stderr.write(f"error: {error}\n")
         return 2
     configure_logging()
+    app = create_app(settings, on_failure=stop)
+    engine: Engine = app.state.engine
     server = uvicorn.Server(
         uvicorn.Config(
-            create_app(settings, on_failure=stop),
+            app,
             host=settings.host,
             port=settings.port,
             loop="auto",
@@ -72,6 +80,11 @@ def _serve(flags: dict[str, Any]) -> int:
             timeout_keep_alive=75,
         )
     )
+    if sys.platform != "win32":
+        # In a thread of its own: the handler runs on the event loop, which others wait for.
+        signal.signal(
+            signal.SIGHUP, lambda *_: threading.Thread(target=engine.reload, name="reload").start()
+        )
     # uvicorn raises the signal that stopped it again, once everything is shut down: that is exit 0.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     # The batcher's thread waits at most so long for the interpreter while the event loop is busy;

@@ -5,11 +5,14 @@ thread, and the outputs become answers. Knows nothing of HTTP but that a client 
 """
 
 import asyncio
+import threading
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
+
+import structlog
 
 from models.errors import TooManyInputs
 from models.heads import Head, Job
@@ -27,6 +30,8 @@ _LARGE_CHARACTERS = 4_000
 _LARGE_ITEMS = 16
 
 ResultT = TypeVar("ResultT")
+
+_log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,19 +67,32 @@ class Engine:
         self.reason = "the models are loading"
         self.started = int(time.time())
         self._threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="tokenizer")
+        self._reading = threading.Lock()
+        self._closed = False
 
     def load(self) -> None:
         """Load every bundle; blocks. Raises an OperatorError that says what to mend."""
-        try:
-            self.registry.load(self.settings, self.metrics)
-        except Exception as error:
-            self.reason = str(error)
-            raise
-        self.ready = True
+        with self._reading:
+            try:
+                self.registry.load(self.settings, self.metrics)
+            except Exception as error:
+                self.reason = str(error)
+                raise
+            self.ready = True
+
+    def reload(self) -> None:
+        """Read the set of bundles again while serving; blocks. What fails is logged."""
+        with self._reading:
+            if self._closed or not self.ready:
+                return
+            try:
+                self.registry.reload(self.settings, self.metrics)
+            except Exception:
+                _log.exception("the bundles could not be read again")
 
     def close(self) -> None:
         """Take nothing more, finish what is queued, and let go of the threads."""
-        self.ready, self.reason = False, "the service is shutting down"
+        self.ready, self.reason, self._closed = False, "the service is shutting down", True
         self.registry.close()
         self._threads.shutdown()
 
@@ -93,7 +111,17 @@ class Engine:
         `disconnected` returns when the client has gone; its items are then dropped unrun.
         """
         self.check_ready()
-        model, head = self.registry.find_head(question.model, question.task, question.head)
+        with self.registry.use_head(question.model, question.task, question.head) as found:
+            return await self._answer(question, found, times, disconnected)
+
+    async def _answer(
+        self,
+        question: Question,
+        found: tuple[Model, Head[Any, Any, Any]],
+        times: Times,
+        disconnected: Callable[[], Awaitable[Any]],
+    ) -> Reply:
+        model, head = found
         self._check_count(question)
         options = head.resolve(question.options)
         began = time.perf_counter()

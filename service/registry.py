@@ -1,10 +1,26 @@
-"""The bundles that are loaded, by name, and which of them answers a request."""
+"""The bundles that are loaded, by name, and which of them answers a request.
 
-from collections.abc import Iterator
+The set is read once at the start, and again whenever the operator asks: what is new or changed is
+loaded beside what runs, takes over between two requests, and what it replaced is let go of when
+the last request that uses it has its answer.
+"""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
-from models.bundle import Bundle
-from models.errors import ModelNotFound, SettingsError, TaskUnsupported
+import structlog
+
+from models.bundle import Bundle, find_bundles
+from models.errors import (
+    BundleNotFound,
+    ModelNotFound,
+    OperatorError,
+    SettingsError,
+    TaskUnsupported,
+)
 from models.heads import Head
 from models.pipeline import Pipeline
 from service.batcher import Batcher
@@ -12,6 +28,8 @@ from service.metrics import Metrics
 from service.settings import Settings
 
 _WARM_UP = "Some words to run every kernel once before the first request."
+
+_log = structlog.get_logger(__name__)
 
 
 class Model:
@@ -21,6 +39,7 @@ class Model:
         self.pipeline = pipeline
         self.name = pipeline.manifest.name
         self.fingerprint = pipeline.bundle.fingerprint
+        self.requests = 0  # that use it now; the registry counts them
         self.batcher = Batcher(
             pipeline.compute,
             name=self.name,
@@ -38,43 +57,92 @@ class Registry:
     """Every loaded model, in the order of the settings."""
 
     def __init__(self) -> None:
-        self._models: dict[str, Model] = {}
+        self._models: dict[str, Model] = {}  # replaced whole, never changed
+        self._released = threading.Condition()
 
     def __iter__(self) -> Iterator[Model]:
         return iter(self._models.values())
 
     def load(self, settings: Settings, metrics: Metrics) -> None:
         """Open, check and warm every bundle of the settings. Raises an OperatorError."""
-        bundles: dict[str, Bundle] = {}
-        for path in settings.bundles:
-            bundle = Bundle.open(path)
-            if bundle.manifest.name in bundles:
-                other = bundles[bundle.manifest.name].path
-                if other.resolve() == path.resolve():
-                    raise SettingsError(f"{path} is given twice; name it once")
-                raise SettingsError(
-                    f"{other} and {path} are both named {bundle.manifest.name!r}; "
-                    "export one of them again with --name"
-                )
-            bundles[bundle.manifest.name] = bundle
+
+        def refuse(error: OperatorError) -> None:
+            raise error
+
+        bundles = _find_bundles(settings, refuse)
+        if not bundles:
+            raise BundleNotFound(
+                f"no bundle in {', '.join(map(str, settings.bundles))}; "
+                "make one there with `python -m export SOURCE OUT`"
+            )
+        self._models = {
+            name: _load_model(bundle, settings, metrics) for name, bundle in bundles.items()
+        }
+
+    def reload(self, settings: Settings, metrics: Metrics) -> None:
+        """Read the set again while serving; what cannot be loaded is logged, the rest goes on.
+
+        A bundle whose files are the same stays as it is. One that cannot be opened any more keeps
+        answering as it did. Blocks until what was replaced or removed has answered its last.
+        """
+        refused: list[OperatorError] = []
+        bundles = _find_bundles(settings, refused.append)
+        models = self._load_changed(bundles, refused, settings, metrics)
+        for reason in refused:
+            _log.error("bundle refused", reason=str(reason))
+        if refused or not models:
+            # Which bundle an error is about cannot always be told: nothing is taken away.
+            models = self._models | models
+        self._replace(models)
+        _log.info("bundles read again", models=list(models), refused=len(refused))
+
+    def _load_changed(
+        self,
+        bundles: dict[str, Bundle],
+        refused: list[OperatorError],
+        settings: Settings,
+        metrics: Metrics,
+    ) -> dict[str, Model]:
+        """A model for each bundle: the one that runs where its files are the same, else a new."""
+        models: dict[str, Model] = {}
         for name, bundle in bundles.items():
-            pipeline = Pipeline(bundle, precision=settings.precision, threads=settings.threads)
-            warm_up(pipeline)
-            self._models[name] = Model(pipeline, settings, metrics)
+            running = self._models.get(name)
+            if running is not None and running.fingerprint == bundle.fingerprint:
+                models[name] = running
+                continue
+            try:
+                models[name] = _load_model(bundle, settings, metrics)
+            except OperatorError as error:
+                refused.append(error)
+                continue
+            event = "bundle added" if running is None else "bundle replaced"
+            _log.info(event, model=name, path=str(bundle.path))
+        return models
+
+    def _replace(self, models: dict[str, Model]) -> None:
+        """Let these answer from now on, and let go of the others when their requests are over."""
+        before, self._models = self._models, models
+        for name, model in before.items():
+            if models.get(name) is model:
+                continue
+            if name not in models:
+                _log.info("bundle removed", model=name)
+            self._retire(model)
 
     def find(self, name: str | None, task: str) -> Model:
         """The model of that name, or the first that has the task.
 
         Raises ModelNotFound for a name that is not loaded, TaskUnsupported if no model has it.
         """
+        models = self._models
         if name is not None:
-            if name not in self._models:
+            if name not in models:
                 raise ModelNotFound(
-                    f"no model is named {name!r}; loaded are {', '.join(self._models)}",
+                    f"no model is named {name!r}; loaded are {', '.join(models)}",
                     param="model",
                 )
-            return self._models[name]
-        for model in self:
+            return models[name]
+        for model in models.values():
             if model.answers(task):
                 return model
         raise TaskUnsupported(
@@ -82,22 +150,41 @@ class Registry:
             param="model",
         )
 
-    def find_head(
+    @contextmanager
+    def use_head(
         self, name: str | None, task: str, head: str | None
-    ) -> tuple[Model, Head[Any, Any, Any]]:
-        """Model and head for a request; the errors of `find` and of Pipeline.find_head."""
-        model = self.find(name, task)
-        return model, model.pipeline.find_head(task, head)
+    ) -> Iterator[tuple[Model, Head[Any, Any, Any]]]:
+        """Model and head for a request, which stay open until it is over.
+
+        The errors of `find` and of Pipeline.find_head.
+        """
+        with self._released:
+            model = self.find(name, task)
+            model.requests += 1
+        try:
+            yield model, model.pipeline.find_head(task, head)
+        finally:
+            with self._released:
+                model.requests -= 1
+                if not model.requests:
+                    self._released.notify_all()
 
     @property
     def alive(self) -> bool:
         """Whether every model would answer."""
-        return bool(self._models) and all(model.batcher.alive for model in self)
+        models = self._models
+        return bool(models) and all(model.batcher.alive for model in models.values())
 
     def close(self) -> None:
         """Let every queue run empty, and end its thread."""
         for model in self:
             model.batcher.close()
+
+    def _retire(self, model: Model) -> None:
+        # Whoever found it before it was taken out of the set is counted as a request.
+        with self._released:
+            self._released.wait_for(lambda: not model.requests)
+        model.batcher.close()
 
 
 def warm_up(pipeline: Pipeline) -> None:
@@ -105,3 +192,43 @@ def warm_up(pipeline: Pipeline) -> None:
     encoded = pipeline.encoder.encode(_WARM_UP, overflow="truncate")
     for texts in (1, 8):
         pipeline.run_trunk([encoded] * texts)
+
+
+def _load_model(bundle: Bundle, settings: Settings, metrics: Metrics) -> Model:
+    pipeline = Pipeline(bundle, precision=settings.precision, threads=settings.threads)
+    warm_up(pipeline)
+    return Model(pipeline, settings, metrics)
+
+
+def _find_bundles(settings: Settings, refuse: Callable[[OperatorError], None]) -> dict[str, Bundle]:
+    """The bundles of the settings, opened and checked, by name; `refuse` hears what is not."""
+    bundles: dict[str, Bundle] = {}
+    for given in settings.bundles:
+        try:
+            paths = find_bundles(given)
+        except OperatorError as error:
+            refuse(error)
+            continue
+        if not paths:
+            _log.warning("no bundles yet", folder=str(given))
+        for path in paths:
+            try:
+                _add_bundle(bundles, path, named=path == given)
+            except OperatorError as error:
+                refuse(error)
+    return bundles
+
+
+def _add_bundle(bundles: dict[str, Bundle], path: Path, *, named: bool) -> None:
+    bundle = Bundle.open(path)
+    other = bundles.setdefault(bundle.manifest.name, bundle)
+    if other is bundle:
+        return
+    if other.path.resolve() == path.resolve():
+        if named:
+            raise SettingsError(f"{path} is given twice; name it once")
+        return  # named itself, to come first, and in a folder of bundles
+    raise SettingsError(
+        f"{other.path} and {path} are both named {bundle.manifest.name!r}; "
+        "export one of them again with --name"
+    )

@@ -3,9 +3,9 @@
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from models.encoding import Overflow
@@ -24,7 +24,8 @@ class Settings(BaseSettings):
     bundles: Annotated[tuple[Path, ...], NoDecode] = Field(
         default=(DEFAULT_BUNDLE,),
         min_length=1,
-        description="directories of bundles, comma-separated; the first that has a task answers",
+        description="bundles or folders of bundles, comma-separated; "
+        "the first that has a task answers",
     )
     precision: str | None = Field(
         default=None, description="which of a bundle's precisions to run; default fp32 if it has it"
@@ -33,6 +34,9 @@ class Settings(BaseSettings):
     port: int = Field(default=8080, ge=0, le=65535, description="the port to listen on")
     api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
         default=(), description="keys, comma-separated; with any, /v1 asks for a Bearer token"
+    )
+    api_keys_file: Path | None = Field(
+        default=None, description="a file with one more key a line; # begins a comment"
     )
     overflow: Overflow = Field(
         default="error", description="what to do with texts that are too long: error or truncate"
@@ -59,6 +63,33 @@ class Settings(BaseSettings):
         if isinstance(value, str):
             return tuple(part.strip() for part in value.split(",") if part.strip())
         return value
+
+    @model_validator(mode="after")
+    def _read_keys(self) -> Self:
+        if self.api_keys_file is not None:
+            keys = (*self.api_keys, *_read_keys(self.api_keys_file))
+            object.__setattr__(self, "api_keys", keys)  # frozen from here on
+        return self
+
+
+def _read_keys(file: Path) -> list[SecretStr]:
+    """The keys of a file. Raises SettingsError: without its keys everyone would be let in."""
+    setting = f"{PREFIX}API_KEYS_FILE"
+    try:
+        lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines()]
+    except OSError as error:
+        raise SettingsError(
+            f"{setting}: {file} cannot be read ({error.strerror}); write one key a line into it, "
+            "readable for the service, or unset it"
+        ) from None
+    except UnicodeDecodeError:
+        raise SettingsError(f"{setting}: {file} is not UTF-8 text; write one key a line") from None
+    keys = [SecretStr(line) for line in lines if line and not line.startswith("#")]
+    if not keys:
+        raise SettingsError(
+            f"{setting}: {file} holds no key; write one a line, or unset it to serve without keys"
+        )
+    return keys
 
 
 def read_settings(flags: Mapping[str, Any] | None = None) -> Settings:

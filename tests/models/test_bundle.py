@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from models import Pipeline
-from models.bundle import MANIFEST, Bundle, hash_file
+from models.bundle import MANIFEST, Bundle, find_bundles, hash_file
 from models.errors import BundleDamaged, BundleError, BundleNotFound, BundleTooNew, OperatorError
 from models.manifest import FORMAT_VERSION
 from tests.checkpoints import change_json, write_json
@@ -204,3 +204,35 @@ def test_a_tokenizer_that_cannot_be_read_is_the_bundles_fault(bundle: Path) -> N
     write_json(bundle / MANIFEST, content)
     with pytest.raises(BundleError, match=r"tokenizer\.json"):
         Pipeline.open(bundle)
+
+
+def test_a_bundle_is_found_where_it_is(bundle: Path) -> None:
+    assert find_bundles(bundle) == [bundle]
+
+
+def test_bundles_in_a_folder_are_found_by_name(bundle: Path) -> None:
+    for name in ("b", "a", ".a.x1.partial"):
+        shutil.copytree(bundle, bundle.parent / "all" / name)
+    (bundle.parent / "all" / "lost+found").mkdir()
+    (bundle.parent / "all" / "notes.txt").touch()
+    assert find_bundles(bundle.parent / "all") == [bundle.parent / "all" / name for name in "ab"]
+
+
+def test_an_empty_folder_has_none(tmp_path: Path) -> None:
+    assert find_bundles(tmp_path) == []
+    (tmp_path / "lost+found").mkdir()
+    (tmp_path / ".hidden").touch()
+    assert find_bundles(tmp_path) == []
+
+
+def test_a_bundle_without_its_manifest_is_not_taken_for_an_empty_folder(bundle: Path) -> None:
+    (bundle / MANIFEST).unlink()
+    assert find_bundles(bundle) == [bundle]
+    with pytest.raises(BundleNotFound, match="manifest"):
+        Bundle.open(bundle)
+
+
+def test_what_is_not_there_is_left_to_be_opened(tmp_path: Path) -> None:
+    assert find_bundles(tmp_path / "nothing") == [tmp_path / "nothing"]
+    (tmp_path / "file").touch()
+    assert find_bundles(tmp_path / "file") == [tmp_path / "file"]

@@ -19,7 +19,7 @@ from models.errors import (
     TaskUnsupported,
 )
 from models.heads import ClassifyOptions, EmbedOptions, FillMaskOptions, Job, NextSentenceOptions
-from models.pipeline import count_cores, form_batches, prepare
+from models.pipeline import form_batches, prepare
 from tests.checkpoints import FAMILIES, WORDS
 from tests.conftest import Export
 from tests.oracle import Exported, pool, write_pairs, write_text, write_texts
@@ -278,9 +278,3 @@ def test_a_task_of_a_later_version_is_left_out(pretraining_bundle: Path) -> None
     pipeline = Pipeline(Bundle(bundle.path, manifest))
     assert [head.task.name for head in pipeline.heads] == ["embed", "next-sentence"]
     assert pipeline.embed(["a"]).shape == (1, 32)
-
-
-def test_cores_are_those_of_the_process() -> None:
-    import os
-
-    assert 1 <= count_cores() <= (os.cpu_count() or 1)

@@ -171,6 +171,40 @@ def test_a_signal_ends_it_once_requests_are_answered(
         assert [line["event"] for line in lines if line["level"] != "info"] == []
 
 
+def test_on_hangup_it_reads_its_bundles_again_while_it_answers(
+    pretraining_bundle: Path, classify_bundle: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(pretraining_bundle, tmp_path / "b")
+    with start(tmp_path) as (process, client):
+        assert client.post("/v1/classify", json={"inputs": "rain"}).status_code == 422
+        shutil.copytree(classify_bundle, tmp_path / ".a.partial")
+        (tmp_path / ".a.partial").rename(tmp_path / "a")
+        stop, statuses = threading.Event(), list[int]()
+
+        def ask() -> None:
+            with httpx.Client(base_url=client.base_url, timeout=PATIENCE_S) as own:
+                while not stop.is_set():
+                    answer = own.post("/v1/embeddings", json={"input": "rain"})
+                    statuses.append(answer.status_code)
+
+        asking = threading.Thread(target=ask)
+        asking.start()
+        wait_until(lambda: bool(statuses))
+        process.send_signal(signal.SIGHUP)
+        wait_until(lambda: len(client.get("/v1/models").json()["data"]) == 2)
+        shutil.rmtree(tmp_path / "b")
+        process.send_signal(signal.SIGHUP)
+        wait_until(lambda: len(client.get("/v1/models").json()["data"]) == 1)
+        before = len(statuses)
+        wait_until(lambda: len(statuses) > before + 1)
+        stop.set()
+        asking.join()
+        assert set(statuses) == {200}
+        assert client.post("/v1/classify", json={"inputs": "rain"}).status_code == 200
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(PATIENCE_S) == 0
+
+
 def test_serving_imports_neither_torch_nor_transformers() -> None:
     program = (
         "import sys, models, service.__main__, service.app, service.settings, uvicorn\n"

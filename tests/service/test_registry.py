@@ -1,6 +1,8 @@
-"""Which bundle answers."""
+"""Which bundle answers, and how the set of them changes while they do."""
 
 import shutil
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,7 +11,8 @@ from models.errors import BundleNotFound, OperatorError, SettingsError
 from service.metrics import Metrics
 from service.registry import Registry
 from service.settings import Settings
-from tests.service.server import Server
+from tests.checkpoints import change_json
+from tests.service.server import Server, hold, wait_until
 
 
 def load(*bundles: Path, precision: str | None = None) -> Registry:
@@ -66,3 +69,124 @@ def test_nothing_is_alive_before_loading_nor_after_closing(pretraining_bundle: P
     assert registry.alive
     registry.close()
     assert not registry.alive
+
+
+def test_an_empty_folder_beside_a_bundle_is_no_error(
+    pretraining_bundle: Path, tmp_path: Path
+) -> None:
+    registry = load(pretraining_bundle, tmp_path)
+    assert [model.pipeline.bundle.path for model in registry] == [pretraining_bundle]
+    registry.close()
+    with pytest.raises(BundleNotFound, match=r"no bundle in .*python -m export"):
+        load(tmp_path)
+
+
+class Folder:
+    """A folder of bundles, and a registry that serves what is in it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.settings = Settings(bundles=(path,))
+        self.registry = Registry()
+
+    def add(self, bundle: Path, name: str) -> Path:
+        return Path(shutil.copytree(bundle, self.path / name))
+
+    def reload(self) -> None:
+        self.registry.reload(self.settings, Metrics())
+
+    @property
+    def names(self) -> list[str]:
+        return [model.name for model in self.registry]
+
+
+@pytest.fixture
+def folder(pretraining_bundle: Path, tmp_path: Path) -> Iterator[Folder]:
+    folder = Folder(tmp_path / "all")
+    folder.add(pretraining_bundle, "first")
+    folder.registry.load(folder.settings, Metrics())
+    yield folder
+    folder.registry.close()
+
+
+def test_a_bundle_named_to_come_first_may_lie_in_the_folder(
+    folder: Folder, classify_bundle: Path
+) -> None:
+    folder.add(classify_bundle, "a")
+    registry = load(folder.path / "first", folder.path)
+    assert [model.pipeline.bundle.path.name for model in registry] == ["first", "a"]
+    registry.close()
+
+
+def test_what_is_new_is_added_and_what_runs_stays(folder: Folder, classify_bundle: Path) -> None:
+    (running,) = folder.registry
+    folder.add(classify_bundle, "a")
+    folder.reload()
+    assert sorted(folder.names) == ["tiny-classify", "tiny-pretraining"]
+    assert folder.registry.find("tiny-pretraining", "embed") is running
+    assert folder.registry.find(None, "classify").pipeline.classify(["rain"])
+
+
+def test_what_has_changed_is_replaced_once_its_requests_are_over(
+    folder: Folder, classify_bundle: Path
+) -> None:
+    (running,) = folder.registry
+    shutil.rmtree(folder.path / "first")
+    other = folder.add(classify_bundle, "first")
+    change_json(other / "manifest.json", name="tiny-pretraining")
+    with folder.registry.use_head(None, "embed", None) as (model, head):
+        assert model is running
+        reading = threading.Thread(target=folder.reload)
+        reading.start()
+        wait_until(lambda: folder.registry.find(None, "embed") is not running)
+        assert running.batcher.alive  # its request may still hand in what it has
+        with hold(running.pipeline, running.batcher):
+            pass
+        assert reading.is_alive()
+    reading.join()
+    assert not running.batcher.alive
+    (replaced,) = folder.registry
+    assert replaced.fingerprint != running.fingerprint
+    assert replaced.answers("classify")
+    assert head is running.pipeline.heads[0]
+
+
+def test_what_is_gone_is_removed(folder: Folder, classify_bundle: Path) -> None:
+    folder.add(classify_bundle, "a")
+    folder.reload()
+    gone = folder.registry.find("tiny-pretraining", "embed")
+    shutil.rmtree(folder.path / "first")
+    folder.reload()
+    assert folder.names == ["tiny-classify"]
+    assert not gone.batcher.alive
+
+
+def test_the_last_one_is_kept(folder: Folder) -> None:
+    shutil.rmtree(folder.path / "first")
+    folder.reload()
+    assert folder.names == ["tiny-pretraining"]
+    assert folder.registry.alive
+
+
+def test_what_is_damaged_changes_nothing_and_is_told(
+    folder: Folder, classify_bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (running,) = folder.registry
+    (folder.path / "first/tokenizer.json").write_text("{}")
+    added = folder.add(classify_bundle, "a")
+    (folder.add(classify_bundle, "b") / "trunk.fp32.onnx").unlink()
+    folder.reload()
+    assert sorted(folder.names) == ["tiny-classify", "tiny-pretraining"]
+    assert folder.registry.find("tiny-pretraining", "embed") is running
+    assert folder.registry.find("tiny-classify", "embed").pipeline.bundle.path == added
+    told = capsys.readouterr()
+    for file in ("first/tokenizer.json", "b/trunk.fp32.onnx"):
+        assert str(folder.path / file) in told.out + told.err
+
+
+def test_a_folder_that_may_not_be_read_changes_nothing(folder: Folder) -> None:
+    (running,) = folder.registry
+    shutil.move(folder.path, folder.path.with_name("away"))
+    folder.reload()
+    assert list(folder.registry) == [running]
+    assert running.batcher.alive

@@ -73,6 +73,41 @@ def test_keys_are_read_and_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "first" not in repr(settings)
 
 
+def test_keys_of_a_file_are_added(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "keys"
+    file.write_text("# ours\nsecond\n\n  third  \n")
+    monkeypatch.setenv("CLOZE_API_KEYS", "first")
+    monkeypatch.setenv("CLOZE_API_KEYS_FILE", str(file))
+    settings = read_settings()
+    assert settings.api_keys_file == file
+    assert [key.get_secret_value() for key in settings.api_keys] == ["first", "second", "third"]
+    assert "second" not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        (None, "cannot be read (No such file or directory)"),
+        (b"", "holds no key"),
+        (b"# nothing\n\n", "holds no key"),
+        (b"\xff\xfe", "is not UTF-8"),
+    ],
+)
+def test_a_file_without_keys_is_refused(
+    content: bytes | None, complaint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Served without keys, it would be open to everyone."""
+    file = tmp_path / "keys"
+    if content is not None:
+        file.write_bytes(content)
+    monkeypatch.setenv("CLOZE_API_KEYS_FILE", str(file))
+    with pytest.raises(SettingsError) as refused:
+        read_settings()
+    message = str(refused.value)
+    assert message.startswith(f"CLOZE_API_KEYS_FILE: {file} {complaint}")
+    assert "key a line" in message or "one a line" in message
+
+
 def test_flags_win_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CLOZE_PORT", "1")
     monkeypatch.setenv("CLOZE_BUNDLES", ",")
