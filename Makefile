@@ -18,6 +18,9 @@ check: .venv/.done
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 	.venv/bin/lint-imports
+	.venv/bin/hadolint Dockerfile
+	.venv/bin/yamllint --strict docker-compose.yml deploy
+	if docker compose version >/dev/null 2>&1; then docker compose --profile '*' config --quiet; fi
 
 bench: .venv/.done .venv-baseline/.done $(MINILM)/manifest.json
 	.venv/bin/python -m benchmarks

@@ -47,7 +47,10 @@ def _export(given: Sequence[str]) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("source", help="a checkpoint's directory, or its id on the hub")
-    parser.add_argument("out", type=Path, help="the directory to make; it must not exist")
+    parser.add_argument("out", type=Path, help="the directory to make")
+    parser.add_argument(
+        "--replace", action="store_true", help="take the place of the bundle that is at OUT"
+    )
     parser.add_argument(
         "--tasks",
         type=_names(tuple(TASKS)),
@@ -81,6 +84,7 @@ def _export(given: Sequence[str]) -> int:
                 pooling=options.pooling,
                 name=options.name,
                 revision=options.revision,
+                replace=options.replace,
             ),
             console,
         )

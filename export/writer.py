@@ -74,6 +74,7 @@ class Request:
     pooling: Pooling | None = None
     name: str | None = None
     revision: str | None = None
+    replace: bool = False
 
 
 @dataclass(slots=True)
@@ -90,25 +91,32 @@ def export_bundle(request: Request, report: Reporter | None = None) -> Result:
     """Make, prove and place a bundle. Raises an ExportError, and then leaves nothing at OUT."""
     report = report or Silent()
     began = time.perf_counter()
-    check_destination(request.out)
+    check_destination(request.out, replace=request.replace)
     report.begin("read the checkpoint")
     checkpoint = load_checkpoint(request.source, request.revision)
     heads, embed = choose_tasks(checkpoint, request.tasks)
     with _staging(request.out) as folder:
         fused, notes = _fill(folder, request, checkpoint, heads, embed=embed, report=report)
-        _place(folder, request.out)
+        _place(folder, request.out, replace=request.replace)
     bundle = Bundle.open(request.out)
     return Result(bundle, fused, time.perf_counter() - began, checkpoint.notes + notes)
 
 
-def check_destination(out: Path) -> None:
-    """Raise OutputError where nothing can be put, before any work is spent."""
+def check_destination(out: Path, *, replace: bool = False) -> None:
+    """Raise OutputError where nothing can be put, before any work is spent.
+
+    `replace` allows for a bundle there, and nothing else.
+    """
     try:
         taken = out.exists() or out.is_symlink()
     except OSError as error:
         raise OutputError(f"{out} cannot be made: {error.strerror}") from None
-    if taken:
-        raise OutputError(f"{out} exists; remove it or choose another OUT")
+    if taken and not replace:
+        raise OutputError(
+            f"{out} exists; remove it, choose another OUT, or give --replace if it is a bundle"
+        )
+    if taken and (out.is_symlink() or not (out / MANIFEST).is_file()):
+        raise OutputError(f"{out} is not a bundle, which --replace may remove; choose another OUT")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -267,10 +275,16 @@ def _staging(out: Path) -> Iterator[Path]:
             signal.signal(signal.SIGTERM, before)
 
 
-def _place(folder: Path, out: Path) -> None:
+def _place(folder: Path, out: Path, *, replace: bool) -> None:
     # mkdtemp makes directories for their owner alone; a bundle may be read by the service's user.
     folder.chmod(0o755)
+    before = folder.with_suffix(".replaced")
     try:
+        if replace and out.exists():
+            out.rename(before)
         folder.rename(out)
     except OSError as error:
+        if before.exists() and not out.exists():
+            before.rename(out)
         raise OutputError(f"{out} cannot be written: {error.strerror}") from None
+    shutil.rmtree(before, ignore_errors=True)

@@ -3,6 +3,7 @@
 python -m locust -f loadtest/locustfile.py --headless --host URL --users 16 --run-time 60s
 """
 
+import signal
 import sys
 import time
 from argparse import ArgumentParser
@@ -87,6 +88,10 @@ def set_up(environment: Environment, **_: Any) -> None:
     if isinstance(environment.runner, WorkerRunner):
         return
     gevent.spawn(_count_users, environment, measurements)
+    if options.headless:
+        # Locust listens for it only once a shape is over: a container that is stopped would leave
+        # no report.
+        gevent.signal_handler(signal.SIGTERM, _interrupt)
 
     def finish(environment: Environment, **_: Any) -> None:
         report = Report(_describe(environment), measurements, judge(measurements, bounds))
@@ -122,6 +127,10 @@ def _listen(environment: Environment, measurements: Measurements) -> None:
     listeners.report_to_master.add_listener(send)
     listeners.worker_report.add_listener(receive)
     listeners.test_start.add_listener(begin)
+
+
+def _interrupt() -> None:
+    raise KeyboardInterrupt
 
 
 def _count_users(environment: Environment, measurements: Measurements) -> None:

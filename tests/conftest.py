@@ -1,9 +1,10 @@
 """Checkpoints and bundles that many tests share, each made once in a run."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import torch
 import transformers
@@ -11,6 +12,7 @@ import transformers
 from export.writer import Request, export_bundle
 from tests.checkpoints import add_head, make_checkpoint, name_class
 from tests.oracle import Exported
+from tests.service.process import start_service
 
 # Models this small are slower on several threads than on one.
 torch.set_num_threads(1)
@@ -126,6 +128,15 @@ def pretraining(pretraining_source: Path, pretraining_bundle: Path) -> Exported:
 def classifier(classify_source: Path, classify_bundle: Path) -> Exported:
     """A tiny classifier, before and after."""
     return Exported(classify_source, classify_bundle)
+
+
+@pytest.fixture(scope="session")
+def default_service() -> Iterator[httpx.Client]:
+    """A client of the service as it starts without options, with the model that comes with it."""
+    with start_service() as (process, client):
+        yield client
+        process.terminate()
+        assert process.wait(30) == 0
 
 
 def _export(source: Path, out: Path) -> Path:

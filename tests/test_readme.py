@@ -3,11 +3,6 @@
 import doctest
 import json
 import re
-import socket
-import subprocess
-import sys
-import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,35 +17,12 @@ _CURL = re.compile(
 )
 
 
-@pytest.fixture(scope="module")
-def service() -> Iterator[str]:
-    """The service as the README starts it, with the model that comes with it, on a free port."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "service"]
-    process = subprocess.Popen([*command, "--port", str(port)], cwd=ROOT)
-    url = f"http://127.0.0.1:{port}"
-    try:
-        for _ in range(600):
-            try:
-                if httpx.get(f"{url}/health/ready").status_code == 200:
-                    break
-            except httpx.TransportError:
-                assert process.poll() is None
-            time.sleep(0.05)
-        yield url
-    finally:
-        process.terminate()
-        assert process.wait(30) == 0
-
-
-def test_curl_lines_answer_as_printed(service: str) -> None:
+def test_curl_lines_answer_as_printed(default_service: httpx.Client) -> None:
     lines = list(_CURL.finditer(README.read_text()))
     assert len(lines) >= 7
     for line in lines:
         name, value = line["header"].split(": ")
-        found = httpx.post(service + line["path"], headers={name: value}, content=line["body"])
+        found = default_service.post(line["path"], headers={name: value}, content=line["body"])
         assert _rounded(found.json()) == _rounded(json.loads(line["answer"]))
 
 

@@ -35,9 +35,9 @@ from training.text.store import TokenStore, open_store
 from training.text.vocabulary import read_vocabulary
 
 _SEVERAL = ("emotions",)  # heads whose labels do not exclude each other
-_SHARES = {"sentiment": 0.17, "emotions": 0.2, "intents": 0.17}
-_SIMILARITY_SHARE, _CONTRAST_SHARE, _ORDER_SHARE, _REHEARSAL_SHARE = 0.12, 0.07, 0.12, 0.15
-_TEXTS, _SCORED_PAIRS, _NEIGHBOURS, _REHEARSAL_ROWS = 64, 32, 48, 16  # in one step
+_SHARES = {"sentiment": 0.18, "emotions": 0.13, "intents": 0.18}
+_SIMILARITY_SHARE, _CONTRAST_SHARE, _ORDER_SHARE, _REHEARSAL_SHARE = 0.12, 0.06, 0.15, 0.18
+_TEXTS, _SCORED_PAIRS, _NEIGHBOURS, _REHEARSAL_ROWS = 128, 64, 48, 16  # in one step
 
 
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:

@@ -264,7 +264,7 @@ def test_out_that_cannot_be_written(
     (tmp_path / "link").symlink_to(tmp_path / "nowhere")
     (tmp_path / "full").mkdir()
     for out, sentence in (
-        (tmp_path, "exists; remove it or choose another OUT"),
+        (tmp_path, "exists; remove it, choose another OUT, or give --replace"),
         (tmp_path / "full", "exists"),
         (file, "exists"),
         (tmp_path / "link", "exists"),
@@ -277,6 +277,36 @@ def test_out_that_cannot_be_written(
         assert sentence in capsys.readouterr().err
     assert file.read_text() == "mine"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "full", "link"]
+
+
+def test_a_bundle_is_replaced_when_asked(
+    pretraining_source: Path,
+    trunk_source: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    out = tmp_path / "out"
+    assert main([str(pretraining_source), str(out), "--replace"]) == 0
+    before = Bundle.open(out)
+    # What fails leaves what was there.
+    assert main([str(trunk_source), str(out), "--replace", "--tasks", "classify"]) == 4
+    assert Bundle.open(out) == before
+    assert main([str(trunk_source), str(out)]) == 5
+    assert main([str(trunk_source), str(out), "--replace"]) == 0
+    assert Bundle.open(out).manifest.tasks == ("embed",)
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_only_a_bundle_is_replaced(
+    trunk_source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/letter").write_text("mine")
+    (tmp_path / "link").symlink_to(tmp_path / "mine")
+    for name in ("mine", "mine/letter", "link"):
+        assert main([str(trunk_source), str(tmp_path / name), "--replace"]) == 5
+        assert "is not a bundle" in capsys.readouterr().err
+    assert (tmp_path / "mine/letter").read_text() == "mine"
 
 
 def test_tasks(

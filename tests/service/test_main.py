@@ -8,17 +8,14 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
 import pytest
 
 from models.manifest import FORMAT_VERSION
+from tests.service.process import ROOT, start_service
 from tests.service.server import PATIENCE_S, wait_until
-
-ROOT = Path(__file__).parents[2]
 
 
 def call(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -48,38 +45,6 @@ def find_sentence(done: subprocess.CompletedProcess[str]) -> str:
 def bundle(pretraining_bundle: Path, tmp_path: Path) -> Path:
     """A bundle that may be spoiled."""
     return Path(shutil.copytree(pretraining_bundle, tmp_path / "bundle"))
-
-
-def find_free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-@contextmanager
-def start(bundle: Path) -> Iterator[tuple[subprocess.Popen[str], httpx.Client]]:
-    """Run `python -m service` until it is ready, and kill it if the block does not end it."""
-    port = find_free_port()
-    command = [sys.executable, "-m", "service", "--bundle", str(bundle), "--port", str(port)]
-    process = subprocess.Popen(
-        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE_S) as client:
-
-            def is_ready() -> bool:
-                assert process.poll() is None
-                try:
-                    return client.get("/health/ready").status_code == 200
-                except httpx.TransportError:
-                    return False
-
-            wait_until(is_ready)
-            yield process, client
-    finally:
-        process.kill()
-        process.communicate()
 
 
 def test_a_flipped_byte_is_refused(bundle: Path) -> None:
@@ -152,7 +117,7 @@ def test_a_port_in_use_is_refused(pretraining_bundle: Path) -> None:
 def test_a_signal_ends_it_once_requests_are_answered(
     ending: signal.Signals, pretraining_bundle: Path
 ) -> None:
-    with start(pretraining_bundle) as (process, client):
+    with start_service("--bundle", str(pretraining_bundle)) as (process, client):
         answers: list[httpx.Response] = []
         body = {"input": ["river " * 60] * 2_000}
         asking = threading.Thread(
@@ -175,7 +140,7 @@ def test_on_hangup_it_reads_its_bundles_again_while_it_answers(
     pretraining_bundle: Path, classify_bundle: Path, tmp_path: Path
 ) -> None:
     shutil.copytree(pretraining_bundle, tmp_path / "b")
-    with start(tmp_path) as (process, client):
+    with start_service("--bundle", str(tmp_path)) as (process, client):
         assert client.post("/v1/classify", json={"inputs": "rain"}).status_code == 422
         shutil.copytree(classify_bundle, tmp_path / ".a.partial")
         (tmp_path / ".a.partial").rename(tmp_path / "a")

@@ -1,0 +1,97 @@
+# Three images: serve (no torch), export (torch for CPUs) and loadtest (locust alone).
+#
+#   docker build --target serve -t cloze-serve .
+#
+# What rarely changes comes first: a change of code rebuilds the last layer of an image only.
+ARG PYTHON_IMAGE=python:3.11-slim-bookworm
+
+
+FROM ${PYTHON_IMAGE} AS python
+ENV PYTHONUNBUFFERED=1 \
+    PIP_DISABLE_PIP_VERSION_CHECK=1 \
+    PIP_NO_CACHE_DIR=1 \
+    PIP_ROOT_USER_ACTION=ignore
+
+
+# The lists of dependencies, apart from the rest of pyproject.toml and from the code.
+FROM python AS locked
+WORKDIR /build
+COPY pyproject.toml constraints.txt ./
+RUN python -c 'import pathlib, tomllib; project = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
+[pathlib.Path(name + ".txt").write_text("\n".join(lines)) for name, lines in \
+{"serve": project["dependencies"], **project["optional-dependencies"]}.items()]' \
+    && python -m venv --without-pip /opt/cloze
+
+
+FROM locked AS serve-packages
+RUN pip --python /opt/cloze/bin/python install --constraint constraints.txt --requirement serve.txt
+
+
+FROM locked AS export-packages
+# Where torch comes from: the index that has it for CPUs alone, without gigabytes of CUDA.
+ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
+RUN pip --python /opt/cloze/bin/python install --constraint constraints.txt \
+    ${TORCH_INDEX:+--extra-index-url "${TORCH_INDEX}"} --requirement serve.txt --requirement export.txt
+
+
+FROM locked AS loadtest-packages
+RUN pip --python /opt/cloze/bin/python install --constraint constraints.txt --requirement loadtest.txt
+
+
+# Compiled here, since nothing can be written where it runs. One folder an image, so that its code
+# is one layer, the last.
+FROM python AS code
+COPY models /serve/models
+COPY service /serve/service
+COPY models /export/models
+COPY export /export/export
+COPY loadtest /loadtest/loadtest
+RUN python -m compileall -q --invalidation-mode unchecked-hash /serve /export /loadtest \
+    && chmod -R a+rX /serve /export /loadtest \
+    && mkdir /empty
+
+
+FROM python AS final
+LABEL org.opencontainers.image.licenses="Apache-2.0"
+ENV PATH=/opt/cloze/bin:$PATH \
+    HOME=/tmp
+WORKDIR /app
+# A volume that is mounted over it for the first time takes its owner from here.
+COPY --from=code --chown=10001:10001 /empty /bundles
+
+
+FROM final AS loadtest
+LABEL org.opencontainers.image.title="cloze-loadtest" \
+      org.opencontainers.image.description="Load tests for servers of BERT models, by locust."
+ENV MPLCONFIGDIR=/tmp
+COPY --from=loadtest-packages /opt/cloze /opt/cloze
+COPY --from=code --chown=10001:10001 /empty /results
+COPY --from=code /loadtest .
+USER 10001:10001
+EXPOSE 8089
+ENTRYPOINT ["python", "-m", "locust", "-f", "loadtest/locustfile.py"]
+
+
+FROM final AS export
+LABEL org.opencontainers.image.title="cloze-export" \
+      org.opencontainers.image.description="Exports a trained BERT into a bundle for cloze-serve."
+ENV HF_HOME=/cache
+COPY --from=export-packages /opt/cloze /opt/cloze
+COPY --from=code --chown=10001:10001 /empty /cache
+COPY --from=code /export .
+USER 10001:10001
+ENTRYPOINT ["python", "-m", "export"]
+
+
+FROM final AS serve
+LABEL org.opencontainers.image.title="cloze-serve" \
+      org.opencontainers.image.description="Serves trained BERTs over HTTP: exact, without padding."
+ENV CLOZE_HOST=0.0.0.0
+COPY --from=serve-packages /opt/cloze /opt/cloze
+COPY bundles/lacuna-mini bundles/lacuna-mini
+COPY --from=code /serve .
+USER 10001:10001
+EXPOSE 8080
+HEALTHCHECK --interval=5s --timeout=3s --start-period=30s --retries=3 \
+    CMD ["python", "-m", "service.healthcheck"]
+ENTRYPOINT ["python", "-m", "service"]

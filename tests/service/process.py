@@ -1,0 +1,50 @@
+"""`python -m service` as its users start it: a process of its own, on a free port."""
+
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+
+from tests.service.server import PATIENCE_S, wait_until
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@contextmanager
+def start_service(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], httpx.Client]]:
+    """Run it until it is ready, and kill it if the block does not end it."""
+    port = find_free_port()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "service", "--port", str(port), *arguments],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE_S) as client:
+
+            def is_ready() -> bool:
+                assert process.poll() is None
+                try:
+                    return client.get("/health/ready").status_code == 200
+                except httpx.TransportError:
+                    return False
+
+            wait_until(is_ready)
+            yield process, client
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def find_free_port() -> int:
+    """A port of this machine that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
