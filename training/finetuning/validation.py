@@ -56,7 +56,7 @@ class Validation:
                 figures[f"{name}_accuracy"] = find_accuracy(best, [first for first, *_ in answers])
         cosines = (_embed(trunk, self._firsts) * _embed(trunk, self._seconds)).sum(-1)
         figures["similarity_correlation"] = find_rank_correlation(
-            cosines.cpu().numpy(), self._scores
+            cosines.float().cpu().numpy(), self._scores
         )
         return figures
 
