@@ -39,9 +39,12 @@ class Stack:
 
     def docker(self, *arguments: str) -> str:
         """What docker says to a command. Raises SystemExit with its complaint."""
-        done = subprocess.run(
-            ["docker", *arguments], cwd=_ROOT, capture_output=True, text=True, check=False
-        )
+        try:
+            done = subprocess.run(
+                ["docker", *arguments], cwd=_ROOT, capture_output=True, text=True, check=False
+            )
+        except FileNotFoundError:
+            sys.exit("docker is not there; a drill breaks a stack that docker compose has started")
         if done.returncode:
             sys.exit(f"docker {' '.join(arguments)}: {done.stderr.strip()}")
         return done.stdout.strip()
@@ -202,8 +205,9 @@ def main() -> int:
     sys.stdout.write("| drill | requests | failed | p50, p99 ms | |\n|---|---|---|---|---|\n")
     for name in given.drills or DRILLS:
         with tempfile.TemporaryDirectory() as folder:
+            stack = Stack()
             with load(given.host, given.users, Path(folder), options):
-                note = DRILLS[name](Stack())
+                note = DRILLS[name](stack)
             figures = json.loads((Path(folder) / "report.json").read_text())["tasks"]["all"]
         sys.stdout.write(_lay_out(name, figures, note))
         sys.stdout.flush()
