@@ -38,6 +38,7 @@ def test_every_local_link_leads_somewhere() -> None:
         README,
         *ROOT.glob("docs/*.md"),
         *ROOT.glob("bundles/*/README.md"),
+        *ROOT.glob("deploy/*/README.md"),
         ROOT / "training/README.md",
         ROOT / "CONTRIBUTING.md",
     ):
