@@ -1,0 +1,21 @@
+#!/usr/bin/env bash
+# Has every replica read its set of bundles again, and says what came of it.
+#
+# The signal is sent from inside: after `docker kill`, whatever its signal, some versions of docker
+# take a replica for stopped on purpose and do not start it again when it crashes.
+set -euo pipefail
+
+began=$(date --utc +%Y-%m-%dT%H:%M:%S.%NZ)
+status=0
+for replica in $(docker compose ps --quiet cloze); do
+    docker exec "$replica" python -c 'import os, signal; os.kill(1, signal.SIGHUP)'
+    for _ in $(seq 600); do
+        log=$(docker logs --since "$began" "$replica" 2>&1)
+        grep --quiet "bundles read again" <<<"$log" && break
+        sleep 0.2
+    done
+    echo "${replica:0:12}"
+    grep '"event": "bundle' <<<"$log" || { echo "no answer; see docker logs $replica" >&2; status=1; }
+    grep --quiet "bundle refused" <<<"$log" && status=1
+done
+exit $status
