@@ -84,14 +84,17 @@ def set_up(environment: Environment, **_: Any) -> None:
         sys.stderr.write(f"error: {wrong}\n")
         sys.exit(2)
     measurements = Measurements()
+    listeners: Any = environment.events
     _listen(environment, measurements)
     if isinstance(environment.runner, WorkerRunner):
         return
     gevent.spawn(_count_users, environment, measurements)
     if options.headless:
         # Locust listens for it only once a shape is over: a container that is stopped would leave
-        # no report.
+        # no report. When it is over the verdict is written, whoever wants it to end: compose does
+        # as soon as the first worker has gone.
         gevent.signal_handler(signal.SIGTERM, _interrupt)
+        listeners.test_stop.add_listener(_end_undisturbed)
 
     def finish(environment: Environment, **_: Any) -> None:
         report = Report(_describe(environment), measurements, judge(measurements, bounds))
@@ -100,7 +103,6 @@ def set_up(environment: Environment, **_: Any) -> None:
             report.write(Path(options.report))
         environment.process_exit_code = 0 if report.passed else 1
 
-    listeners: Any = environment.events
     listeners.quitting.add_listener(finish)
 
 
@@ -109,15 +111,15 @@ def _listen(environment: Environment, measurements: Measurements) -> None:
         name: str, response_time: float, response: Any, exception: Any, start_time: float, **_: Any
     ) -> None:
         headers = getattr(response, "headers", None) or {}
-        second = int(start_time + response_time / 1000)
+        ended_s = start_time + response_time / 1000
         failure = str(exception) if exception else None
-        measurements.add(name, response_time, headers.get("server-timing"), failure, second)
+        measurements.add(name, response_time, headers.get("server-timing"), failure, ended_s)
 
     def send(client_id: str, data: dict[str, Any], **_: Any) -> None:
         data[_KEY] = measurements.take()
 
     def receive(client_id: str, data: dict[str, Any], **_: Any) -> None:
-        measurements.receive(data.get(_KEY, {"tasks": {}, "seconds": {}}))
+        measurements.receive(data.get(_KEY, Measurements().take()))
 
     def begin(**_: Any) -> None:
         measurements.clear()
@@ -131,6 +133,10 @@ def _listen(environment: Environment, measurements: Measurements) -> None:
 
 def _interrupt() -> None:
     raise KeyboardInterrupt
+
+
+def _end_undisturbed(**_: Any) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def _count_users(environment: Environment, measurements: Measurements) -> None:

@@ -3,6 +3,7 @@
 A worker's is sent to the master piece by piece; the master's is the whole.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -76,6 +77,8 @@ class Measurements:
     tasks: dict[str, Figures] = field(default_factory=dict)
     seconds: dict[int, Figures] = field(default_factory=dict)
     users: dict[int, int] = field(default_factory=dict)
+    began_s: float = math.inf
+    ended_s: float = -math.inf
 
     @property
     def total(self) -> Figures:
@@ -87,8 +90,8 @@ class Measurements:
 
     @property
     def duration_s(self) -> float:
-        """Seconds from the first answer to the last, at least 1."""
-        return float(max(self.seconds) - min(self.seconds) + 1) if self.seconds else 1.0
+        """Seconds from the start of the first request to the end of the last, at least 1."""
+        return max(1.0, self.ended_s - self.began_s)
 
     def add(
         self,
@@ -96,18 +99,22 @@ class Measurements:
         response_ms: float,
         timing: str | None,
         failure: str | None,
-        second: int,
+        ended_s: float,
     ) -> None:
-        """Count one request, with the Server-Timing header of its answer."""
+        """Count one request that ended then, with the Server-Timing header of its answer."""
         stages = read_server_timing(timing)
         self.tasks.setdefault(task, Figures()).add(response_ms, stages, failure)
-        self.seconds.setdefault(second, Figures()).add(response_ms, stages, failure)
+        self.seconds.setdefault(int(ended_s), Figures()).add(response_ms, stages, failure)
+        self.began_s = min(self.began_s, ended_s - response_ms / 1000)
+        self.ended_s = max(self.ended_s, ended_s)
 
     def take(self) -> dict[str, Any]:
         """All there is, as plain types, leaving nothing behind: what a worker sends."""
         content = {
             "tasks": {task: figures.dump() for task, figures in self.tasks.items()},
             "seconds": {str(second): figures.dump() for second, figures in self.seconds.items()},
+            # No number is infinite in JSON: who has counted nothing has no times.
+            "times": [self.began_s, self.ended_s] if self.seconds else [],
         }
         self.tasks, self.seconds = {}, {}
         return content
@@ -118,7 +125,12 @@ class Measurements:
             self.tasks.setdefault(task, Figures()).merge(Figures.load(figures))
         for second, figures in content["seconds"].items():
             self.seconds.setdefault(int(second), Figures()).merge(Figures.load(figures))
+        if content["times"]:
+            began_s, ended_s = content["times"]
+            self.began_s = min(self.began_s, began_s)
+            self.ended_s = max(self.ended_s, ended_s)
 
     def clear(self) -> None:
         """Begin anew."""
         self.tasks, self.seconds, self.users = {}, {}, {}
+        self.began_s, self.ended_s = math.inf, -math.inf

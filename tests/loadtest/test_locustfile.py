@@ -4,11 +4,14 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+
+from tests.service.process import find_free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -19,11 +22,13 @@ def host(default_service: httpx.Client) -> str:
     return str(default_service.base_url)
 
 
+COMMAND = [sys.executable, "-m", "locust", "-f", "loadtest/locustfile.py", "--headless"]
+
+
 def load(host: str, *options: str) -> tuple[int, str]:
     """Run locust as its users do; exit code and what it said."""
-    command = [sys.executable, "-m", "locust", "-f", "loadtest/locustfile.py", "--headless"]
     done = subprocess.run(
-        [*command, "--host", host, "--only-summary", *options],
+        [*COMMAND, "--host", host, "--only-summary", *options],
         cwd=ROOT,
         env=os.environ | {"COLUMNS": "200"},
         capture_output=True,
@@ -77,3 +82,33 @@ def test_a_bound_that_is_none_is_refused_before_anything_is_asked(host: str) -> 
     code, said = load(host, "--users", "1", "--run-time", "3s", "--slo", "embed.p42=1")
     assert code == 2
     assert "'p42' is no figure" in said
+
+
+def test_a_master_told_to_end_when_it_is_over_writes_its_verdict_first(
+    host: str, tmp_path: Path
+) -> None:
+    """As compose tells it when the first worker has ended."""
+    port = str(find_free_port())
+    worker = [*COMMAND[:-1], "--worker", "--master-port", port]
+    master = [*COMMAND, "--master", "--master-bind-port", port, "--expect-workers", "1"]
+    options = ["--users", "2", "--run-time", "2s", "--slo", "embed.p50_ms=0.1"]
+    with (
+        subprocess.Popen(worker, cwd=ROOT, stderr=subprocess.DEVNULL) as helper,
+        subprocess.Popen(
+            [*master, "--host", host, *options, "--report", str(tmp_path)],
+            cwd=ROOT,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process,
+    ):
+        assert process.stderr is not None
+        said = process.stderr.readline()
+        while said and "test completed" not in said:
+            said = process.stderr.readline()
+        time.sleep(0.3)
+        process.terminate()
+        rest = process.stderr.read()
+    assert process.returncode == 1, rest
+    assert helper.returncode == 0
+    assert (tmp_path / "report.md").exists()

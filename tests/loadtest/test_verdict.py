@@ -11,10 +11,12 @@ TASKS = ("embed", "fill-mask")
 
 
 def measure() -> Measurements:
+    """A hundred requests, one of them failed, from second 1000 to 1010."""
     measurements = Measurements()
     for number in range(100):
         failure = "500" if number == 0 else None
-        measurements.add("embed", 10.0 + number, "queue;dur=1", failure, 1000 + number // 10)
+        ended_s = 1000.01 + number * 9.99 / 99
+        measurements.add("embed", 10.0 + number, "queue;dur=1", failure, ended_s)
     return measurements
 
 
@@ -27,7 +29,7 @@ def measure() -> Measurements:
         ("p99_ms=100", False),
         ("error_rate=0.01", True),
         ("error_rate=0.009", False),
-        ("throughput=9.9", True),
+        ("throughput=9.89", True),
         ("throughput=9.91", False),
         ("fill-mask.p50_ms=1000", False),
         ("fill-mask.error_rate=1", False),
