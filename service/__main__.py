@@ -46,6 +46,7 @@ def _serve(flags: dict[str, Any]) -> int:
 
     from service.app import configure_logging, create_app
     from service.engine import Engine
+    from service.memory import return_large_blocks
     from service.settings import read_settings
 
     if sys.platform != "win32":
@@ -63,6 +64,7 @@ def _serve(flags: dict[str, Any]) -> int:
         sys.stderr.write(f"error: {error}\n")
         return 2
     configure_logging()
+    return_large_blocks()
     app = create_app(settings, on_failure=stop)
     engine: Engine = app.state.engine
     server = uvicorn.Server(

@@ -1,10 +1,18 @@
 """Every metric of the service, by name. Observed in two places: the HTTP edge and the engine."""
 
+import math
 from collections.abc import Callable
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+)
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
+from models.engines import find_memory_limit
 from service.times import Times
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -62,6 +70,13 @@ class Metrics:
             buckets=_SECONDS,
             registry=self.registry,
         )
+        memory_limit = Gauge(
+            "cloze_memory_limit_bytes",
+            "Bytes of memory above which the kernel ends the process; +Inf without a limit.",
+            registry=self.registry,
+        )
+        memory_limit.set(find_memory_limit() or math.inf)
+        ProcessCollector(registry=self.registry)
         self._stages = {
             stage: self.stage_seconds.labels(stage)
             for stage in ("tokenize", "queue", "infer", "decode")

@@ -24,6 +24,7 @@ from models.errors import (
 from models.heads import Head
 from models.pipeline import Pipeline
 from service.batcher import Batcher
+from service.memory import check_memory
 from service.metrics import Metrics
 from service.settings import Settings
 
@@ -114,14 +115,15 @@ class Registry:
                 models[name] = _load_model(bundle, settings, metrics)
             except OperatorError as error:
                 refused.append(error)
-                continue
-            event = "bundle added" if running is None else "bundle replaced"
-            _log.info(event, model=name, path=str(bundle.path))
         return models
 
     def _replace(self, models: dict[str, Model]) -> None:
         """Let these answer from now on, and let go of the others when their requests are over."""
         before, self._models = self._models, models
+        for name, model in models.items():
+            if before.get(name) is not model:
+                event = "bundle replaced" if name in before else "bundle added"
+                _log.info(event, model=name, path=str(model.pipeline.bundle.path))
         for name, model in before.items():
             if models.get(name) is model:
                 continue
@@ -195,6 +197,7 @@ def warm_up(pipeline: Pipeline) -> None:
 
 
 def _load_model(bundle: Bundle, settings: Settings, metrics: Metrics) -> Model:
+    check_memory(bundle, bundle.choose_precision(settings.precision))
     pipeline = Pipeline(bundle, precision=settings.precision, threads=settings.threads)
     warm_up(pipeline)
     return Model(pipeline, settings, metrics)

@@ -64,6 +64,17 @@ class Settings(BaseSettings):
             return tuple(part.strip() for part in value.split(",") if part.strip())
         return value
 
+    @field_validator("api_keys", mode="before")
+    @classmethod
+    def _refuse_commas_alone(cls, value: Any) -> Any:
+        # Whoever wrote that wanted keys, and would have none.
+        if isinstance(value, str) and value.strip() and not value.replace(",", "").strip():
+            raise SettingsError(
+                f"{PREFIX}API_KEYS: {value!r} holds no key; name one, or unset it to serve "
+                "without keys"
+            )
+        return value
+
     @model_validator(mode="after")
     def _read_keys(self) -> Self:
         if self.api_keys_file is not None:

@@ -1,6 +1,6 @@
-"""What runs a graph. One engine today: ONNX Runtime on CPUs."""
+"""What runs a graph, and what it may use. One engine today: ONNX Runtime on CPUs."""
 
-from models.engines.cores import count_cores
+from models.engines.limits import count_cores, find_memory_limit
 from models.engines.onnx_runtime import Session
 
-__all__ = ["Session", "count_cores"]
+__all__ = ["Session", "count_cores", "find_memory_limit"]

@@ -1,7 +1,9 @@
-"""How many cores are ours: those of the affinity mask, less what a container's CPU quota takes.
+"""What this process may use: cores, and bytes of memory.
 
-A quota is read from cgroup v2 (cpu.max) and v1 (cpu.cfs_quota_us), for the group of this process
-and those above it; see "CPU" in the kernel's admin-guide/cgroup-v2 and scheduler/sched-bwc.
+Both are limited by the affinity mask and by the control groups of a container, read from cgroup
+v2 (cpu.max, memory.max) and v1 (cpu.cfs_quota_us, memory.limit_in_bytes), for the group of this
+process and those above it; see the kernel's admin-guide/cgroup-v2, cgroup-v1/memory and
+scheduler/sched-bwc.
 """
 
 import math
@@ -10,6 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 _MOUNT = "sys/fs/cgroup"
+# What version 1 says where there is no limit: the largest number of pages there can be.
+_UNLIMITED_BYTES = 1 << 62
 
 
 def count_cores(root: Path = Path("/")) -> int:
@@ -25,9 +29,20 @@ def count_cores(root: Path = Path("/")) -> int:
     return max(1, math.floor(min([allowed, *_read_quotas(root)])))
 
 
+def find_memory_limit(root: Path = Path("/")) -> int | None:
+    """The bytes this process may use before the kernel ends it; None where no group has a limit."""
+    limits = []
+    for folder in _find_groups(root, "memory"):
+        words = _read_words(folder / "memory.max") or _read_words(folder / "memory.limit_in_bytes")
+        # No such files, or "max": no limit.
+        if len(words) == 1 and words[0].isdecimal() and int(words[0]) < _UNLIMITED_BYTES:
+            limits.append(int(words[0]))
+    return min(limits, default=None)
+
+
 def _read_quotas(root: Path) -> Iterator[float]:
     """The quotas in cores, of every group that has one."""
-    for folder in _find_groups(root):
+    for folder in _find_groups(root, "cpu"):
         words = _read_words(folder / "cpu.max")
         if not words:
             words = [
@@ -42,7 +57,7 @@ def _read_quotas(root: Path) -> Iterator[float]:
             yield quota / period
 
 
-def _find_groups(root: Path) -> Iterator[Path]:
+def _find_groups(root: Path, controller: str) -> Iterator[Path]:
     """The folders of this process's groups and of those above, where they may be mounted.
 
     A container often sees its own group as the root of the mount, under a path of the host's.
@@ -51,8 +66,8 @@ def _find_groups(root: Path) -> Iterator[Path]:
         _, controllers, path = line.split(":", 2)
         if not controllers:
             mounts = [_MOUNT, f"{_MOUNT}/unified"]
-        elif "cpu" in controllers.split(","):
-            mounts = [f"{_MOUNT}/{controllers}", f"{_MOUNT}/cpu"]
+        elif controller in controllers.split(","):
+            mounts = [f"{_MOUNT}/{controllers}", f"{_MOUNT}/{controller}"]
         else:
             continue
         group = Path(path.lstrip("/"))

@@ -66,6 +66,14 @@ def test_each_is_read_from_the_environment(
     assert getattr(read_settings(), name) == value
 
 
+@pytest.mark.parametrize("keys", [",", " , ,"])
+def test_keys_that_are_none_are_refused(monkeypatch: pytest.MonkeyPatch, keys: str) -> None:
+    """Everyone would be let in."""
+    monkeypatch.setenv("CLOZE_API_KEYS", keys)
+    with pytest.raises(SettingsError, match=r"CLOZE_API_KEYS: .* holds no key"):
+        read_settings()
+
+
 def test_keys_are_read_and_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CLOZE_API_KEYS", "first,second")
     settings = read_settings()

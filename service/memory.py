@@ -1,0 +1,81 @@
+"""Memory: what loading leaves behind is given back, and what cannot fit is refused with a reason.
+
+The kernel ends a process that grows beyond its container's limit, without a word in its log.
+"""
+
+import ctypes
+import sys
+from pathlib import Path
+
+import structlog
+
+from models.bundle import Bundle
+from models.engines import find_memory_limit
+from models.errors import OperatorError
+from models.manifest import trunk_file
+
+# mallopt(3): M_MMAP_THRESHOLD in glibc's malloc.h.
+_MMAP_THRESHOLD = -3
+_LARGE_BYTES = 1 << 20
+# Beside its weights a model takes, at most, a part of them while it is loaded (they are laid out
+# anew, matrix by matrix) and this much for its tokenizer and what a batch computes. Measured by
+# benchmarks/sizing.py.
+_LOADING = 1.1
+_WORK_BYTES = 120_000_000
+_MB = 1e6
+
+_log = structlog.get_logger(__name__)
+
+
+def return_large_blocks() -> None:
+    """Have the allocator give blocks of a megabyte and more back as soon as they are freed.
+
+    By default glibc raises that size with every such block, up to 32 MB: the weights that ONNX
+    Runtime lays out anew while it loads would stay, and a BERT-large take half as much again.
+    Does nothing where the C library is another one.
+    """
+    if sys.platform == "linux":
+        mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+        if mallopt is not None:
+            mallopt(_MMAP_THRESHOLD, _LARGE_BYTES)
+
+
+def check_memory(bundle: Bundle, precision: str, root: Path = Path("/")) -> None:
+    """Raise OperatorError where the weights alone are more than is left; warn where it is close.
+
+    Counts what this process holds already, other bundles among them. Without a limit, or where the
+    system does not tell, nothing is checked. `root` holds proc and sys.
+    """
+    limit = find_memory_limit(root)
+    held = _read_held(root)
+    if limit is None or held is None:
+        return
+    files = {trunk_file(precision), *(head.file for head in bundle.manifest.heads if head.file)}
+    weights = sum(bundle.file(name).stat().st_size for name in files)
+    remedy = "raise it (CLOZE_MEMORY in docker compose), or serve fewer bundles"
+    if held + weights > limit:
+        raise OperatorError(
+            f"{bundle.path} has weights of {weights / _MB:.0f} MB, and {held / _MB:.0f} of the "
+            f"{limit / _MB:.0f} MB that this process may use are taken; {remedy}"
+        )
+    needed = held + _LOADING * weights + _WORK_BYTES
+    if needed > limit:
+        _log.warning(
+            "memory may not suffice, and the kernel would end this process with code 137",
+            model=bundle.manifest.name,
+            needed_mb=round(needed / _MB),
+            limit_mb=round(limit / _MB),
+            remedy=remedy,
+        )
+
+
+def _read_held(root: Path) -> int | None:
+    """The bytes that are this process's own: what it maps from files can be read again."""
+    try:
+        lines = (root / "proc/self/status").read_text().splitlines()
+    except OSError:
+        return None
+    for line in lines:
+        if line.startswith("RssAnon:"):
+            return int(line.split()[1]) * 1024
+    return None
