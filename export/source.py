@@ -4,6 +4,7 @@ Owns where a source comes from. What its files mean is for others to say.
 """
 
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -15,14 +16,20 @@ from export.errors import SourceError
 
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 _CONFIGS = ["*.json", "*.txt", "*.model", "*.safetensors"]
+_FILES = [*_CONFIGS, "pytorch_model*.bin"]
 
 
 def find_source(source: str, revision: str | None) -> tuple[Path, str, str | None]:
     """Directory, name and revision of a checkpoint: a directory as it is, a hub id downloaded."""
     path = Path(source)
-    if path.is_dir():
+    try:
+        local = path.is_dir()
+    except OSError as error:
+        raise SourceError(f"{source} cannot be read: {error.strerror}") from None
+    if local:
         if revision:
             raise SourceError(f"{source} is a directory; --revision goes with a hub id only")
+        _check_readable(path)
         return path, path.resolve().name, None
     if path.exists():
         raise SourceError(f"{source} is a file; give the directory that holds config.json")
@@ -31,8 +38,7 @@ def find_source(source: str, revision: str | None) -> tuple[Path, str, str | Non
     try:
         found = Path(snapshot_download(source, revision=revision, allow_patterns=_CONFIGS))
         if not any(found.glob("*.safetensors")):
-            weights = [*_CONFIGS, "pytorch_model*.bin"]
-            found = Path(snapshot_download(source, revision=revision, allow_patterns=weights))
+            found = Path(snapshot_download(source, revision=revision, allow_patterns=_FILES))
         pooling = ["*/config.json", *_CONFIGS]
         snapshot_download(source, revision=revision, allow_patterns=pooling)
     except LocalEntryNotFoundError as error:
@@ -43,6 +49,20 @@ def find_source(source: str, revision: str | None) -> tuple[Path, str, str | Non
     except (HfHubHTTPError, HFValidationError, OSError) as error:
         raise SourceError(f"{source} cannot be had from the hub: {first_line(error)}") from None
     return found, source, found.name
+
+
+def _check_readable(path: Path) -> None:
+    """Refuse a file that this user may not read: the libraries say that it is not there.
+
+    Weights are often saved for their owner alone, and a container runs as somebody else.
+    """
+    files = [file for pattern in _FILES for file in sorted(path.rglob(pattern))]
+    for entry in (path, *files):
+        if not os.access(entry, os.R_OK, effective_ids=os.access in os.supports_effective_ids):
+            raise SourceError(
+                f"{entry} may not be read by user {os.geteuid()}; allow it with "
+                f"`chmod -R a+rX {path}`"
+            )
 
 
 def read_json(file: Path, *, required: bool = True) -> Any:

@@ -40,11 +40,14 @@ def return_large_blocks() -> None:
             mallopt(_MMAP_THRESHOLD, _LARGE_BYTES)
 
 
-def check_memory(bundle: Bundle, precision: str, root: Path = Path("/")) -> None:
+def check_memory(
+    bundle: Bundle, precision: str, *, serving: bool = False, root: Path = Path("/")
+) -> None:
     """Raise OperatorError where the weights alone are more than is left; warn where it is close.
 
-    Counts what this process holds already, other bundles among them. Without a limit, or where the
-    system does not tell, nothing is checked. `root` holds proc and sys.
+    While `serving`, what is close is refused too: it would take down what runs. Counts what this
+    process holds already, other bundles among them. Without a limit, or where the system does not
+    tell, nothing is checked. `root` holds proc and sys.
     """
     limit = find_memory_limit(root)
     held = _read_held(root)
@@ -52,13 +55,14 @@ def check_memory(bundle: Bundle, precision: str, root: Path = Path("/")) -> None
         return
     files = {trunk_file(precision), *(head.file for head in bundle.manifest.heads if head.file)}
     weights = sum(bundle.file(name).stat().st_size for name in files)
-    remedy = "raise it (CLOZE_MEMORY in docker compose), or serve fewer bundles"
-    if held + weights > limit:
-        raise OperatorError(
-            f"{bundle.path} has weights of {weights / _MB:.0f} MB, and {held / _MB:.0f} of the "
-            f"{limit / _MB:.0f} MB that this process may use are taken; {remedy}"
-        )
     needed = held + _LOADING * weights + _WORK_BYTES
+    remedy = "raise it (CLOZE_MEMORY in docker compose), or serve fewer bundles"
+    if held + weights > limit or (serving and needed > limit):
+        raise OperatorError(
+            f"{bundle.path} has weights of {weights / _MB:.0f} MB and may take "
+            f"{(needed - held) / _MB:.0f}, but of the {limit / _MB:.0f} MB that this process may "
+            f"use {held / _MB:.0f} are taken; {remedy}"
+        )
     if needed > limit:
         _log.warning(
             "memory may not suffice, and the kernel would end this process with code 137",

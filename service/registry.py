@@ -112,7 +112,7 @@ class Registry:
                 models[name] = running
                 continue
             try:
-                models[name] = _load_model(bundle, settings, metrics)
+                models[name] = _load_model(bundle, settings, metrics, serving=True)
             except OperatorError as error:
                 refused.append(error)
         return models
@@ -196,8 +196,10 @@ def warm_up(pipeline: Pipeline) -> None:
         pipeline.run_trunk([encoded] * texts)
 
 
-def _load_model(bundle: Bundle, settings: Settings, metrics: Metrics) -> Model:
-    check_memory(bundle, bundle.choose_precision(settings.precision))
+def _load_model(
+    bundle: Bundle, settings: Settings, metrics: Metrics, *, serving: bool = False
+) -> Model:
+    check_memory(bundle, bundle.choose_precision(settings.precision), serving=serving)
     pipeline = Pipeline(bundle, precision=settings.precision, threads=settings.threads)
     warm_up(pipeline)
     return Model(pipeline, settings, metrics)

@@ -1,7 +1,9 @@
 """Checkpoints as they are found in the wild load as transformers loads them, or say why not."""
 
 import json
+import os
 import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -210,3 +212,22 @@ def test_find_source(tmp_path: Path) -> None:
     assert find_source(str(tmp_path / "mine"), None) == (tmp_path / "mine", "mine", None)
     with pytest.raises(SourceError, match="hub id only"):
         find_source(str(tmp_path), "main")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+def test_a_file_that_another_user_may_not_read(tmp_path: Path) -> None:
+    """As a container would not read weights that were saved for their owner alone."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        path = make_checkpoint(Path(folder) / "mine", "bert", "BertModel")
+        (path / "model.safetensors").chmod(0o600)
+        os.seteuid(65534)
+        try:
+            with pytest.raises(SourceError) as refusal:
+                find_source(str(path), None)
+            with pytest.raises(SourceError, match="Permission denied"):
+                find_source(str(tmp_path / "mine"), None)
+        finally:
+            os.seteuid(0)
+    assert str(refusal.value).startswith(f"{path / 'model.safetensors'} may not be read")
+    assert f"chmod -R a+rX {path}" in str(refusal.value)

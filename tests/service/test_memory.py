@@ -39,31 +39,36 @@ def test_weights_that_do_not_fit_are_refused_with_the_figures(
     bundle: Bundle, tmp_path: Path
 ) -> None:
     with pytest.raises(OperatorError) as refusal:
-        check_memory(bundle, "fp32", make_root(tmp_path, str(55 * MB)))
+        check_memory(bundle, "fp32", root=make_root(tmp_path, str(55 * MB)))
     message = str(refusal.value)
     assert message.startswith(str(bundle.path))
-    assert "50 of the 55 MB" in message
+    assert "of the 55 MB that this process may use 50 are taken" in message
     assert "CLOZE_MEMORY" in message
 
 
 def test_what_may_not_suffice_is_warned_of(bundle: Bundle, tmp_path: Path) -> None:
     with capture_logs() as logs:
-        check_memory(bundle, "fp32", make_root(tmp_path, str(150 * MB)))
+        check_memory(bundle, "fp32", root=make_root(tmp_path, str(150 * MB)))
     (line,) = logs
     assert line["log_level"] == "warning"
     assert line["model"] == "lacuna-mini"
     assert line["needed_mb"] > line["limit_mb"] == 150
 
 
+def test_what_may_not_suffice_is_refused_beside_what_runs(bundle: Bundle, tmp_path: Path) -> None:
+    with pytest.raises(OperatorError, match="weights of 11 MB and may take 1"):
+        check_memory(bundle, "fp32", serving=True, root=make_root(tmp_path, str(150 * MB)))
+
+
 @pytest.mark.parametrize("limit", [str(400 * MB), "max"])
 def test_what_fits_is_not_spoken_of(bundle: Bundle, tmp_path: Path, limit: str) -> None:
     with capture_logs() as logs:
-        check_memory(bundle, "fp32", make_root(tmp_path, limit))
+        check_memory(bundle, "fp32", root=make_root(tmp_path, limit))
     assert not logs
 
 
 def test_what_the_system_does_not_tell_is_not_guessed(bundle: Bundle, tmp_path: Path) -> None:
-    check_memory(bundle, "fp32", make_root(tmp_path, "1", held=None))
+    check_memory(bundle, "fp32", root=make_root(tmp_path, "1", held=None))
 
 
 _FREE_LARGE_BLOCKS = """
