@@ -31,7 +31,7 @@ def make_root(folder: Path, limit: str, *, held: int | None = 50 * MB) -> Path:
 
 @pytest.fixture(scope="module")
 def bundle() -> Bundle:
-    """The default one: 11 MB of weights."""
+    """The default one: 16 MB of weights."""
     return Bundle.open(DEFAULT_BUNDLE)
 
 
@@ -56,7 +56,7 @@ def test_what_may_not_suffice_is_warned_of(bundle: Bundle, tmp_path: Path) -> No
 
 
 def test_what_may_not_suffice_is_refused_beside_what_runs(bundle: Bundle, tmp_path: Path) -> None:
-    with pytest.raises(OperatorError, match="weights of 11 MB and may take 1"):
+    with pytest.raises(OperatorError, match="weights of 16 MB and may take 1"):
         check_memory(bundle, "fp32", serving=True, root=make_root(tmp_path, str(150 * MB)))
 
 
