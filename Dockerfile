@@ -51,6 +51,12 @@ RUN python -m compileall -q --invalidation-mode unchecked-hash /serve /export /l
     && mkdir /empty
 
 
+# Readable for whoever serves it, whatever the checkout's own permissions are.
+FROM python AS bundle
+COPY bundles/lacuna-mini /lacuna-mini
+RUN chmod -R a+rX /lacuna-mini
+
+
 FROM python AS final
 LABEL org.opencontainers.image.licenses="Apache-2.0"
 ENV PATH=/opt/cloze/bin:$PATH \
@@ -88,7 +94,7 @@ LABEL org.opencontainers.image.title="cloze-serve" \
       org.opencontainers.image.description="Serves trained BERTs over HTTP: exact, without padding."
 ENV CLOZE_HOST=0.0.0.0
 COPY --from=serve-packages /opt/cloze /opt/cloze
-COPY bundles/lacuna-mini bundles/lacuna-mini
+COPY --from=bundle /lacuna-mini bundles/lacuna-mini
 COPY --from=code /serve .
 USER 10001:10001
 EXPOSE 8080

@@ -60,6 +60,14 @@ def export_graph(
     return model
 
 
+def weigh_graph(file: Path) -> int:
+    """The bytes that a graph's weights take once they are loaded: halves are widened then."""
+    return sum(
+        value.const_value.nbytes * (2 if value.const_value.dtype == onnx_ir.DataType.FLOAT16 else 1)
+        for value in _weights(onnx_ir.load(file))
+    )
+
+
 def strip_metadata(model: onnx_ir.Model) -> None:
     """Empty every field in which exporters leave notes."""
     model.metadata_props.clear()

@@ -6,6 +6,7 @@ Owns where a source comes from. What its files mean is for others to say.
 import json
 import os
 import re
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ def find_source(source: str, revision: str | None) -> tuple[Path, str, str | Non
     path = Path(source)
     try:
         local = path.is_dir()
+        if local:
+            next(path.iterdir(), None)
     except OSError as error:
         raise SourceError(f"{source} cannot be read: {error.strerror}") from None
     if local:
@@ -56,13 +59,22 @@ def _check_readable(path: Path) -> None:
 
     Weights are often saved for their owner alone, and a container runs as somebody else.
     """
-    files = [file for pattern in _FILES for file in sorted(path.rglob(pattern))]
-    for entry in (path, *files):
-        if not os.access(entry, os.R_OK, effective_ids=os.access in os.supports_effective_ids):
-            raise SourceError(
-                f"{entry} may not be read by user {os.geteuid()}; allow it with "
-                f"`chmod -R a+rX {path}`"
-            )
+    effective = os.access in os.supports_effective_ids
+    for folder, folders, names in os.walk(path):
+        # A folder that may not be entered looks empty: what is in it would be left out.
+        files = [name for name in names if any(fnmatch(name, pattern) for pattern in _FILES)]
+        for entry in [Path(folder, name) for name in (*sorted(folders), *sorted(files))]:
+            if entry.is_symlink() and not entry.exists():
+                raise SourceError(
+                    f"{entry} is a link to {os.readlink(entry)}, which is not there; give a "  # noqa: PTH115 - as it was written
+                    "directory that holds the files themselves, as `cp -rL` makes it"
+                )
+            wanted = os.R_OK | os.X_OK if entry.is_dir() else os.R_OK
+            if not os.access(entry, wanted, effective_ids=effective):
+                raise SourceError(
+                    f"{entry} may not be read by user {os.geteuid()}; allow it with "
+                    f"`chmod -R a+rX {path}`"
+                )
 
 
 def read_json(file: Path, *, required: bool = True) -> Any:

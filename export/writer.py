@@ -21,6 +21,7 @@ from typing import Any, Protocol
 from export.checkpoint import Checkpoint, load_checkpoint
 from export.checkpoint_heads import SourceHead
 from export.errors import OutputError, ProofFailed, UnsupportedModel
+from export.graph import weigh_graph
 from export.head import export_head
 from export.pooling import find_pooling
 from export.proof import ask_original, count_questions, make_golden, prove
@@ -233,7 +234,11 @@ def _describe(
         heads=tuple(entries),
         precisions=request.precisions,
         files={
-            file.name: FileEntry(sha256=hash_file(file), bytes=file.stat().st_size)
+            file.name: FileEntry(
+                sha256=hash_file(file),
+                bytes=file.stat().st_size,
+                loaded_bytes=weigh_graph(file) if file.suffix == ".onnx" else None,
+            )
             for file in sorted(folder.iterdir())
             if file.name != MANIFEST
         },

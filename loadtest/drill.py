@@ -78,7 +78,15 @@ class Stack:
 
     def find_process(self, replica: str) -> int:
         """The process of a replica, as this machine numbers it."""
-        return int(self.docker("inspect", "--format", "{{.State.Pid}}", replica))
+        process = int(self.docker("inspect", "--format", "{{.State.Pid}}", replica))
+        # The engine may run on another machine, where the number is somebody else's.
+        groups = Path(f"/proc/{process}/cgroup")
+        if not groups.exists() or self._find_id(replica) not in groups.read_text():
+            sys.exit(f"process {process} is not the replica's: the engine is not on this machine")
+        return process
+
+    def _find_id(self, replica: str) -> str:
+        return self.docker("inspect", "--format", "{{.Id}}", replica)
 
     def _list_replicas(self) -> list[str]:
         replicas = self.compose("ps", "--quiet", "cloze").split()

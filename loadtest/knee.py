@@ -14,7 +14,7 @@ class Level:
     """What so many users got."""
 
     users: int
-    throughput: float  # requests a second
+    throughput: float  # requests a second that were answered as they should be
     p50_ms: float
     p95_ms: float
     error_rate: float
@@ -37,7 +37,7 @@ def list_levels(measurements: Measurements) -> list[Level]:
         levels.append(
             Level(
                 users,
-                together.requests / len(settled),
+                (together.requests - together.failed) / len(settled),
                 response.find_percentile(0.5),
                 response.find_percentile(0.95),
                 together.error_rate,

@@ -24,9 +24,11 @@ class Report:
 
     @property
     def passed(self) -> bool:
-        """Whether every bound held and anything was measured at all."""
-        asked = self.measurements.total.requests > 0
-        return asked and all(judgement.held for judgement in self.judgements)
+        """Whether every bound held; without bounds, whether anything was asked and none failed."""
+        total = self.measurements.total
+        if not self.judgements:
+            return total.requests > 0 and not total.failed
+        return total.requests > total.failed and all(each.held for each in self.judgements)
 
     @property
     def levels(self) -> list[Level]:

@@ -35,10 +35,15 @@ class Part(BaseModel):
 
 
 class FileEntry(Part):
-    """One file of the bundle, with what proves that it is the one that was exported."""
+    """One file of the bundle, with what proves that it is the one that was exported.
+
+    `loaded_bytes` is, of a graph, what its weights take in memory: more than the file where they
+    are stored in half precision, and where they lie beside it.
+    """
 
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     bytes: int = Field(ge=0)
+    loaded_bytes: int | None = Field(default=None, ge=0)
 
 
 class SpecialToken(Part):
@@ -122,6 +127,11 @@ class Manifest(Part):
         if missing:
             raise ValueError(f"files does not list {', '.join(missing)}")
         return self
+
+
+def list_graphs(manifest: Manifest, precision: str) -> list[str]:
+    """The files of the graphs that are loaded to serve in that precision."""
+    return [trunk_file(precision), *(head.file for head in manifest.heads if head.file)]
 
 
 def trunk_file(precision: str) -> str:

@@ -12,7 +12,7 @@ import structlog
 from models.bundle import Bundle
 from models.engines import find_memory_limit
 from models.errors import OperatorError
-from models.manifest import trunk_file
+from models.manifest import list_graphs
 
 # mallopt(3): M_MMAP_THRESHOLD in glibc's malloc.h.
 _MMAP_THRESHOLD = -3
@@ -53,9 +53,12 @@ def check_memory(
     held = _read_held(root)
     if limit is None or held is None:
         return
-    files = {trunk_file(precision), *(head.file for head in bundle.manifest.heads if head.file)}
-    weights = sum(bundle.file(name).stat().st_size for name in files)
-    needed = held + _LOADING * weights + _WORK_BYTES
+    files = [bundle.manifest.files[name] for name in list_graphs(bundle.manifest, precision)]
+    stored = sum(file.bytes for file in files)
+    weights = sum(file.loaded_bytes or file.bytes for file in files)
+    # Weights that are stored narrower than they are used are there twice for a moment.
+    loading = max(_LOADING * weights, weights + stored if weights > 1.2 * stored else 0)
+    needed = held + loading + _WORK_BYTES
     remedy = "raise it (CLOZE_MEMORY in docker compose), or serve fewer bundles"
     if held + weights > limit or (serving and needed > limit):
         raise OperatorError(

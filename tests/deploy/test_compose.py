@@ -61,9 +61,9 @@ def test_what_the_replicas_are_given_are_settings() -> None:
     keys = yaml.safe_load((ROOT / "deploy/compose/keys.yml").read_text())
     given = [*read_environment("cloze"), *keys["services"]["cloze"]["environment"]]
     assert set(given) <= known
-    # What stands for itself is passed on; the address, the port and the keys are the stack's own.
+    # What stands for itself is passed on; the address and the port are the stack's own.
     passed = {name for name, value in read_environment("cloze").items() if value is None}
-    ours = {"CLOZE_BUNDLES", "CLOZE_HOST", "CLOZE_PORT", "CLOZE_API_KEYS", "CLOZE_API_KEYS_FILE"}
+    ours = {"CLOZE_BUNDLES", "CLOZE_HOST", "CLOZE_PORT"}
     assert passed == known - ours
 
 
@@ -115,7 +115,8 @@ def test_the_proxys_errors_have_the_services_shape() -> None:
 
 
 def test_the_proxy_waits_longer_than_the_service_does() -> None:
-    (server_s,) = re.findall(r"timeout server (\d+)s", PROXY)
+    (server_s,) = re.findall(r'timeout server "\$\{PROXY_TIMEOUT-(\d+)s\}"', PROXY)
+    assert SERVICES["proxy"]["environment"] == {"PROXY_TIMEOUT": f"${{PROXY_TIMEOUT:-{server_s}s}}"}
     default_s = Settings.model_fields["timeout_s"].default
     assert int(server_s) > default_s
     for name in ("proxy", "cloze"):

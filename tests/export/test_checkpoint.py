@@ -214,6 +214,17 @@ def test_find_source(tmp_path: Path) -> None:
         find_source(str(tmp_path), "main")
 
 
+def test_links_whose_ends_are_not_there(tmp_path: Path) -> None:
+    """As in the hub's cache, of which a container was given one snapshot alone."""
+    path = make_checkpoint(tmp_path / "snapshot", "bert", "BertModel")
+    (path / "model.safetensors").rename(tmp_path / "blob")
+    (path / "model.safetensors").symlink_to("../blob")
+    assert find_source(str(path), None)[0] == path
+    (tmp_path / "blob").unlink()
+    with pytest.raises(SourceError, match=r"is a link to ../blob, which is not there"):
+        find_source(str(path), None)
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
 def test_a_file_that_another_user_may_not_read(tmp_path: Path) -> None:
     """As a container would not read weights that were saved for their owner alone."""
@@ -221,10 +232,14 @@ def test_a_file_that_another_user_may_not_read(tmp_path: Path) -> None:
         Path(folder).chmod(0o755)
         path = make_checkpoint(Path(folder) / "mine", "bert", "BertModel")
         (path / "model.safetensors").chmod(0o600)
+        hidden = make_checkpoint(Path(folder) / "hidden", "bert", "BertModel")
+        (hidden / "heads").mkdir(mode=0o700)
         os.seteuid(65534)
         try:
             with pytest.raises(SourceError) as refusal:
                 find_source(str(path), None)
+            with pytest.raises(SourceError, match="heads may not be read"):
+                find_source(str(hidden), None)
             with pytest.raises(SourceError, match="Permission denied"):
                 find_source(str(tmp_path / "mine"), None)
         finally:

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from loadtest.measurements import Measurements
+from loadtest.report import Report
 from loadtest.verdict import Bound, WrongBound, judge, parse_bound, read_bounds
 
 TASKS = ("embed", "fill-mask")
@@ -75,3 +76,20 @@ def test_a_file_that_is_none_is_refused(tmp_path: Path, content: str | None, mes
         file.write_text(content)
     with pytest.raises(WrongBound, match=message):
         read_bounds(file, TASKS)
+
+
+@pytest.mark.parametrize(("failed", "passed"), [(0, True), (1, False)])
+def test_without_bounds_nothing_may_fail(failed: int, passed: bool) -> None:  # noqa: FBT001
+    measurements = Measurements()
+    for number in range(3):
+        measurements.add("embed", 5.0, None, "no answer" if number < failed else None, 1000.0)
+    assert Report({}, measurements, []).passed is passed
+
+
+def test_nothing_asked_or_nothing_answered_has_not_passed() -> None:
+    bound = parse_bound("error_rate=1", TASKS)
+    nothing, refused = Measurements(), Measurements()
+    refused.add("embed", 5.0, None, "no answer", 1000.0)
+    for measurements in (nothing, refused):
+        assert not Report({}, measurements, []).passed
+        assert not Report({}, measurements, judge(measurements, [bound])).passed

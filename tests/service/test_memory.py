@@ -11,6 +11,7 @@ from structlog.testing import capture_logs
 
 from models.bundle import Bundle
 from models.errors import OperatorError
+from models.manifest import list_graphs
 from service.memory import check_memory
 from service.settings import DEFAULT_BUNDLE
 
@@ -112,3 +113,20 @@ def test_large_blocks_are_given_back() -> None:
         for way in ("kept", "returned")
     }
     assert held["kept"] - held["returned"] > 300_000, held
+
+
+def test_weights_that_are_stored_narrower_count_as_they_are_loaded(
+    bundle: Bundle, tmp_path: Path
+) -> None:
+    """The default model's halves: 16 MB of files become 31, and both are there for a moment."""
+    graphs = set(list_graphs(bundle.manifest, "fp32"))
+    files = {
+        name: entry.model_copy(update={"loaded_bytes": 2 * entry.bytes})
+        if name in graphs
+        else entry
+        for name, entry in bundle.manifest.files.items()
+    }
+    wide = Bundle(bundle.path, bundle.manifest.model_copy(update={"files": files}))
+    check_memory(bundle, "fp32", root=make_root(tmp_path / "narrow", str(70 * MB)))
+    with pytest.raises(OperatorError, match="weights of 31 MB and may take 167"):
+        check_memory(wide, "fp32", root=make_root(tmp_path / "wide", str(70 * MB)))
