@@ -1,10 +1,12 @@
 """The command line of the exporter."""
 
 import argparse
+import json
 import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from models.errors import ClozeError
 from models.tasks import TASKS
@@ -57,7 +59,15 @@ def _export(given: Sequence[str]) -> int:
         help="comma-separated; default: all there are",
     )
     parser.add_argument(
-        "--precision", type=_names(("fp32",)), default=("fp32",), help="comma-separated: fp32"
+        "--precision",
+        type=_names(("fp32", "int8", "fp16")),
+        default=("fp32",),
+        help="comma-separated: fp32 (default), int8 for CPUs, fp16 for GPUs",
+    )
+    parser.add_argument(
+        "--accept-loss",
+        action="store_true",
+        help="write a precision that misses its threshold; the bundle says so for ever",
     )
     parser.add_argument(
         "--pooling",
@@ -66,6 +76,7 @@ def _export(given: Sequence[str]) -> int:
     )
     parser.add_argument("--name", help="the name the service shows; default: that of OUT")
     parser.add_argument("--revision", help="branch, tag or commit of a hub id")
+    _add_json(parser)
     options = parser.parse_args(given)
 
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
@@ -85,10 +96,22 @@ def _export(given: Sequence[str]) -> int:
                 name=options.name,
                 revision=options.revision,
                 replace=options.replace,
+                accept_loss=options.accept_loss,
             ),
             console,
         )
-    console.summarise(result)
+    if options.json:
+        _print_json(
+            {
+                "path": str(result.bundle.path),
+                "seconds": round(result.seconds, 1),
+                "notes": result.notes,
+                "fingerprint": result.bundle.fingerprint,
+                "manifest": result.bundle.manifest.model_dump(mode="json"),
+            }
+        )
+    else:
+        console.summarise(result)
     return 0
 
 
@@ -97,11 +120,17 @@ def _inspect(given: Sequence[str]) -> int:
         prog="python -m export inspect", description="Show what a bundle holds."
     )
     parser.add_argument("bundle", type=Path)
+    _add_json(parser)
     options = parser.parse_args(given)
     from export.console import show_bundle
     from models.bundle import Bundle
 
-    show_bundle(Bundle.open(options.bundle))
+    bundle = Bundle.open(options.bundle)
+    if options.json:
+        manifest = bundle.manifest.model_dump(mode="json")
+        _print_json({"fingerprint": bundle.fingerprint, "manifest": manifest})
+    else:
+        show_bundle(bundle)
     return 0
 
 
@@ -119,21 +148,38 @@ def _verify(given: Sequence[str]) -> int:
     parser.add_argument(
         "--texts", type=Path, help="a file of texts to compare on, a line each; with --against"
     )
+    _add_json(parser)
     options = parser.parse_args(given)
     if options.texts and not options.against:
         parser.error("--texts goes with --against: golden answers have their own texts")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     from export.console import show_parity
     from export.verification import Texts, verify_against, verify_golden
+    from models.bundle import Bundle
     from models.pipeline import Pipeline
 
-    pipeline = Pipeline.open(options.bundle)
-    if options.against:
-        texts = Texts.read(options.texts) if options.texts else None
-        show_parity(verify_against(pipeline, options.against, texts))
+    bundle = Bundle.open(options.bundle)
+    texts = Texts.read(options.texts) if options.texts else None
+    figures = []
+    for precision in bundle.manifest.precisions:
+        pipeline = Pipeline(bundle, precision=precision)
+        if options.against:
+            figures += verify_against(pipeline, options.against, texts)
+        else:
+            figures += verify_golden(pipeline)
+    if options.json:
+        _print_json([figure.model_dump(mode="json") for figure in figures])
     else:
-        show_parity(verify_golden(pipeline))
+        show_parity(figures)
     return 0
+
+
+def _add_json(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print JSON on stdout, for scripts")
+
+
+def _print_json(content: Any) -> None:
+    sys.stdout.write(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
 def _names(known: tuple[str, ...]) -> Callable[[str], tuple[str, ...]]:

@@ -13,6 +13,9 @@ from export.writer import Result
 from models.bundle import Bundle
 from models.manifest import Parity
 
+# The figures of a proof stand in one line, however narrow the terminal says it is.
+_WIDTH = 132
+
 
 class Console:
     """A reporter with a line for each step."""
@@ -50,7 +53,7 @@ class Console:
 
     def summarise(self, result: Result) -> None:
         """Print what was made, how large, how exact, how long."""
-        show_bundle(result.bundle, fused_nodes=result.fused_nodes, seconds=result.seconds)
+        show_bundle(result.bundle, seconds=result.seconds)
         for note in result.notes:
             Terminal().print(f"note: {note}", style="yellow", markup=False, soft_wrap=True)
 
@@ -59,9 +62,7 @@ class Console:
             self._progress.update(self._step, total=1, completed=1)
 
 
-def show_bundle(
-    bundle: Bundle, *, fused_nodes: int | None = None, seconds: float | None = None
-) -> None:
+def show_bundle(bundle: Bundle, *, seconds: float | None = None) -> None:
     """Print a bundle's contents as tables on stdout."""
     manifest = bundle.manifest
     size = sum(entry.bytes for entry in manifest.files.values())
@@ -77,8 +78,8 @@ def show_bundle(
         ("precisions", ", ".join(manifest.precisions)),
         ("fingerprint", bundle.fingerprint),
     ]
-    if fused_nodes is not None:
-        rows.append(("attention", f"{fused_nodes} fused nodes, one a layer"))
+    if manifest.fused_attention is not None:
+        rows.append(("attention", f"{manifest.fused_attention} fused nodes, one a layer"))
     if seconds is not None:
         rows.append(("time", f"{seconds:.1f} s"))
     facts = Table(box=None, show_header=False)
@@ -86,40 +87,55 @@ def show_bundle(
         facts.add_row(*row)
     terminal.print(facts)
     heads = Table(box=rich.box.SIMPLE)
-    for column in ("task", "head", "answers", "texts", "largest difference", "limit"):
+    for column in ("task", "head", "answers"):
         heads.add_column(column)
     for entry in manifest.heads:
-        proof = next(
-            (row for row in manifest.parity if (row.task, row.head) == (entry.task, entry.name)),
-            None,
-        )
         answers = f"{entry.pooling} pooling ({entry.pooling_source})" if entry.pooling else "-"
         if entry.labels:
             answers = f"{len(entry.labels)} labels, {entry.function}"
-        heads.add_row(
-            entry.task,
-            entry.name or "-",
-            answers,
-            str(proof.texts) if proof else "-",
-            f"{proof.largest_difference:.1e}" if proof else "-",
-            f"{proof.limit:.1e}" if proof else "-",
-        )
+        heads.add_row(entry.task, entry.name or "-", answers)
     terminal.print(heads)
+    show_parity(manifest.parity)
+    if manifest.proof:
+        proof = manifest.proof
+        company = ", ".join(f"{name} {least:.6f}" for name, least in proof.company_cosine.items())
+        terminal.print(
+            f"proven on {proof.processor} ({', '.join(proof.features)}), {proof.threads} threads, "
+            f"in {proof.seconds} s; worst cosine of a text among strangers to itself alone: "
+            f"{company}",
+            soft_wrap=True,
+        )
 
 
 def show_parity(figures: Sequence[Parity]) -> None:
     """Print the figures of a proof as a table on stdout."""
     table = Table(box=rich.box.SIMPLE)
-    for column in ("task", "head", "precision", "texts", "tokens", "largest difference", "limit"):
-        table.add_column(column)
+    for column in (
+        "task",
+        "head",
+        "precision",
+        "texts",
+        "tokens",
+        "largest difference",
+        "limit",
+        "cosine, worst and mean",
+        "best answer",
+    ):
+        table.add_column(column, no_wrap=True)
     for row in figures:
+        agreement = row.label_agreement if row.top1_agreement is None else row.top1_agreement
         table.add_row(
             row.task,
             row.head or "-",
-            row.precision,
+            f"{row.precision}, accepted loss" if row.lossy else row.precision,
             str(row.texts),
             str(row.tokens),
             f"{row.largest_difference:.1e}",
-            f"{row.limit:.1e}",
+            "-" if row.limit is None else f"{row.limit:.1e}",
+            "-"
+            if row.worst_cosine is None or row.mean_cosine is None
+            else f"{row.worst_cosine:.5f} {row.mean_cosine:.5f}",
+            "-" if agreement is None else f"{agreement:.2%}",
         )
-    Terminal(markup=False, emoji=False).print(table)
+    width = max(_WIDTH, Terminal().width)
+    Terminal(markup=False, emoji=False, width=width).print(table)

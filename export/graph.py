@@ -55,9 +55,15 @@ def export_graph(
     model: onnx_ir.Model = program.model
     store_halves(model)
     strip_metadata(model)
-    size = sum(value.const_value.nbytes for value in _weights(model))
-    program.save(file, external_data=size > _LARGEST_FILE_BYTES)
+    save_graph(model, file)
     return model
+
+
+def save_graph(model: onnx_ir.Model, file: Path) -> None:
+    """Write a graph; weights that are too large for one file lie beside it, as FILE.data."""
+    size = sum(value.const_value.nbytes for value in _weights(model))
+    beside = f"{file.name}.data" if size > _LARGEST_FILE_BYTES else None
+    onnx_ir.save(model, file, external_data=beside)
 
 
 def weigh_graph(file: Path) -> int:

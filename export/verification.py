@@ -4,26 +4,18 @@ Against its source the whole proof is repeated; without it, the bundle's own gol
 computed again.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from export.checkpoint import load_checkpoint
 from export.errors import ProofFailed, SourceError
 from export.proof import ask_original, prove
 from models.bundle import GOLDEN
-from models.errors import BundleDamaged
-from models.heads import ClassifyOptions, EmbedOptions, FillMaskOptions, Head
-from models.heads import NextSentenceOptions as NextOptions
+from models.errors import AnswersWrong, BundleDamaged
+from models.golden import check_golden
 from models.manifest import Parity
-from models.pipeline import Pipeline, prepare
-
-# Of probabilities and of the parts of vectors of length 1, between kinds of CPUs.
-GOLDEN_LIMIT = 1e-4
+from models.pipeline import Pipeline
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,68 +58,24 @@ def verify_against(pipeline: Pipeline, source: str, texts: Texts | None = None) 
 
 def verify_golden(pipeline: Pipeline) -> list[Parity]:
     """Compute a bundle's golden answers again. Raises ProofFailed where they come out otherwise."""
-    file = pipeline.bundle.file(GOLDEN)
-    figures = []
-    for task in json.loads(file.read_bytes()).get("tasks", ()):
-        head = pipeline.find_head(task["task"], task["head"])
-        items = [_read_item(case["input"]) for case in task["cases"]]
-        jobs = prepare(head, items, head.resolve(_OPTIONS[head.task.name]))
-        for batch in task["batches"]:
-            pipeline.compute([jobs[place] for place in batch])
-        worst = 0.0
-        for job, case in zip(jobs, task["cases"], strict=True):
-            worst = max(worst, _compare(head, head.decode(job), case["answer"]))
-        if not worst <= GOLDEN_LIMIT:
-            raise ProofFailed(
-                f"{head.task.name} differs from the golden answers by {worst:.2e}, more than "
-                f"{GOLDEN_LIMIT:.0e}; do not serve this bundle on this machine"
-            )
-        figures.append(
-            Parity(
-                task=head.task.name,
-                head=head.entry.name,
-                precision=pipeline.precision,
-                texts=len(jobs),
-                tokens=sum(job.tokens for job in jobs),
-                largest_difference=worst,
-                largest_value=1.0,
-                limit=GOLDEN_LIMIT,
-            )
+    try:
+        deviations = check_golden(pipeline)
+    except AnswersWrong as error:
+        raise ProofFailed(error.message) from None
+    if not deviations:
+        raise BundleDamaged(
+            f"{pipeline.bundle.file(GOLDEN)} holds no answers; export the bundle again"
         )
-    if not figures:
-        raise BundleDamaged(f"{file} holds no answers; export the bundle again")
-    return figures
-
-
-_OPTIONS: dict[str, Any] = {
-    "embed": EmbedOptions(),
-    # More than are compared: a tie may put another token in.
-    "fill-mask": FillMaskOptions(top_k=50),
-    "next-sentence": NextOptions(),
-    "classify": ClassifyOptions(),
-}
-
-
-def _read_item(item: Any) -> Any:
-    return tuple(item) if isinstance(item, list) else item
-
-
-def _compare(head: Head[Any, Any, Any], answer: Any, golden: Any) -> float:
-    """The largest difference of one answer's numbers; infinite where a token is not there."""
-    match head.task.name:
-        case "embed":
-            return float(np.abs(answer - np.array(golden, np.float32)).max())
-        case "next-sentence":
-            return abs(float(answer.score) - float(golden))
-        case "fill-mask":
-            worst = 0.0
-            for mask, wanted in zip(answer, golden, strict=True):
-                found = {candidate.token_id: candidate.score for candidate in mask.candidates}
-                for token, score in zip(wanted["token_ids"], wanted["scores"], strict=True):
-                    worst = max(worst, abs(found.get(token, np.inf) - score))
-            return worst
-        case _:
-            scores = {label.label: label.score for label in answer}
-            labels = head.entry.labels or ()
-            pairs = zip(labels, golden, strict=True)
-            return float(max(abs(scores[label] - score) for label, score in pairs))
+    return [
+        Parity(
+            task=each.task,
+            head=each.head,
+            precision=pipeline.precision,
+            texts=each.texts,
+            tokens=each.tokens,
+            largest_difference=each.largest,
+            largest_value=1.0,
+            limit=each.limit,
+        )
+        for each in deviations
+    ]

@@ -12,7 +12,7 @@ import signal
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -21,18 +21,32 @@ from typing import Any, Protocol
 from export.checkpoint import Checkpoint, load_checkpoint
 from export.checkpoint_heads import SourceHead
 from export.errors import OutputError, ProofFailed, UnsupportedModel
+from export.fp16 import narrow
 from export.graph import weigh_graph
 from export.head import export_head
+from export.int8 import Inputs, Watcher, quantize
 from export.pooling import find_pooling
-from export.proof import ask_original, count_questions, make_golden, prove
+from export.processor import read_processor
+from export.proof import (
+    References,
+    ask_original,
+    count_questions,
+    limit_golden,
+    make_golden,
+    measure_company,
+    prove,
+)
 from export.trunk import export_trunk
 from models.bundle import GOLDEN, MANIFEST, TOKENIZER, Bundle, hash_file
+from models.engines import count_cores
 from models.manifest import (
     FORMAT_VERSION,
     FileEntry,
     HeadEntry,
     Manifest,
+    Parity,
     Pooling,
+    Proof,
     Source,
     SpecialToken,
     head_file,
@@ -40,7 +54,6 @@ from models.manifest import (
 )
 from models.pipeline import Pipeline
 
-PRECISIONS = ("fp32",)
 _TOOLS = ("torch", "transformers", "tokenizers", "onnx", "onnxscript", "onnxruntime")
 
 
@@ -76,6 +89,7 @@ class Request:
     name: str | None = None
     revision: str | None = None
     replace: bool = False
+    accept_loss: bool = False
 
 
 @dataclass(slots=True)
@@ -152,7 +166,10 @@ def _fill(
 ) -> tuple[int, list[str]]:
     entries, notes = _describe_heads(request, checkpoint, heads, embed=embed)
     report.begin("ask the original", count_questions(heads, embed=embed))
-    answers = ask_original(checkpoint, heads, embed=embed, progress=lambda _: report.advance())
+    watcher = Watcher(checkpoint.trunk) if "int8" in request.precisions else None
+    with watcher.watch() if watcher else nullcontext():
+        answers = ask_original(checkpoint, heads, embed=embed, progress=lambda _: report.advance())
+    inputs = watcher.inputs() if watcher else {}
     try:
         checkpoint.tokenizer.backend_tokenizer.save(str(folder / TOKENIZER))
         report.begin("export the trunk")
@@ -162,16 +179,15 @@ def _fill(
         for head in heads:
             export_head(head, checkpoint.family, folder / head_file(head.task, head.name))
             report.advance()
+        _write_precisions(folder, request.precisions, inputs, report)
         # Read once as a bundle without golden answers, to write them in the bundle's own terms.
         (folder / GOLDEN).write_text("{}")
-        manifest = _describe(folder, request, checkpoint, entries)
+        manifest = _describe(folder, request, checkpoint, entries, fused)
         _write_json(folder / MANIFEST, manifest.model_dump(mode="json"))
         report.begin("prove the bundle", None)
-        pipeline = Pipeline.open(folder)
-        _write_json(folder / GOLDEN, make_golden(answers, pipeline))
-        parity = prove(pipeline, answers, lambda _: report.advance())
-        manifest = _describe(folder, request, checkpoint, entries)
-        proven = manifest.model_copy(update={"parity": tuple(parity)})
+        parity, proof = _prove(folder, request, answers, report)
+        manifest = _describe(folder, request, checkpoint, entries, fused)
+        proven = manifest.model_copy(update={"parity": tuple(parity), "proof": proof})
         _write_json(folder / MANIFEST, proven.model_dump(mode="json"))
     except ProofFailed as error:
         raise ProofFailed(f"{error.message}; nothing was written") from None
@@ -180,6 +196,52 @@ def _fill(
             f"{request.out} cannot be written: {error.strerror or error}; nothing was left there"
         ) from error
     return fused, notes
+
+
+def _write_precisions(
+    folder: Path, precisions: Sequence[str], inputs: Inputs, report: Reporter
+) -> None:
+    """The trunk in each precision, from the one in fp32, which goes where nobody asked for it."""
+    single = folder / trunk_file("fp32")
+    if "int8" in precisions:
+        report.begin("quantize the trunk")
+        if not quantize(single, folder / trunk_file("int8"), inputs):
+            raise UnsupportedModel("the trunk has no product of linear layers to compute in int8")
+    if "fp16" in precisions:
+        report.begin("narrow the trunk")
+        narrow(single, folder / trunk_file("fp16"))
+    if "fp32" not in precisions:
+        for file in folder.glob(f"{single.name}*"):
+            file.unlink()
+
+
+def _prove(
+    folder: Path, request: Request, answers: References, report: Reporter
+) -> tuple[list[Parity], Proof]:
+    """Prove every precision, and write golden.json with what each may deviate by."""
+    began = time.perf_counter()
+    parity: list[Parity] = []
+    company: dict[str, float] = {}
+    golden: dict[str, Any] = {}
+    for precision in request.precisions:
+        pipeline = Pipeline.open(folder, precision=precision)
+        parity += prove(
+            pipeline, answers, lambda _: report.advance(), accept_loss=request.accept_loss
+        )
+        company[precision] = measure_company(pipeline)
+        golden = golden or make_golden(answers, pipeline)
+        if precision != "fp32":
+            limit_golden(golden, pipeline)
+    _write_json(folder / GOLDEN, golden)
+    processor, features = read_processor()
+    proof = Proof(
+        processor=processor,
+        features=features,
+        threads=count_cores(),
+        seconds=round(time.perf_counter() - began, 1),
+        company_cosine=company,
+    )
+    return parity, proof
 
 
 def _describe_heads(
@@ -210,7 +272,11 @@ def _describe_heads(
 
 
 def _describe(
-    folder: Path, request: Request, checkpoint: Checkpoint, entries: Sequence[HeadEntry]
+    folder: Path,
+    request: Request,
+    checkpoint: Checkpoint,
+    entries: Sequence[HeadEntry],
+    fused: int,
 ) -> Manifest:
     tokenizer = checkpoint.tokenizer
     special = {
@@ -233,6 +299,7 @@ def _describe(
         tasks=tuple(dict.fromkeys(entry.task for entry in entries)),
         heads=tuple(entries),
         precisions=request.precisions,
+        fused_attention=fused,
         files={
             file.name: FileEntry(
                 sha256=hash_file(file),

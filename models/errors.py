@@ -17,7 +17,8 @@
     │   └── BundleError             a bundle that cannot be opened
     │       ├── BundleNotFound          no directory, or no manifest in it
     │       ├── BundleDamaged           a file is missing or is not what was exported
-    │       └── BundleTooNew            written by a newer exporter
+    │       ├── BundleTooNew            written by a newer exporter
+    │       └── AnswersWrong            other answers here than where it was proven
     └── InternalError           ours: a bug
 
 service/errors.py adds what time does to a request, export/errors.py what goes wrong in exporting.
@@ -146,6 +147,12 @@ class BundleTooNew(BundleError):
     """The bundle was written by a newer exporter than this reader."""
 
     code = "bundle_too_new"
+
+
+class AnswersWrong(BundleError):
+    """The bundle's golden answers come out otherwise on this machine."""
+
+    code = "answers_wrong"
 
 
 class InternalError(ClozeError):

@@ -83,7 +83,10 @@ class Parity(Part):
     """How far a task's answers are from the original model's, over the texts of the proof.
 
     Differences are of hidden states for `embed`, of logits for the others; `largest_value` is the
-    largest absolute value the original gave, which scales the limit where it is above 1.
+    largest absolute value the original gave, which scales the limit where it is above 1. Cosines
+    are of pooled vectors, agreements the part of texts (or masks, or labels) whose best answer, or
+    whose five best, are the original's. A precision that is held to these has no `limit`.
+    `lossy` says that it missed its threshold, and was written because --accept-loss was given.
     """
 
     task: str
@@ -93,7 +96,26 @@ class Parity(Part):
     tokens: int
     largest_difference: float
     largest_value: float
-    limit: float
+    limit: float | None
+    worst_cosine: float | None = None
+    mean_cosine: float | None = None
+    top1_agreement: float | None = None
+    top5_agreement: float | None = None
+    label_agreement: float | None = None
+    lossy: bool = False
+
+
+class Proof(Part):
+    """Where, how long and how a bundle was proven.
+
+    `company_cosine` is, for each precision, the worst between a text alone and among strangers.
+    """
+
+    processor: str
+    features: tuple[str, ...]
+    threads: int
+    seconds: float
+    company_cosine: dict[str, float]
 
 
 class Manifest(Part):
@@ -113,10 +135,12 @@ class Manifest(Part):
     tasks: tuple[str, ...]
     heads: tuple[HeadEntry, ...] = Field(min_length=1)
     precisions: tuple[str, ...] = Field(min_length=1)
+    fused_attention: int | None = None
     files: dict[FileName, FileEntry]
     source: Source
     tools: dict[str, str]
     parity: tuple[Parity, ...]
+    proof: Proof | None = None
 
     @model_validator(mode="after")
     def _check_files_listed(self) -> "Manifest":

@@ -21,6 +21,7 @@ from models.errors import (
     SettingsError,
     TaskUnsupported,
 )
+from models.golden import check_golden
 from models.heads import Head
 from models.pipeline import Pipeline
 from service.batcher import Batcher
@@ -190,7 +191,14 @@ class Registry:
 
 
 def warm_up(pipeline: Pipeline) -> None:
-    """Run the trunk once on one text and once on several, so that no request pays for it."""
+    """Compute the golden answers, so that no request pays for the first run of a kernel.
+
+    Raises AnswersWrong where they come out otherwise than they should: such a bundle must not
+    serve here.
+    """
+    if check_golden(pipeline):
+        return
+    # A bundle of before, without answers to compare with.
     encoded = pipeline.encoder.encode(_WARM_UP, overflow="truncate")
     for texts in (1, 8):
         pipeline.run_trunk([encoded] * texts)

@@ -39,8 +39,9 @@ def minilm_source() -> Path:
 
 @pytest.fixture(scope="session")
 def minilm_bundle(minilm_source: Path, make_folder: MakeFolder) -> Path:
-    """The bundle of all-MiniLM-L6-v2: embed."""
-    return _export(minilm_source, make_folder("minilm") / "all-MiniLM-L6-v2")
+    """The bundle of all-MiniLM-L6-v2: embed, in every precision."""
+    out = make_folder("minilm") / "all-MiniLM-L6-v2"
+    return _export(minilm_source, out, precisions=("fp32", "int8", "fp16"))
 
 
 @pytest.fixture(scope="session")
@@ -139,5 +140,5 @@ def default_service() -> Iterator[httpx.Client]:
         assert process.wait(30) == 0
 
 
-def _export(source: Path, out: Path) -> Path:
-    return export_bundle(Request(source=str(source), out=out)).bundle.path
+def _export(source: Path, out: Path, **options: Any) -> Path:
+    return export_bundle(Request(source=str(source), out=out, **options)).bundle.path

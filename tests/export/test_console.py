@@ -13,7 +13,7 @@ def test_a_bundle_is_shown_with_its_proof(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "140")
     bundle = Bundle.open(heads_bundle)
-    show_bundle(bundle, fused_nodes=2, seconds=1.25)
+    show_bundle(bundle, seconds=1.25)
     printed = capsys.readouterr()
     assert printed.err == ""
     for word in (

@@ -14,7 +14,7 @@ from onnx import numpy_helper
 import export.writer
 from export.checkpoint import Checkpoint
 from export.errors import ProofFailed
-from export.proof import HIDDEN_LIMIT, LOGITS_LIMIT
+from export.figures import HIDDEN_LIMIT, LOGITS_LIMIT
 from export.writer import Request, export_bundle
 from models import Pipeline
 from models.bundle import Bundle

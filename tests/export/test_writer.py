@@ -80,10 +80,10 @@ def test_another_export_may_have_been_faster(
     out = tmp_path / "out"
     prove = export.writer.prove
 
-    def prove_slowly(*given: Any) -> Any:
+    def prove_slowly(*given: Any, **options: Any) -> Any:
         out.mkdir()
         (out / "theirs").write_text("")
-        return prove(*given)
+        return prove(*given, **options)
 
     monkeypatch.setattr(export.writer, "prove", prove_slowly)
     with pytest.raises(OutputError, match="cannot be written"):

@@ -26,6 +26,8 @@ FIELDS = {
     "source",
     "tools",
     "parity",
+    "fused_attention",
+    "proof",
 }
 
 
