@@ -6,7 +6,7 @@ limit stops the export.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,15 @@ from export.checkpoint import Checkpoint
 from export.checkpoint_heads import SourceHead
 from export.errors import ProofFailed
 from export.texts import ProofTexts
-from models.heads import ClassifyOptions, EmbedOptions, FillMaskOptions, Head, Job
+from models.heads import (
+    AnswerOptions,
+    ClassifyOptions,
+    EmbedOptions,
+    FillMaskOptions,
+    Head,
+    Job,
+    TokenClassifyOptions,
+)
 from models.heads import NextSentenceOptions as NextOptions
 from models.heads.head import sigmoid, softmax
 from models.manifest import Parity
@@ -30,6 +38,9 @@ TEXTS = 64
 _GOLDEN_CASES = 24
 _GOLDEN_TOKENS = 64
 _GOLDEN_CANDIDATES = 5
+# What the golden answers of tasks with many options were asked with.
+GOLDEN_TOKENS = TokenClassifyOptions(ignore_labels=())
+GOLDEN_SPANS = AnswerOptions(top_k=_GOLDEN_CANDIDATES, impossible=True)
 
 Floats = NDArray[np.float32]
 Item = str | tuple[str, str]
@@ -72,8 +83,10 @@ def ask_original(
         match head.task:
             case "fill-mask":
                 items = [*texts.masked(TEXTS)]
-            case "next-sentence":
+            case "next-sentence" | "answer":
                 items = [*texts.pairs(TEXTS)]
+            case "token-classify":
+                items = [*texts.singles(TEXTS)]
             case _:
                 items = [*texts.singles(TEXTS), *texts.pairs(TEXTS // 2)]
         answers.heads.append((head, [_ask(checkpoint, head, item, progress) for item in items]))
@@ -83,9 +96,7 @@ def ask_original(
 def count_questions(heads: Sequence[SourceHead], *, embed: bool) -> int:
     """How many items `ask_original` asks about."""
     whole = TEXTS + TEXTS // 2
-    return whole * embed + sum(
-        TEXTS if head.task in ("fill-mask", "next-sentence") else whole for head in heads
-    )
+    return whole * embed + sum(whole if head.task == "classify" else TEXTS for head in heads)
 
 
 def _ask(
@@ -105,10 +116,10 @@ def _ask(
             hidden, logits = output.last_hidden_state[0], None
         else:
             output = head.model(**_known_inputs(checkpoint, encoded), output_hidden_states=True)
-            hidden, logits = output.hidden_states[-1][0], output[head.output][0]
+            hidden, found = output.hidden_states[-1][0], head.read_logits(output)[0]
             if head.task == "fill-mask":
-                logits = logits[encoded["input_ids"][0] == checkpoint.tokenizer.mask_token_id]
-            logits = logits.reshape(-1, logits.shape[-1]).numpy()
+                found = found[encoded["input_ids"][0] == checkpoint.tokenizer.mask_token_id]
+            logits = found.reshape(-1, found.shape[-1]).numpy()
     progress("original")
     ids = tuple(encoded["input_ids"][0].tolist())
     return Reference(item, ids, hidden.numpy(), logits)
@@ -184,14 +195,20 @@ def _compare(
 
 
 def _prepare(head: Head[Any, Any, Any], reference: Reference) -> Job:
-    """The item as the service would prepare it; a pair for `embed`, which takes none, by hand."""
+    """The item as the service would prepare it.
+
+    By hand, cut as transformers cuts it: a pair for `embed`, which takes none, and for `answer`,
+    which reads in several windows what is too long.
+    """
     options = {
         "embed": EmbedOptions(overflow="truncate"),
         "fill-mask": FillMaskOptions(overflow="truncate"),
         "next-sentence": NextOptions(overflow="truncate"),
         "classify": ClassifyOptions(overflow="truncate"),
+        "token-classify": TokenClassifyOptions(overflow="truncate"),
+        "answer": AnswerOptions(overflow="truncate"),
     }[head.task.name]
-    if head.task.name == "embed" and not isinstance(reference.item, str):
+    if head.task.name in ("embed", "answer") and not isinstance(reference.item, str):
         encoded = head.encoder.encode(*reference.item, overflow="truncate")
         job = Job(head=head, item=reference.item, options=options, encoded=encoded)
     else:
@@ -259,11 +276,21 @@ def _golden_answer(head: Head[Any, Any, Any], reference: Reference) -> Any:
             {"token_ids": ids.tolist(), "scores": [round(float(score), 7) for score in row]}
             for ids, row in zip(best, scores, strict=True)
         ]
+    if head.task.name in ("token-classify", "answer"):
+        return _golden_parts(head, reference)
     if head.task.name == "next-sentence":
         return round(float(softmax(logits[0])[0]), 7)
     function = {"softmax": softmax, "sigmoid": sigmoid}.get(head.entry.function or "softmax")
     row = function(logits[0]) if function else logits[0]
     return [round(float(score), 7) for score in row]
+
+
+def _golden_parts(head: Head[Any, Any, Any], reference: Reference) -> list[dict[str, Any]]:
+    """What the head reads out of the original's logits: its entities, or its spans."""
+    options = GOLDEN_TOKENS if head.task.name == "token-classify" else GOLDEN_SPANS
+    job = head.prepare(reference.item, head.resolve(options))
+    job.output = _expected_logits(reference)
+    return [asdict(part) | {"score": round(part.score, 7)} for part in head.decode(job)]
 
 
 def pool(hidden: Floats, pooling: str | None) -> Floats:

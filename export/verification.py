@@ -14,10 +14,18 @@ import numpy as np
 
 from export.checkpoint import load_checkpoint
 from export.errors import ProofFailed, SourceError
-from export.proof import ask_original, prove
+from export.proof import GOLDEN_SPANS, GOLDEN_TOKENS, ask_original, prove
 from models.bundle import GOLDEN
 from models.errors import BundleDamaged
-from models.heads import ClassifyOptions, EmbedOptions, FillMaskOptions, Head
+from models.heads import (
+    ClassifyOptions,
+    EmbedOptions,
+    Entity,
+    FillMaskOptions,
+    Head,
+    Span,
+    spread,
+)
 from models.heads import NextSentenceOptions as NextOptions
 from models.manifest import Parity
 from models.pipeline import Pipeline, prepare
@@ -73,7 +81,7 @@ def verify_golden(pipeline: Pipeline) -> list[Parity]:
         items = [_read_item(case["input"]) for case in task["cases"]]
         jobs = prepare(head, items, head.resolve(_OPTIONS[head.task.name]))
         for batch in task["batches"]:
-            pipeline.compute([jobs[place] for place in batch])
+            pipeline.compute(spread(jobs[place] for place in batch))
         worst = 0.0
         for job, case in zip(jobs, task["cases"], strict=True):
             worst = max(worst, _compare(head, head.decode(job), case["answer"]))
@@ -105,6 +113,8 @@ _OPTIONS: dict[str, Any] = {
     "fill-mask": FillMaskOptions(top_k=50),
     "next-sentence": NextOptions(),
     "classify": ClassifyOptions(),
+    "token-classify": GOLDEN_TOKENS,
+    "answer": GOLDEN_SPANS,
 }
 
 
@@ -126,8 +136,39 @@ def _compare(head: Head[Any, Any, Any], answer: Any, golden: Any) -> float:
                 for token, score in zip(wanted["token_ids"], wanted["scores"], strict=True):
                     worst = max(worst, abs(found.get(token, np.inf) - score))
             return worst
+        case "token-classify":
+            return _compare_entities(answer, golden)
+        case "answer":
+            return _compare_spans(answer, golden)
         case _:
             scores = {label.label: label.score for label in answer}
             labels = head.entry.labels or ()
             pairs = zip(labels, golden, strict=True)
             return float(max(abs(scores[label] - score) for label, score in pairs))
+
+
+def _compare_entities(answer: Sequence[Entity], golden: Sequence[dict[str, Any]]) -> float:
+    """Where a tie gave a token another label, the least that the scores of one must differ by."""
+    worst = 0.0
+    for entity, wanted in zip(answer, golden, strict=True):
+        if (entity.start, entity.end, entity.word) != tuple(
+            wanted[key] for key in ("start", "end", "word")
+        ):
+            return np.inf
+        score = wanted["score"]
+        if entity.label == wanted["label"]:
+            worst = max(worst, abs(entity.score - score))
+        else:
+            worst = max(worst, score - min(entity.score, 1.0 - entity.score))
+    return worst
+
+
+def _compare_spans(answer: Sequence[Span], golden: Sequence[dict[str, Any]]) -> float:
+    """A span that a tie has put out of the list counts as the last that is in it."""
+    found = {(span.start, span.end): span.score for span in answer}
+    last = min(found.values())
+    worst = 0.0
+    for wanted in golden:
+        score = found.get((wanted["start"], wanted["end"]), last)
+        worst = max(worst, abs(score - wanted["score"]))
+    return worst

@@ -31,7 +31,7 @@ def test_the_checkpoint_is_whole_again_afterwards(pretraining_source: Path, tmp_
     checkpoint = load_checkpoint(str(pretraining_source))
     head = checkpoint.heads[1]
     ids = torch.tensor([[2, 7, 3]])
-    before = head.model(input_ids=ids)[head.output]
+    before = head.read_logits(head.model(input_ids=ids))
     export_head(head, checkpoint.family, tmp_path / "head.onnx")
     assert head.model.base_model is checkpoint.trunk
-    assert torch.equal(head.model(input_ids=ids)[head.output], before)
+    assert torch.equal(head.read_logits(head.model(input_ids=ids)), before)
