@@ -2,7 +2,8 @@
 
 Answers as the QuestionAnsweringPipeline of transformers 4 did, which transformers 5 no longer has:
 same windows, same candidates, same merging. Differs from it where it erred: a span always lies in
-the context, even if the question spells a special token, and impossible spans never fill a list.
+the context, also where the question spells a special token; spans of probability 0 never fill a
+list; an answer that begins a window of a byte-level BPE has no space before it.
 """
 
 from collections.abc import Iterator, Sequence
