@@ -73,12 +73,12 @@ def list_heads(
     heads = []
     for task in family.pretraining_tasks if tasks is None else tasks:
         output = _FIELDS.get(ending, {}).get(task, "logits")
-        if task == "classify":
-            labels, problem_type, function = _describe_labels(model.config)
-            heads.append(SourceHead(task, name, model, output, labels, problem_type, function))
-        elif task == "token-classify":
+        if task == "token-classify":
             labels, _, _ = _describe_labels(model.config)
             heads.append(SourceHead(task, name, model, output, labels, function="softmax"))
+        elif task == "classify":
+            labels, problem_type, function = _describe_labels(model.config)
+            heads.append(SourceHead(task, name, model, output, labels, problem_type, function))
         else:
             heads.append(SourceHead(task, name, model, output))
     return heads

@@ -138,31 +138,25 @@ class Encoder:
         ahead, body = origins.places(0), origins.places(1)
         if not len(ahead) or not len(body):
             self._check_not_empty(first, second)
-        room = window_tokens - self._special_in_pair - len(ahead)
-        truncated = room < 1
-        if truncated:
-            space = window_tokens - self._special_in_pair
-            if overflow == "error" or space < 2:
-                raise InputTooLong(
-                    f"the question has {len(ahead)} tokens, a window for it and its context "
-                    f'{space}; shorten it, or send "overflow": "truncate"'
-                )
-            ahead = ahead[: min(_QUESTION_TOKENS, space // 2)]
-            room = space - len(ahead)
+        space = window_tokens - self._special_in_pair
+        kept = _cut_question(ahead, space, overflow)
+        room = space - len(kept)
         starts = range(1)
         if len(body) > room:
             step = room - _choose_overlap(window_tokens, room, overlap_tokens)
             starts = range(0, len(body) - room + step, step)
-        if len(starts) > MAX_WINDOWS:
-            if overflow == "error":
-                raise InputTooLong(
-                    f"the context has {len(body)} tokens and takes {len(starts)} windows of "
-                    f"{room}, at most {MAX_WINDOWS} are read; shorten it or the question, "
-                    'or send "overflow": "truncate"'
-                )
-            starts, truncated = starts[:MAX_WINDOWS], True
+        if len(starts) > MAX_WINDOWS and overflow == "error":
+            raise InputTooLong(
+                f"the context has {len(body)} tokens and takes {len(starts)} windows of {room}, "
+                f"at most {MAX_WINDOWS} are read; shorten it or the question, "
+                'or send "overflow": "truncate"'
+            )
+        truncated = len(kept) < len(ahead) or len(starts) > MAX_WINDOWS
         whole = replace(self._finish(encoding), truncated=truncated)
-        return [_select(whole, origins, ahead, body[start : start + room]) for start in starts]
+        return [
+            _select(whole, origins, kept, body[start : start + room])
+            for start in starts[:MAX_WINDOWS]
+        ]
 
     def tokenize(self, text: str, pair: str | None = None, *, special: bool = False) -> Encoding:
         """All the tokens of a text or a pair. Raises InvalidValue for half a surrogate pair."""
@@ -230,6 +224,18 @@ def _select(whole: Encoded, origins: Origins, first: Indices, second: Indices) -
         type_ids=whole.type_ids[keep],
         origins=Origins(origins.texts[keep], origins.offsets[keep], origins.words[keep]),
     )
+
+
+def _cut_question(tokens: Indices, space: int, overflow: Overflow) -> Indices:
+    """The tokens of a question that stay, so that the window has room for one of its context."""
+    if len(tokens) < space:
+        return tokens
+    if overflow == "error" or space < 2:
+        raise InputTooLong(
+            f"the question has {len(tokens)} tokens, a window for it and its context {space}; "
+            'shorten it, or send "overflow": "truncate"'
+        )
+    return tokens[: min(_QUESTION_TOKENS, space // 2)]
 
 
 def _choose_overlap(window_tokens: int, room: int, wanted: int | None) -> int:
