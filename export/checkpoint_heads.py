@@ -24,13 +24,16 @@ _ENDINGS: dict[str, tuple[str, ...] | None] = {
     "ForMaskedLM": ("fill-mask",),
     "ForNextSentencePrediction": ("next-sentence",),
     "ForSequenceClassification": ("classify",),
+    "ForTokenClassification": ("token-classify",),
+    "ForQuestionAnswering": ("answer",),
 }
-# Where the model's output holds the logits of a task.
-_FIELDS = {
+# Where the model's output holds the logits of a task; of several fields, each a column.
+_FIELDS: dict[str, dict[str, str | tuple[str, ...]]] = {
     "ForPreTraining": {
         "fill-mask": "prediction_logits",
         "next-sentence": "seq_relationship_logits",
     },
+    "ForQuestionAnswering": {"answer": ("start_logits", "end_logits")},
 }
 
 
@@ -41,10 +44,17 @@ class SourceHead:
     task: str
     name: str | None
     model: PreTrainedModel
-    output: str
+    output: str | tuple[str, ...]
     labels: tuple[str, ...] | None = None
     problem_type: ProblemType | None = None
     function: Function | None = None
+
+    def read_logits(self, output: Any) -> torch.Tensor:
+        """The logits in what the model gave, classes last."""
+        if isinstance(self.output, str):
+            logits: torch.Tensor = output[self.output]
+            return logits
+        return torch.stack([output[name] for name in self.output], dim=-1)
 
 
 def find_ending(architecture: str) -> str | None:
@@ -63,7 +73,10 @@ def list_heads(
     heads = []
     for task in family.pretraining_tasks if tasks is None else tasks:
         output = _FIELDS.get(ending, {}).get(task, "logits")
-        if task == "classify":
+        if task == "token-classify":
+            labels, _, _ = _describe_labels(model.config)
+            heads.append(SourceHead(task, name, model, output, labels, function="softmax"))
+        elif task == "classify":
             labels, problem_type, function = _describe_labels(model.config)
             heads.append(SourceHead(task, name, model, output, labels, problem_type, function))
         else:

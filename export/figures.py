@@ -70,6 +70,9 @@ class Figures:
             return
         if wanted.shape[-1] == 1:
             return
+        if self.entry.task == "answer":
+            # Of each text the token with the best start, and that with the best end.
+            wanted, found = wanted.T, found.T
         self.best += (wanted.argmax(-1) == found.argmax(-1)).astype(float).tolist()
         if self.entry.task == "fill-mask" and wanted.shape[-1] > 5:
             for one, other in zip(_find_five(wanted), _find_five(found), strict=True):

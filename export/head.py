@@ -34,13 +34,13 @@ class _Passage(torch.nn.Module):
 
 
 class _HeadGraph(torch.nn.Module):
-    def __init__(self, model: torch.nn.Module, output: str) -> None:
+    def __init__(self, head: SourceHead) -> None:
         super().__init__()
-        self.model = model
-        self.output = output
+        self.model = head.model
+        self.head = head
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
-        logits: torch.Tensor = self.model(inputs_embeds=hidden[:, None, :])[self.output]
+        logits = self.head.read_logits(self.model(inputs_embeds=hidden[:, None, :]))
         return logits[:, 0] if logits.dim() == 3 else logits
 
 
@@ -53,7 +53,7 @@ def export_head(head: SourceHead, family: Family, file: Path) -> None:
     setattr(model, prefix, _Passage([part for part in pooler if part is not None]))
     try:
         export_graph(
-            _HeadGraph(model, head.output),
+            _HeadGraph(head),
             (torch.zeros(3, model.config.hidden_size),),
             inputs=["hidden"],
             output="logits",

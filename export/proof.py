@@ -6,7 +6,7 @@ limit stops the export.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -18,8 +18,16 @@ from export.checkpoint_heads import SourceHead
 from export.errors import ProofFailed
 from export.figures import COMPANY_COSINE, Figures, find_fault, pool
 from export.texts import SENTENCES, ProofTexts
-from models.golden import LIMIT, measure_golden
-from models.heads import ClassifyOptions, EmbedOptions, FillMaskOptions, Head, Job
+from models.golden import GOLDEN_SPANS, GOLDEN_TOKENS, LIMIT, measure_golden
+from models.heads import (
+    AnswerOptions,
+    ClassifyOptions,
+    EmbedOptions,
+    FillMaskOptions,
+    Head,
+    Job,
+    TokenClassifyOptions,
+)
 from models.heads import NextSentenceOptions as NextOptions
 from models.heads.head import sigmoid, softmax
 from models.manifest import Parity
@@ -73,8 +81,10 @@ def ask_original(
         match head.task:
             case "fill-mask":
                 items = [*texts.masked(TEXTS)]
-            case "next-sentence":
+            case "next-sentence" | "answer":
                 items = [*texts.pairs(TEXTS)]
+            case "token-classify":
+                items = [*texts.singles(TEXTS)]
             case _:
                 items = [*texts.singles(TEXTS), *texts.pairs(TEXTS // 2)]
         answers.heads.append((head, [_ask(checkpoint, head, item, progress) for item in items]))
@@ -84,9 +94,7 @@ def ask_original(
 def count_questions(heads: Sequence[SourceHead], *, embed: bool) -> int:
     """How many items `ask_original` asks about."""
     whole = TEXTS + TEXTS // 2
-    return whole * embed + sum(
-        TEXTS if head.task in ("fill-mask", "next-sentence") else whole for head in heads
-    )
+    return whole * embed + sum(whole if head.task == "classify" else TEXTS for head in heads)
 
 
 def _ask(
@@ -106,10 +114,10 @@ def _ask(
             hidden, logits = output.last_hidden_state[0], None
         else:
             output = head.model(**_known_inputs(checkpoint, encoded), output_hidden_states=True)
-            hidden, logits = output.hidden_states[-1][0], output[head.output][0]
+            hidden, found = output.hidden_states[-1][0], head.read_logits(output)[0]
             if head.task == "fill-mask":
-                logits = logits[encoded["input_ids"][0] == checkpoint.tokenizer.mask_token_id]
-            logits = logits.reshape(-1, logits.shape[-1]).numpy()
+                found = found[encoded["input_ids"][0] == checkpoint.tokenizer.mask_token_id]
+            logits = found.reshape(-1, found.shape[-1]).numpy()
     progress("original")
     ids = tuple(encoded["input_ids"][0].tolist())
     return Reference(item, ids, hidden.numpy(), logits)
@@ -216,14 +224,20 @@ def measure_company(pipeline: Pipeline) -> float:
 
 
 def _prepare(head: Head[Any, Any, Any], reference: Reference) -> Job:
-    """The item as the service would prepare it; a pair for `embed`, which takes none, by hand."""
+    """The item as the service would prepare it.
+
+    By hand, cut as transformers cuts it: a pair for `embed`, which takes none, and for `answer`,
+    which reads in several windows what is too long.
+    """
     options = {
         "embed": EmbedOptions(overflow="truncate"),
         "fill-mask": FillMaskOptions(overflow="truncate"),
         "next-sentence": NextOptions(overflow="truncate"),
         "classify": ClassifyOptions(overflow="truncate"),
+        "token-classify": TokenClassifyOptions(overflow="truncate"),
+        "answer": AnswerOptions(overflow="truncate"),
     }[head.task.name]
-    if head.task.name == "embed" and not isinstance(reference.item, str):
+    if head.task.name in ("embed", "answer") and not isinstance(reference.item, str):
         encoded = head.encoder.encode(*reference.item, overflow="truncate")
         job = Job(head=head, item=reference.item, options=options, encoded=encoded)
     else:
@@ -268,7 +282,7 @@ def limit_golden(golden: dict[str, Any], pipeline: Pipeline) -> None:
     Twice what they are where the bundle is made: a processor on which it saturates is further off.
     """
     for task, deviation in zip(golden["tasks"], measure_golden(pipeline, golden), strict=True):
-        limit = float(f"{max(LIMIT, 2 * deviation.largest):.2g}")
+        limit = float(f"{min(1.0, max(LIMIT, 2 * deviation.largest)):.2g}")
         task.setdefault("limits", {})[pipeline.precision] = limit
 
 
@@ -301,8 +315,18 @@ def _golden_answer(head: Head[Any, Any, Any], reference: Reference) -> Any:
             {"token_ids": ids.tolist(), "scores": [round(float(score), 7) for score in row]}
             for ids, row in zip(best, scores, strict=True)
         ]
+    if head.task.name in ("token-classify", "answer"):
+        return _golden_parts(head, reference)
     if head.task.name == "next-sentence":
         return round(float(softmax(logits[0])[0]), 7)
     function = {"softmax": softmax, "sigmoid": sigmoid}.get(head.entry.function or "softmax")
     row = function(logits[0]) if function else logits[0]
     return [round(float(score), 7) for score in row]
+
+
+def _golden_parts(head: Head[Any, Any, Any], reference: Reference) -> list[dict[str, Any]]:
+    """What the head reads out of the original's logits: its entities, or its spans."""
+    options = GOLDEN_TOKENS if head.task.name == "token-classify" else GOLDEN_SPANS
+    job = head.prepare(reference.item, head.resolve(options))
+    job.output = _expected_logits(reference)
+    return [asdict(part) | {"score": round(part.score, 7)} for part in head.decode(job)]

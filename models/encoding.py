@@ -1,4 +1,4 @@
-"""Text to token ids, with the tokenizer of the checkpoint: pairs, lengths, truncation, offsets.
+"""Text to token ids, with the tokenizer of the checkpoint: pairs, lengths, windows, offsets.
 
 Owns the tokenizer and what is too long. The truncation and padding stored in tokenizer.json are
 switched off once and never set again, since they are shared between threads: what does not fit is
@@ -6,7 +6,7 @@ cut by hand, the way transformers cuts it.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -15,18 +15,54 @@ import tokenizers
 from numpy.typing import NDArray
 from tokenizers import Encoding, Tokenizer
 
-from models.errors import BundleDamaged, EmptyInput, InputTooLong, InvalidToken, InvalidValue
+from models.errors import (
+    BundleDamaged,
+    EmptyInput,
+    InputTooLong,
+    InvalidToken,
+    InvalidValue,
+)
 
 Overflow = Literal["error", "truncate"]
+Indices = NDArray[np.int64]
+
+# What transformers 4 takes for question answering: windows overlap by so many tokens.
+_OVERLAP_TOKENS = 128
+# A question that has to be cut keeps so many tokens where the window has room for them.
+_QUESTION_TOKENS = 64
+# Of one pair: a long question leaves small windows, and these add up.
+MAX_WINDOWS = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Origins:
+    """Where each token comes from.
+
+    `texts` [tokens] is 0 or 1 for the first or second text of a pair, -1 for a special token that
+    stands in neither; `offsets` [tokens, 2] are the characters of that text, start and end, and
+    `words` [tokens] the number of its word there, -1 where it has none.
+    """
+
+    texts: Indices
+    offsets: Indices
+    words: Indices
+
+    def places(self, text: int) -> Indices:
+        """Where the tokens of that text stand; -1: the special tokens."""
+        return np.flatnonzero(self.texts == text)
 
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """One text (or pair) as the trunk takes it: ids and segment ids [tokens], both int64."""
+    """One text (or pair) as the trunk takes it: ids and segment ids [tokens], both int64.
 
-    ids: NDArray[np.int64]
-    type_ids: NDArray[np.int64]
+    `origins` are there where they were asked for.
+    """
+
+    ids: Indices
+    type_ids: Indices
     truncated: bool = False
+    origins: Origins | None = None
 
 
 class Encoder:
@@ -49,7 +85,9 @@ class Encoder:
         self._special_in_text = self.tokenizer.num_special_tokens_to_add(is_pair=False)
         self._special_in_pair = self.tokenizer.num_special_tokens_to_add(is_pair=True)
 
-    def encode(self, text: str, pair: str | None = None, *, overflow: Overflow) -> Encoded:
+    def encode(
+        self, text: str, pair: str | None = None, *, overflow: Overflow, origins: bool = False
+    ) -> Encoded:
         """The ids of a text or a pair, special tokens included, at most `max_tokens` of them.
 
         With overflow `truncate` what does not fit is cut at the end, of a pair from the longer
@@ -60,13 +98,65 @@ class Encoder:
         if len(whole) <= special or (pair is not None and len(set(whole.sequence_ids)) < 3):
             self._check_not_empty(text, pair)
         if len(whole) <= self.max_tokens:
-            return self._finish(whole, truncated=False)
+            encoded = self._finish(whole)
+            return replace(encoded, origins=_trace(whole)) if origins else encoded
         if overflow == "error":
             raise InputTooLong(
                 f"the text has {len(whole)} tokens, the model takes {self.max_tokens}; "
                 'shorten it, or send "overflow": "truncate"'
             )
-        return self._finish(self._truncate(text, pair, self.max_tokens - special), truncated=True)
+        found = _trace(whole)
+        first, second = found.places(0), found.places(1)
+        room = max(self.max_tokens - special, 0)
+        keep_first, keep_second = cut_longest_first(len(first), len(second), room)
+        encoded = replace(self._finish(whole), truncated=True)
+        cut = _select(encoded, found, first[:keep_first], second[:keep_second])
+        return cut if origins else replace(cut, origins=None)
+
+    def encode_windows(
+        self,
+        first: str,
+        second: str,
+        *,
+        window_tokens: int,
+        overlap_tokens: int | None = None,
+        overflow: Overflow,
+    ) -> list[Encoded]:
+        """A pair as sequences of at most `window_tokens`, each with its origins.
+
+        Each has the whole first text and a window of the second; a window begins `overlap_tokens`
+        before the last one ended, by the rule of the tokenizers library's stride. Left out, it is
+        the least of 128, half of `window_tokens`, and, where the first text leaves no more room
+        than that, half of the room.
+
+        Raises EmptyInput; InvalidValue for an overlap as long as a window; InputTooLong where the
+        first text leaves no room, or there were more than `MAX_WINDOWS`. With overflow `truncate`
+        the first text is cut instead, and what lies after the last of so many windows is left out.
+        """
+        encoding = self.tokenize(first, second, special=True)
+        origins = _trace(encoding)
+        ahead, body = origins.places(0), origins.places(1)
+        if not len(ahead) or not len(body):
+            self._check_not_empty(first, second)
+        space = window_tokens - self._special_in_pair
+        kept = _cut_question(ahead, space, overflow)
+        room = space - len(kept)
+        starts = range(1)
+        if len(body) > room:
+            step = room - _choose_overlap(window_tokens, room, overlap_tokens)
+            starts = range(0, len(body) - room + step, step)
+        if len(starts) > MAX_WINDOWS and overflow == "error":
+            raise InputTooLong(
+                f"the context has {len(body)} tokens and takes {len(starts)} windows of {room}, "
+                f"at most {MAX_WINDOWS} are read; shorten it or the question, "
+                'or send "overflow": "truncate"'
+            )
+        truncated = len(kept) < len(ahead) or len(starts) > MAX_WINDOWS
+        whole = replace(self._finish(encoding), truncated=truncated)
+        return [
+            _select(whole, origins, kept, body[start : start + room])
+            for start in starts[:MAX_WINDOWS]
+        ]
 
     def tokenize(self, text: str, pair: str | None = None, *, special: bool = False) -> Encoding:
         """All the tokens of a text or a pair. Raises InvalidValue for half a surrogate pair."""
@@ -96,23 +186,12 @@ class Encoder:
         kept = np.array(ids[: self.max_tokens], dtype=np.int64)
         return Encoded(ids=kept, type_ids=np.zeros_like(kept), truncated=truncated)
 
-    def _finish(self, encoding: Encoding, *, truncated: bool) -> Encoded:
+    def _finish(self, encoding: Encoding) -> Encoded:
         ids = np.array(encoding.ids, dtype=np.int64)
         type_ids = (
             np.array(encoding.type_ids, dtype=np.int64) if self._segments else np.zeros_like(ids)
         )
-        return Encoded(ids=ids, type_ids=type_ids, truncated=truncated)
-
-    def _truncate(self, text: str, pair: str | None, room: int) -> Encoding:
-        first = self.tokenize(text)
-        if pair is None:
-            first.truncate(max(room, 0))
-            return self.tokenizer.post_process(first)
-        second = self.tokenize(pair)
-        keep_first, keep_second = cut_longest_first(len(first), len(second), max(room, 0))
-        first.truncate(keep_first)
-        second.truncate(keep_second)
-        return self.tokenizer.post_process(first, second)
+        return Encoded(ids=ids, type_ids=type_ids)
 
     def _check_not_empty(self, text: str, pair: str | None) -> None:
         for part in (text, pair):
@@ -122,6 +201,53 @@ class Encoder:
                     if not part.strip()
                     else "the text has no tokens the model knows of; send at least one word"
                 )
+
+
+def _trace(encoding: Encoding) -> Origins:
+    return Origins(
+        texts=_number(encoding.sequence_ids),
+        offsets=np.array(encoding.offsets, dtype=np.int64).reshape(-1, 2),
+        words=_number(encoding.word_ids),
+    )
+
+
+def _number(found: Sequence[int | None]) -> Indices:
+    return np.array([-1 if number is None else number for number in found], dtype=np.int64)
+
+
+def _select(whole: Encoded, origins: Origins, first: Indices, second: Indices) -> Encoded:
+    """The same sequence with these tokens of its texts, and all its special tokens."""
+    keep = np.sort(np.concatenate([origins.places(-1), first, second]))
+    return replace(
+        whole,
+        ids=whole.ids[keep],
+        type_ids=whole.type_ids[keep],
+        origins=Origins(origins.texts[keep], origins.offsets[keep], origins.words[keep]),
+    )
+
+
+def _cut_question(tokens: Indices, space: int, overflow: Overflow) -> Indices:
+    """The tokens of a question that stay, so that the window has room for one of its context."""
+    if len(tokens) < space:
+        return tokens
+    if overflow == "error" or space < 2:
+        raise InputTooLong(
+            f"the question has {len(tokens)} tokens, a window for it and its context {space}; "
+            'shorten it, or send "overflow": "truncate"'
+        )
+    return tokens[: min(_QUESTION_TOKENS, space // 2)]
+
+
+def _choose_overlap(window_tokens: int, room: int, wanted: int | None) -> int:
+    if wanted is None:
+        usual = min(_OVERLAP_TOKENS, window_tokens // 2)
+        return usual if usual < room else room // 2
+    if wanted >= room:
+        raise InvalidValue(
+            f"an overlap of {wanted} tokens is not less than the {room} that the question leaves "
+            "a window of its context; ask for less, or shorten the question"
+        )
+    return wanted
 
 
 def cut_longest_first(first: int, second: int, room: int) -> tuple[int, int]:

@@ -17,8 +17,11 @@ from models.engines import Session, count_cores
 from models.errors import BundleDamaged, CallerError, HeadNotFound, TaskUnsupported
 from models.heads import (
     HEADS,
+    Aggregation,
+    AnswerOptions,
     ClassifyOptions,
     EmbedOptions,
+    Entity,
     FillMaskOptions,
     Head,
     Job,
@@ -26,6 +29,9 @@ from models.heads import (
     Mask,
     NextSentence,
     NextSentenceOptions,
+    Span,
+    TokenClassifyOptions,
+    spread,
 )
 from models.manifest import Function, Manifest, Pooling, trunk_file
 from models.packing import Packed, pack
@@ -120,6 +126,42 @@ class Pipeline:
         options = ClassifyOptions(top_k, function, overflow)
         return self.answer(self.find_head("classify", head), texts, options)
 
+    def token_classify(
+        self,
+        texts: Sequence[str],
+        *,
+        head: str | None = None,
+        aggregation: Aggregation = "none",
+        ignore_labels: Sequence[str] = ("O",),
+        overflow: Overflow = "error",
+    ) -> list[list[Entity]]:
+        """For each text its tokens, words or groups of words with their labels, in order."""
+        options = TokenClassifyOptions(aggregation, tuple(ignore_labels), overflow)
+        return self.answer(self.find_head("token-classify", head), texts, options)
+
+    def answer_questions(
+        self,
+        pairs: Sequence[tuple[str, str]],
+        *,
+        head: str | None = None,
+        top_k: int = 1,
+        max_answer_tokens: int = 15,
+        doc_stride: int | None = None,
+        impossible: bool = False,
+        align_to_words: bool = True,
+        overflow: Overflow = "error",
+    ) -> list[list[Span]]:
+        """For each question and its context the likeliest spans of the context, best first."""
+        options = AnswerOptions(
+            top_k=top_k,
+            max_answer_tokens=max_answer_tokens,
+            doc_stride=doc_stride,
+            impossible=impossible,
+            align_to_words=align_to_words,
+            overflow=overflow,
+        )
+        return self.answer(self.find_head("answer", head), pairs, options)
+
     def find_head(self, task: str, name: str | None = None) -> Head[Any, Any, Any]:
         """The head of that name, or the task's first. Raises TaskUnsupported, HeadNotFound."""
         heads = [head for head in self.heads if head.task.name == task]
@@ -144,7 +186,7 @@ class Pipeline:
     def answer(self, head: Head[Any, Any, Any], items: Sequence[Any], options: Any) -> list[Any]:
         """The answers of a head, in the order of the items, batch by batch."""
         jobs = prepare(head, items, head.resolve(options))
-        for batch in form_batches(jobs):
+        for batch in form_batches(spread(jobs)):
             self.compute(batch)
         return [head.decode(job) for job in jobs]
 

@@ -39,6 +39,8 @@ TASKS: dict[str, Task] = {
         Task("fill-mask", rows=Rows.MASK, weights=True),
         Task("next-sentence", rows=Rows.FIRST, weights=True),
         Task("classify", rows=Rows.FIRST, weights=True),
+        Task("token-classify", rows=Rows.ALL, weights=True),
+        Task("answer", rows=Rows.ALL, weights=True),
     )
 }
 

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import structlog
 
 from models.errors import TooManyInputs
-from models.heads import Head, Job
+from models.heads import Head, Job, spread
 from models.pipeline import prepare
 from service.batcher import Ticket
 from service.errors import ClientGone, DeadlinePassed, NotReady
@@ -130,11 +130,12 @@ class Engine:
             lambda: prepare(head, question.items, options, question.field),
         )
         times.tokenize = time.perf_counter() - began
-        if jobs:
-            await self._run(model, jobs, times, disconnected)
+        sequences = spread(jobs)
+        if sequences:
+            await self._run(model, sequences, times, disconnected)
         began = time.perf_counter()
         answers = await self._offload(
-            len(jobs) > _LARGE_ITEMS, lambda: [head.decode(job) for job in jobs]
+            len(sequences) > _LARGE_ITEMS, lambda: [head.decode(job) for job in jobs]
         )
         times.decode = time.perf_counter() - began
         return self._reply(model, head, jobs, answers, times)
@@ -188,7 +189,7 @@ class Engine:
         answers: Sequence[Any],
         times: Times,
     ) -> Reply:
-        tokens = sum(job.tokens for job in jobs)
+        tokens = sum(job.tokens for job in spread(jobs))
         self.metrics.observe_answer(model.name, head.task.name, tokens, times)
         return Reply(
             model=model.name,

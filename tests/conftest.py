@@ -104,6 +104,21 @@ def heads_bundle(heads_source: Path, make_folder: MakeFolder) -> Path:
 
 
 @pytest.fixture(scope="session")
+def reader_source(make_folder: MakeFolder) -> Path:
+    """A tiny question-answering BERT that finds entities too, with a head in a folder."""
+    folder = make_checkpoint(make_folder("reader-source"), "bert", "BertForQuestionAnswering")
+    labels = ["O", "B-PER", "I-PER"]
+    add_head(folder, "people", "BertForTokenClassification", seed=3, labels=labels)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def reader_bundle(reader_source: Path, make_folder: MakeFolder) -> Path:
+    """The bundle of a tiny reader: embed, answer, and token-classify named people."""
+    return _export(reader_source, make_folder("reader") / "tiny-reader")
+
+
+@pytest.fixture(scope="session")
 def exported(make_folder: MakeFolder) -> Export:
     """Exports a tiny checkpoint by family and ending of its class; the same one only once."""
     made: dict[str, Exported] = {}

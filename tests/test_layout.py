@@ -12,18 +12,23 @@ from models.tasks import TASKS, Task
 ROOT = Path(__file__).parents[1]
 PLACES = ("models/heads/{}.py", "service/routes/{}.py")
 TESTS = ("tests/models/heads/test_{}.py", "tests/service/routes/test_{}.py")
+# Answered by models.Pipeline alone so far; a task leaves this list with its route.
+WITHOUT_ROUTE = ("token-classify", "answer")
 EACH = pytest.mark.parametrize("task", TASKS.values(), ids=lambda task: task.name)
 
 
 @EACH
 def test_every_task_has_a_head_a_route_and_their_tests(task: Task) -> None:
     for place in (*PLACES, *TESTS):
-        assert (ROOT / place.format(task.stem)).is_file(), place.format(task.stem)
+        wanted = not (place.startswith(("service/", "tests/service/")) and _lacks_route(task))
+        assert (ROOT / place.format(task.stem)).is_file() == wanted, place.format(task.stem)
 
 
 @EACH
 def test_what_is_found_there_is_the_tasks_own(task: Task) -> None:
     assert HEADS[task.name].__module__ == f"models.heads.{task.stem}"
+    if _lacks_route(task):
+        return
     routes = importlib.import_module(f"service.routes.{task.stem}").router.routes
     (route,) = (route for route in routes if isinstance(route, APIRoute))
     assert route.path in (f"/v1/{task.name}", f"/v1/{task.name}dings")
@@ -32,3 +37,8 @@ def test_what_is_found_there_is_the_tasks_own(task: Task) -> None:
 
 def test_no_head_and_no_row_is_left_over() -> None:
     assert HEADS.keys() == TASKS.keys()
+    assert set(WITHOUT_ROUTE) <= TASKS.keys()
+
+
+def _lacks_route(task: Task) -> bool:
+    return task.name in WITHOUT_ROUTE

@@ -2,23 +2,42 @@
 
 from typing import Any
 
+from models.heads.answer import AnswerHead, AnswerOptions, Span
 from models.heads.classify import ClassifyHead, ClassifyOptions, Label
 from models.heads.embed import EmbedHead, EmbedOptions
 from models.heads.fill_mask import Candidate, FillMaskHead, FillMaskOptions, Mask
-from models.heads.head import Head, Job
+from models.heads.head import Head, Job, spread
 from models.heads.next_sentence import NextSentence, NextSentenceHead, NextSentenceOptions
+from models.heads.token_classify import (
+    Aggregation,
+    Entity,
+    TokenClassifyHead,
+    TokenClassifyOptions,
+)
 
 HEADS: dict[str, type[Head[Any, Any, Any]]] = {
-    head.task.name: head for head in (EmbedHead, FillMaskHead, NextSentenceHead, ClassifyHead)
+    head.task.name: head
+    for head in (
+        EmbedHead,
+        FillMaskHead,
+        NextSentenceHead,
+        ClassifyHead,
+        TokenClassifyHead,
+        AnswerHead,
+    )
 }
 
 __all__ = [
     "HEADS",
+    "Aggregation",
+    "AnswerHead",
+    "AnswerOptions",
     "Candidate",
     "ClassifyHead",
     "ClassifyOptions",
     "EmbedHead",
     "EmbedOptions",
+    "Entity",
     "FillMaskHead",
     "FillMaskOptions",
     "Head",
@@ -28,4 +47,8 @@ __all__ = [
     "NextSentence",
     "NextSentenceHead",
     "NextSentenceOptions",
+    "Span",
+    "TokenClassifyHead",
+    "TokenClassifyOptions",
+    "spread",
 ]

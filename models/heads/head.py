@@ -5,7 +5,7 @@ its items of a batch, `decode` after. Only `compute` is called by the thread tha
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -30,7 +30,9 @@ AnswerT = TypeVar("AnswerT")
 class Job:
     """One item on its way: what was asked, its tokens, the rows its head reads, what came out.
 
-    `rows` counts from the first token of the text; without it the head reads all of them.
+    `rows` counts from the first token of the text; without it the head reads all of them. An item
+    that is read in several windows goes as several jobs, each a sequence of its own for the trunk:
+    `more` of the first holds the others, and the first is decoded for all of them.
     """
 
     head: "Head[Any, Any, Any]"
@@ -39,11 +41,17 @@ class Job:
     encoded: Encoded
     rows: Indices | None = None
     output: Any = None
+    more: "tuple[Job, ...]" = ()
 
     @property
     def tokens(self) -> int:
-        """Length of the text in tokens, special tokens included."""
+        """Length of its sequence in tokens, special tokens included."""
         return len(self.encoded.ids)
+
+
+def spread(jobs: Iterable[Job]) -> list[Job]:
+    """The jobs as the trunk takes them: each item's windows, one after another."""
+    return [window for job in jobs for window in (job, *job.more)]
 
 
 class Head(ABC, Generic[ItemT, OptionsT, AnswerT]):
@@ -73,7 +81,7 @@ class Head(ABC, Generic[ItemT, OptionsT, AnswerT]):
 
     @abstractmethod
     def decode(self, job: Job) -> AnswerT:
-        """The answer in the caller's terms."""
+        """The answer in the caller's terms, from the output of the job and of its `more`."""
 
     def logits(self, hidden: Floats, jobs: Sequence[Job], starts: Indices) -> list[Floats]:
         """What the head's graph gives for each job, [rows, classes], from one run of it."""

@@ -41,7 +41,9 @@ def test_heads_of_every_class(tmp_path: Path, family: str) -> None:
         "Model": [],
         "ForMaskedLM": [("fill-mask", None)],
         "ForSequenceClassification": [("classify", None)],
-        "ForTokenClassification": [],
+        "ForTokenClassification": [("token-classify", None)],
+        "ForQuestionAnswering": [("answer", None)],
+        "ForMultipleChoice": [],
     }
     if family == "bert":
         endings["ForNextSentencePrediction"] = [("next-sentence", None)]

@@ -64,15 +64,27 @@ SABOTAGE: dict[str, tuple[str, str, Sabotage]] = {
         "next-sentence differs",
         lambda folder: change_weight(folder / "head.next-sentence.onnx", nudge),
     ),
+    "another answer": (
+        "answer",
+        "answer differs",
+        lambda folder: change_weight(folder / "head.answer.onnx", nudge),
+    ),
+    "other entities": (
+        "token-classify",
+        "token-classify differs",
+        lambda folder: change_weight(folder / "head.token-classify.people.onnx", nudge),
+    ),
     "another tokenizer": ("embed", "the tokenizer gives other ids", forget_lower_case),
 }
 
 
 @pytest.mark.parametrize("what", SABOTAGE)
 def test_sabotage_is_found(
-    pretraining_source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
     task, sentence, damage = SABOTAGE[what]
+    reads = task in ("answer", "token-classify")
+    source = request.getfixturevalue("reader_source" if reads else "pretraining_source")
     describe = export.writer._describe
 
     def describe_damaged(folder: Path, *rest: Any) -> Any:
@@ -85,7 +97,7 @@ def test_sabotage_is_found(
     done: list[Path] = []
     monkeypatch.setattr(export.writer, "_describe", describe_damaged)
     with pytest.raises(ProofFailed, match=sentence) as caught:
-        export_bundle(Request(str(pretraining_source), tmp_path / "bundle", tasks=(task,)))
+        export_bundle(Request(str(source), tmp_path / "bundle", tasks=(task,)))
     assert done
     assert caught.value.exit_code == 6
     assert "nothing was written" in caught.value.message
@@ -173,6 +185,29 @@ def test_golden_answers_are_what_the_bundle_answers(
                 ):
                     scores = {one.label: one.score for one in row}
                     np.testing.assert_allclose([scores[x] for x in labels], wanted, atol=1e-5)
+
+
+def test_golden_entities_and_spans_are_what_the_bundle_answers(reader_bundle: Path) -> None:
+    pipeline = Pipeline.open(reader_bundle)
+    golden = json.loads(pipeline.bundle.file("golden.json").read_text())
+    tasks = {task["task"]: task["cases"] for task in golden["tasks"]}
+    assert [len(cases) for cases in tasks.values()] == [24, 24, 24]
+    pairs = [tuple(case["input"]) for case in tasks["answer"]]
+    texts = [case["input"] for case in tasks["token-classify"]]
+    spans = pipeline.answer_questions(pairs, top_k=5, impossible=True)
+    check_parts(spans, tasks["answer"], ("answer", "start", "end"))
+    entities = pipeline.token_classify(texts, ignore_labels=())
+    check_parts(entities, tasks["token-classify"], ("label", "word", "start", "end", "index"))
+
+
+def check_parts(found: Any, cases: Any, names: tuple[str, ...]) -> None:
+    for parts, rows in zip(found, [case["answer"] for case in cases], strict=True):
+        assert [[getattr(part, name) for name in names] for part in parts] == [
+            [row[name] for name in names] for row in rows
+        ]
+        np.testing.assert_allclose(
+            [part.score for part in parts], [row["score"] for row in rows], atol=1e-5
+        )
 
 
 def test_a_checkpoint_of_short_texts_is_proven_too(tmp_path: Path) -> None:

@@ -2,20 +2,22 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from export.__main__ import main
 from export.errors import ProofFailed, SourceError
-from export.verification import Texts, verify_against, verify_golden
+from export.verification import Texts, _compare, verify_against, verify_golden
 from models import Pipeline
 from models.bundle import GOLDEN
+from models.heads import Entity, Span
 
 
 def test_golden_answers_come_out_as_written(
-    pretraining_bundle: Path, heads_bundle: Path, minilm_bundle: Path
+    pretraining_bundle: Path, heads_bundle: Path, minilm_bundle: Path, reader_bundle: Path
 ) -> None:
-    for bundle in (pretraining_bundle, heads_bundle, minilm_bundle):
+    for bundle in (pretraining_bundle, heads_bundle, minilm_bundle, reader_bundle):
         pipeline = Pipeline.open(bundle)
         figures = verify_golden(pipeline)
         assert [(row.task, row.head) for row in figures] == [
@@ -48,6 +50,54 @@ def test_another_golden_answer_is_found(
     )
     with pytest.raises(ProofFailed, match=f"{task} differs from the golden answers"):
         verify_golden(pipeline)
+
+
+@pytest.mark.parametrize(
+    ("task", "change"),
+    [
+        ("token-classify", {"score": 0.001}),
+        ("token-classify", {"label": "another", "score": 0.95}),
+        ("token-classify", {"start": 99}),
+        ("answer", {"score": 0.9}),
+        ("answer", {"start": 99, "score": 0.9}),
+    ],
+)
+def test_another_entity_and_another_span_are_found(
+    reader_bundle: Path, monkeypatch: pytest.MonkeyPatch, task: str, change: dict[str, Any]
+) -> None:
+    file = reader_bundle / GOLDEN
+    golden = json.loads(file.read_bytes())
+    cases = next(row for row in golden["tasks"] if row["task"] == task)["cases"]
+    cases[3]["answer"][0].update(change)
+    original = Path.read_bytes
+    monkeypatch.setattr(
+        Path,
+        "read_bytes",
+        lambda path: json.dumps(golden).encode() if path == file else original(path),
+    )
+    with pytest.raises(ProofFailed, match=f"{task} differs from the golden answers"):
+        verify_golden(Pipeline.open(reader_bundle))
+
+
+def test_a_tie_on_another_machine_is_no_difference(reader_bundle: Path) -> None:
+    """Two labels or two spans that are equally likely may change places."""
+    token = Entity("B-PER", 0.4, "king", 0, 4, 1)
+    other = {"label": "O", "score": 0.4, "word": "king", "start": 0, "end": 4, "index": 1}
+    heads = {head.task.name: head for head in Pipeline.open(reader_bundle).heads}
+    assert _compare(heads["token-classify"], [token], [other]) == 0.0
+    assert _compare(heads["token-classify"], [token], [other | {"word": "k"}]) == float("inf")
+    spans = [Span("king", 0.3, 0, 4), Span("queen", 0.2, 5, 10)]
+    wanted = [{"score": 0.3, "start": 0, "end": 4}, {"score": 0.2, "start": 0, "end": 10}]
+    assert _compare(heads["answer"], spans, wanted) == 0.0
+
+
+def test_against_a_source_of_readers(reader_source: Path, reader_bundle: Path) -> None:
+    figures = verify_against(Pipeline.open(reader_bundle), str(reader_source))
+    assert [(row.task, row.head, row.texts) for row in figures] == [
+        ("embed", None, 96),
+        ("answer", None, 64),
+        ("token-classify", "people", 64),
+    ]
 
 
 def test_against_the_source_on_texts_of_ones_own(

@@ -14,7 +14,7 @@ from tokenizers import Tokenizer
 from models.encoding import Encoder, cut_longest_first
 from models.errors import EmptyInput, InputTooLong, InvalidToken, InvalidValue
 from tests.checkpoints import FAMILIES, WORDS, make_tokenizer
-from tests.oracle import write_pairs, write_text, write_texts
+from tests.oracle import write_contexts, write_pairs, write_text, write_texts
 
 MAX_TOKENS = 24
 
@@ -196,3 +196,71 @@ def test_a_room_too_small_for_any_text_keeps_the_special_tokens(tmp_path: Path) 
     both = Both("bert", tmp_path, max_tokens=2)
     found = both.ours.encode(write_text(random.Random(0), 5), overflow="truncate")
     assert found.ids.tolist() == [2, 3]
+
+
+def test_origins_are_those_of_the_tokenizer(both: Both) -> None:
+    """Also of what is left of a text or a pair that was cut."""
+    items = [(text, None) for text in write_contexts(12, longest=12, seed=71)]
+    items += [(first, second) for first, second in write_pairs(12, longest=20, seed=72)]
+    for first, second in items:
+        wanted = both.theirs(
+            first,
+            second,
+            truncation="longest_first",
+            max_length=both.ours.max_tokens,
+            return_offsets_mapping=True,
+        )
+        found = both.ours.encode(first, second, overflow="truncate", origins=True)
+        assert found.origins is not None
+        assert found.ids.tolist() == wanted["input_ids"]
+        assert [tuple(pair) for pair in found.origins.offsets.tolist()] == wanted["offset_mapping"]
+        for mine, theirs in (
+            (found.origins.texts, wanted.sequence_ids()),
+            (found.origins.words, wanted.word_ids()),
+        ):
+            assert mine.tolist() == [-1 if one is None else one for one in theirs]
+        assert both.ours.encode(first, second, overflow="truncate").origins is None
+
+
+def test_windows_cover_the_second_text(both: Both) -> None:
+    first, second = write_text(random.Random(3), 1), write_text(random.Random(4), 60)
+    for window_tokens in (20, both.ours.max_tokens):
+        for overlap in (None, 0, 2):
+            windows = both.ours.encode_windows(
+                first,
+                second,
+                window_tokens=window_tokens,
+                overlap_tokens=overlap,
+                overflow="error",
+            )
+            assert all(len(window.ids) <= window_tokens for window in windows)
+            assert all(len(window.ids) == window_tokens for window in windows[:-1])
+            seen = 0
+            for window in windows:
+                assert window.origins is not None
+                asked = window.origins.places(0)
+                assert [tuple(pair) for pair in window.origins.offsets[asked].tolist()][-1][
+                    1
+                ] == len(first)
+                part = window.origins.offsets[window.origins.places(1)]
+                assert part[0, 0] <= seen + 1
+                assert part[-1, 1] > seen
+                seen = int(part[-1, 1])
+            assert seen == len(second)
+
+
+def test_windows_too_small_for_anything(both: Both) -> None:
+    special = both.theirs.num_special_tokens_to_add(pair=True)
+    for overflow in ("error", "truncate"):
+        with pytest.raises(InputTooLong):
+            both.ours.encode_windows(
+                "king",
+                "queen",
+                window_tokens=special + 1,
+                overflow=overflow,  # type: ignore[arg-type]
+            )
+    windows = both.ours.encode_windows(
+        "king queen", "queen", window_tokens=special + 2, overflow="truncate"
+    )
+    assert [len(window.ids) for window in windows] == [special + 2] * len(windows)
+    assert all(window.truncated for window in windows)

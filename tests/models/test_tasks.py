@@ -24,6 +24,8 @@ def test_what_the_heads_read() -> None:
         "fill-mask": Rows.MASK,
         "next-sentence": Rows.FIRST,
         "classify": Rows.FIRST,
+        "token-classify": Rows.ALL,
+        "answer": Rows.ALL,
     }
     assert [task.name for task in TASKS.values() if not task.weights] == ["embed"]
 

@@ -1,10 +1,12 @@
 """What happens to a request on its way: overload, deadlines, clients that leave, other models."""
 
+import asyncio
 import json
 import socket
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -13,7 +15,11 @@ import httpx
 import pytest
 
 from models import Pipeline
+from models.heads import AnswerOptions, TokenClassifyOptions, spread
+from models.pipeline import prepare
+from service.engine import Question
 from service.registry import Model
+from service.times import Times
 from tests.service.server import Server, check_error, check_same, hold, serve, wait_until
 
 ROUTE = "/v1/embeddings"
@@ -167,3 +173,55 @@ def test_many_clients_get_their_own_answers(tiny: Server, pretraining: Pipeline)
     for client in clients:
         client.join()
     assert not failures
+
+
+def test_tasks_without_a_route_are_listed_and_answered_in_turn(
+    reader_bundle: Path, pretraining_bundle: Path
+) -> None:
+    """A long context is as many texts in the queue as it has windows, and one answer."""
+    pair = ("who is the king?", "the king of france is cold. " * 60)
+    pipeline = Pipeline.open(reader_bundle)
+    head = pipeline.find_head("answer")
+    wanted = pipeline.answer_questions([pair, pair[::-1]], top_k=3, overflow="truncate")
+    with serve(pretraining_bundle, reader_bundle) as server:
+        listed = server.client.get("/v1/models").json()["data"][1]
+        assert listed["tasks"] == ["embed", "answer", "token-classify"]
+        assert listed["heads"][2] == {
+            "task": "token-classify",
+            "name": "people",
+            "labels": ["O", "B-PER", "I-PER"],
+        }
+        server.answer(ROUTE, {"input": "rain", "model": pipeline.manifest.name})
+        for path in ("/v1/answer", "/v1/token-classify"):
+            server.refuse(path, {"inputs": "rain"}, 404, "route_not_found", None)
+
+        def ask(items: list[Any], options: Any, task: str) -> Any:
+            async def wait() -> Any:
+                never = asyncio.Event()
+                return await server.engine.answer(
+                    Question(task, items, options), Times(), never.wait
+                )
+
+            return asyncio.run(wait())
+
+        before = server.read_metric("cloze_batch_texts_sum")
+        options = AnswerOptions(top_k=3, overflow="truncate")
+        reply = ask([pair, pair[::-1]], options, "answer")
+        check_same(
+            [[asdict(span) for span in spans] for spans in reply.answers],
+            [[asdict(span) for span in spans] for spans in wanted],
+        )
+        jobs = prepare(head, [pair, pair[::-1]], options)
+        sequences = spread(jobs)
+        assert len(sequences) > 12
+        assert reply.tokens == sum(job.tokens for job in sequences)
+        # The question of the second is the long text.
+        assert list(reply.truncated) == [False, True]
+        assert server.read_metric("cloze_batch_texts_sum") - before == len(sequences)
+        texts = ["the king of france", "a queen"]
+        entities = ask(texts, TokenClassifyOptions(), "token-classify").answers
+        check_same(
+            [[asdict(entity) for entity in row] for row in entities],
+            [[asdict(entity) for entity in row] for row in pipeline.token_classify(texts)],
+        )
+        assert all(model.batcher.queued_tokens == 0 for model in server.models)

@@ -1,0 +1,177 @@
+"""Extractive question answering: the spans of a context that answer a question (SQuAD).
+
+Answers as the QuestionAnsweringPipeline of transformers 4 did, which transformers 5 no longer has:
+same windows, same candidates, same merging. Differs from it where it erred: a span always lies in
+the context, also where the question spells a special token; spans of probability 0 never fill a
+list; an answer that begins a window of a byte-level BPE has no space before it.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.encoding import Encoded, Origins, Overflow
+from models.errors import InternalError, InvalidValue
+from models.heads.head import Floats, Head, Indices, Job
+from models.tasks import TASKS
+
+# Longer windows than these are not what such models were trained on (SQuAD: 384).
+_WINDOW_TOKENS = 384
+
+Probabilities = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerOptions:
+    """How spans are chosen, lengths in tokens.
+
+    `doc_stride` is how far the windows of a long context overlap; left out, it is 128, or less for
+    a model of short texts. `impossible` admits the answer that there is none. `align_to_words`
+    widens a span to whole words.
+    """
+
+    top_k: int = 1
+    max_answer_tokens: int = 15
+    doc_stride: int | None = None
+    impossible: bool = False
+    align_to_words: bool = True
+    overflow: Overflow = "error"
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A part of the context, `start` and `end` in characters; empty, 0 and 0: no answer.
+
+    `score` is the probability of its start times that of its end, added up over all windows and
+    spellings in which the same text was found, so it can exceed 1.
+    """
+
+    answer: str
+    score: float
+    start: int
+    end: int
+
+
+class AnswerHead(Head[tuple[str, str], AnswerOptions, list[Span]]):
+    """Answers pairs (question, context). A long context is read in overlapping windows."""
+
+    task = TASKS["answer"]
+
+    def resolve(self, options: AnswerOptions) -> AnswerOptions:
+        """Check the numbers. Raises InvalidValue for those that leave nothing to choose from."""
+        for name in ("top_k", "max_answer_tokens"):
+            if getattr(options, name) < 1:
+                raise InvalidValue(f"{getattr(options, name)} is not at least 1", param=name)
+        if options.doc_stride is not None and not 0 <= options.doc_stride < self._window_tokens:
+            raise InvalidValue(
+                f"{options.doc_stride} is outside 0 to {self._window_tokens - 1}; "
+                f"a window has {self._window_tokens} tokens",
+                param="doc_stride",
+            )
+        return options
+
+    def prepare(self, item: tuple[str, str], options: AnswerOptions) -> Job:
+        """A job for the first window, which holds those of the others."""
+        question, context = item
+        windows = self.encoder.encode_windows(
+            question,
+            context,
+            window_tokens=self._window_tokens,
+            overlap_tokens=options.doc_stride,
+            overflow=options.overflow,
+        )
+        first, *others = (Job(head=self, item=item, options=options, encoded=w) for w in windows)
+        first.more = tuple(others)
+        return first
+
+    def compute(self, hidden: Floats, jobs: Sequence[Job], starts: Indices) -> None:
+        """The logits of each window, [tokens, 2]: that a span starts there, that it ends there."""
+        for job, logits in zip(jobs, self.logits(hidden, jobs, starts), strict=True):
+            job.output = logits
+
+    def decode(self, job: Job) -> list[Span]:
+        """At most `top_k` spans, best first; equal scores in the order of the windows."""
+        options: AnswerOptions = job.options
+        _, context = job.item
+        found: dict[str, Span] = {}
+        no_answer = np.inf
+        for window in (job, *job.more):
+            origins = _read_origins(window.encoded)
+            start, end = _normalise(window.output, origins)
+            no_answer = min(no_answer, float(start[0] * end[0]))
+            for score, first, last in _choose(start, end, origins, options):
+                begin, stop = _place(origins, first, last, align=options.align_to_words)
+                text = context[begin:stop]
+                # As the pipeline does: a text is one answer, wherever and however it is written.
+                known = found.setdefault(text.lower(), Span(text, 0.0, begin, stop))
+                found[text.lower()] = Span(
+                    known.answer, known.score + score, known.start, known.end
+                )
+        spans = list(found.values())
+        if options.impossible:
+            spans.append(Span("", no_answer, 0, 0))
+        return sorted(spans, key=lambda span: -span.score)[: options.top_k]
+
+    @property
+    def _window_tokens(self) -> int:
+        return min(self.encoder.max_tokens, _WINDOW_TOKENS)
+
+
+def _read_origins(encoded: Encoded) -> Origins:
+    if encoded.origins is None:
+        raise InternalError("a window was encoded without its origins")
+    return encoded.origins
+
+
+def _normalise(logits: Floats, origins: Origins) -> tuple[Probabilities, Probabilities]:
+    """Probabilities of start and end, [tokens] each, over the context and the first token.
+
+    The first token stands for "no answer" and takes its share (Devlin et al. 2018, SQuAD 2.0).
+    """
+    allowed = origins.texts == 1
+    allowed[0] = True
+    masked = np.where(allowed[:, None], logits.astype(np.float64), -np.inf)
+    powers = np.exp(masked - masked.max(axis=0))
+    start, end = (powers / powers.sum(axis=0)).T
+    return start, end
+
+
+def _choose(
+    start: Probabilities, end: Probabilities, origins: Origins, options: AnswerOptions
+) -> Iterator[tuple[float, int, int]]:
+    """The best spans of a window: score, first token, last token.
+
+    More than are wanted, since some become the same answer. Of equal scores the earliest and
+    shortest span comes first; spans of no probability are left out.
+    """
+    wanted = options.top_k * 2 + 10 if options.align_to_words else options.top_k
+    context = origins.places(1)
+    size = len(context)
+    longest = min(options.max_answer_tokens, size)
+    # Row: the first token; column: how many follow it.
+    lasts = np.arange(size)[:, None] + np.arange(longest)
+    ends = np.append(end[context], np.zeros(longest))
+    scores = (start[context][:, None] * ends[lasts]).ravel()
+    likely = np.flatnonzero(scores)
+    if len(likely) > wanted:
+        least = np.partition(scores[likely], -wanted)[-wanted]
+        likely = likely[scores[likely] >= least]
+    for place in likely[np.argsort(-scores[likely], kind="stable")][:wanted].tolist():
+        first = place // longest
+        yield float(scores[place]), int(context[first]), int(context[lasts.flat[place]])
+
+
+def _place(origins: Origins, first: int, last: int, *, align: bool) -> tuple[int, int]:
+    """The characters from the first to the last token, or from the word of one to that of other."""
+    if align and min(origins.words[first], origins.words[last]) >= 0:
+        first = int(_find_word(origins, first)[0])
+        last = int(_find_word(origins, last)[-1])
+    return int(origins.offsets[first, 0]), int(origins.offsets[last, 1])
+
+
+def _find_word(origins: Origins, token: int) -> Indices:
+    """The tokens of the window that are of the same word."""
+    same = (origins.words == origins.words[token]) & (origins.texts == origins.texts[token])
+    return np.flatnonzero(same)
