@@ -1,6 +1,6 @@
 """Several texts as one stream without padding, and the rows in which attention sees them.
 
-Owns the plan that the flat trunk takes as input. The linear layers see the stream; attention
+Owns the plan that the trunk takes as input. The linear layers see the stream; attention
 gathers it into rows that hold several texts each, placed by first-fit decreasing (Johnson 1973),
 and may look only at cells of the same text.
 """
@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.encoding import Encoded
+from models.families import Layout
 
 Indices = NDArray[np.int64]
 
@@ -47,12 +48,18 @@ class Packed:
         }
 
 
-def pack(texts: Sequence[Encoded], position_start: int = 0) -> Packed:
-    """Lay the texts one after another, and plan rows as wide as the longest of them."""
+def pack(
+    texts: Sequence[Encoded], position_start: int = 0, layout: Layout = "flat"
+) -> Packed:
+    """Lay the texts one after another, and plan rows as wide as the longest of them.
+
+    In the padded layout each text has a row of its own, in the order of the texts.
+    """
     lengths = np.fromiter((len(text.ids) for text in texts), np.int64, len(texts))
     starts = np.cumsum(lengths) - lengths
     tokens = int(lengths.sum())
-    places = place_rows(lengths.tolist())
+    alone = [(row, 0) for row in range(len(texts))]
+    places = alone if layout == "padded" else place_rows(lengths.tolist())
     rows = 1 + max(row for row, _ in places)
     width = int(lengths.max())
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from models.bundle import TOKENIZER, Bundle
 from models.encoding import Encoded, Encoder, Overflow
 from models.engines import Session, count_cores
-from models.errors import BundleDamaged, CallerError, HeadNotFound, TaskUnsupported
+from models.errors import CallerError, HeadNotFound, TaskUnsupported
 from models.heads import (
     HEADS,
     ClassifyOptions,
@@ -43,11 +43,6 @@ class Pipeline:
         manifest = bundle.manifest
         self.bundle = bundle
         self.precision = bundle.choose_precision(precision)
-        if manifest.layout != "flat":
-            raise BundleDamaged(
-                f"{bundle.path} has layout {manifest.layout!r}, which this version cannot run; "
-                "upgrade Cloze"
-            )
         self.encoder = Encoder(
             bundle.file(TOKENIZER),
             max_tokens=manifest.max_tokens,
@@ -157,7 +152,7 @@ class Pipeline:
 
     def run_trunk(self, texts: Sequence[Encoded]) -> tuple[NDArray[np.float32], Packed]:
         """The hidden states [T, H] of the texts, packed together, and the plan they lie by."""
-        packed = pack(texts, self.manifest.position_start)
+        packed = pack(texts, self.manifest.position_start, self.manifest.layout)
         return self.trunk.run(packed.feeds), packed
 
     def _open_heads(self) -> Iterator[Head[Any, Any, Any]]:
