@@ -78,7 +78,10 @@ def show_bundle(
         ("fingerprint", bundle.fingerprint),
     ]
     if fused_nodes is not None:
-        rows.append(("attention", f"{fused_nodes} fused nodes, one a layer"))
+        plain = "the model's own, one text a row"
+        rows.append(
+            ("attention", f"{fused_nodes} fused nodes, one a layer" if fused_nodes else plain)
+        )
     if seconds is not None:
         rows.append(("time", f"{seconds:.1f} s"))
     facts = Table(box=None, show_header=False)

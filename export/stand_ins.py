@@ -154,9 +154,7 @@ class Distances(torch.nn.Module):
     distances, where another runtime's rounding would choose another bucket.
     """
 
-    def __init__(
-        self, longest: int, choose_bucket: Callable[[torch.Tensor], torch.Tensor]
-    ) -> None:
+    def __init__(self, longest: int, choose_bucket: Callable[[torch.Tensor], torch.Tensor]) -> None:
         super().__init__()
         self.longest = longest
         buckets = choose_bucket(torch.arange(-longest, longest + 1))
@@ -165,8 +163,7 @@ class Distances(torch.nn.Module):
     def forward(self, width: int) -> torch.Tensor:
         """The bucket [width, width] of each query's cell less each key's."""
         cells = torch.arange(width)
-        table: torch.Tensor = self.table
-        return table[cells[:, None] - cells[None, :] + self.longest]
+        return self.get_buffer("table")[cells[:, None] - cells[None, :] + self.longest]
 
 
 @dataclass(slots=True)

@@ -28,7 +28,7 @@ from models.heads import (
     NextSentenceOptions,
 )
 from models.manifest import Function, Manifest, Pooling, trunk_file
-from models.packing import Packed, pack
+from models.packing import Packed, group_by_length, pack
 
 MAX_BATCH_TOKENS = 512
 
@@ -152,8 +152,16 @@ class Pipeline:
 
     def run_trunk(self, texts: Sequence[Encoded]) -> tuple[NDArray[np.float32], Packed]:
         """The hidden states [T, H] of the texts, packed together, and the plan they lie by."""
-        packed = pack(texts, self.manifest.position_start, self.manifest.layout)
-        return self.trunk.run(packed.feeds), packed
+        start, layout = self.manifest.position_start, self.manifest.layout
+        packed = pack(texts, start, layout)
+        if layout == "flat":
+            return self.trunk.run(packed.feeds), packed
+        hidden = np.empty((len(packed.input_ids), self.manifest.hidden_size), np.float32)
+        for group in group_by_length(packed.lengths.tolist()):
+            part = pack([texts[place] for place in group], start, layout)
+            tokens = [np.arange(packed.lengths[place]) + packed.starts[place] for place in group]
+            hidden[np.concatenate(tokens)] = self.trunk.run(part.feeds)
+        return hidden, packed
 
     def _open_heads(self) -> Iterator[Head[Any, Any, Any]]:
         for entry in self.manifest.heads:

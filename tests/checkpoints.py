@@ -160,7 +160,7 @@ def make_config(family: str, tokenizer: PreTrainedTokenizerFast, **config: Any) 
     return AutoConfig.for_model(family, **common | size | _number_labels(config))
 
 
-def make_tokenizer(family: str) -> PreTrainedTokenizerFast:
+def make_tokenizer(family: str) -> PreTrainedTokenizerFast:  # noqa: PLR0911 - one a family
     """A fast tokenizer of the class that transformers has for the family."""
     match family:
         case "bert" | "electra" | "mobilebert":
@@ -265,9 +265,7 @@ def _list_wordpieces() -> dict[str, int]:
     return _number([*special, *CHARACTERS, *WORDS, *continued])
 
 
-def _list_merges(
-    first: Sequence[str], mask: str
-) -> tuple[dict[str, int], list[tuple[str, str]]]:
+def _list_merges(first: Sequence[str], mask: str) -> tuple[dict[str, int], list[tuple[str, str]]]:
     # Words after a space grow from the left, so each is one token; syllables come after them.
     merges: dict[tuple[str, str], None] = {}
     for written in (*(f"Ġ{word}" for word in WORDS), *SYLLABLES):

@@ -17,7 +17,6 @@ from models.families import FAMILIES as ROWS
 from tests.checkpoints import FAMILIES, make_checkpoint, name_class
 from tests.conftest import Export
 
-
 FLAT = [name for name in FAMILIES if ROWS[name].layout == "flat"]
 PADDED = [name for name in FAMILIES if ROWS[name].layout == "padded"]
 
