@@ -100,10 +100,8 @@ class BiasedEncoder(torch.nn.Module):
         self.stage = stage
         self.distances = Distances(
             original.config.max_position_embeddings,
-            # The original's distances are of key from query, as it numbers them.
-            lambda distance: original.relative_position_bucket(
-                -distance, num_buckets=original.config.relative_attention_num_buckets
-            ),
+            # It counts from query to key, and always asks for as many buckets as by default.
+            lambda distance: original.relative_position_bucket(-distance),
         )
 
     def forward(self, hidden_states: torch.Tensor, **_: Any) -> Any:

@@ -68,7 +68,7 @@ SHAPES: dict[str, tuple[str, str, dict[str, Any]]] = {
         "Model",
         {"hidden_size": 27, "num_attention_heads": 1, "intermediate_size": 19},
     ),
-    "many layers": ("bert", "Model", {"num_hidden_layers": 24, "initializer_range": 0.05}),
+    "many layers": ("bert", "Model", {"num_hidden_layers": 12, "initializer_range": 0.1}),
     "another activation, one kind of segment": (
         "bert",
         "ForMaskedLM",
@@ -119,6 +119,11 @@ SHAPES: dict[str, tuple[str, str, dict[str, Any]]] = {
         },
     ),
     "modernbert without a window": ("modernbert", "Model", {"global_attn_every_n_layers": 1}),
+    "mpnet with buckets that it never asks for": (
+        "mpnet",
+        "ForMaskedLM",
+        {"relative_attention_num_buckets": 48},
+    ),
     "deberta of absolute positions and segments": (
         "deberta-v2",
         "ForMaskedLM",
