@@ -162,9 +162,8 @@ def _load_model(
     ending = find_ending(architecture)
     options: dict[str, Any] = {}
     if ending is None:
-        kind = transformers.AutoModel
-        base = transformers.models.auto.modeling_auto.MODEL_MAPPING[type(config)]
-        if "add_pooling_layer" in inspect.signature(base.__init__).parameters:
+        kind = transformers.models.auto.modeling_auto.MODEL_MAPPING[type(config)]
+        if "add_pooling_layer" in inspect.signature(kind.__init__).parameters:
             options["add_pooling_layer"] = False
     try:
         model, loading = kind.from_pretrained(
@@ -174,7 +173,8 @@ def _load_model(
             use_safetensors=weights[0].suffix == ".safetensors",
             weights_only=True,
             output_loading_info=True,
-            attn_implementation="sdpa",
+            # Some models bring attention of their own, and refuse any other.
+            attn_implementation="sdpa" if kind._supports_sdpa else "eager",
             **options,
         )
     except Exception as error:

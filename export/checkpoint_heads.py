@@ -16,7 +16,7 @@ from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
 from export.errors import SourceError, UnsupportedModel
 from export.source import first_line, read_architecture, read_object
 from models.families import Family
-from models.manifest import Function, ProblemType
+from models.manifest import Function, Pooling, ProblemType
 
 # The ending of an architecture's name says which heads it has; None: the family's row says it.
 _ENDINGS: dict[str, tuple[str, ...] | None] = {
@@ -39,7 +39,10 @@ _FIELDS: dict[str, dict[str, str | tuple[str, ...]]] = {
 
 @dataclass(frozen=True, slots=True)
 class SourceHead:
-    """A head of the checkpoint: the model that has it, and where its output holds the logits."""
+    """A head of the checkpoint: the model that has it, and where its output holds the logits.
+
+    `pooling` says which rows of a text a classifier reads: the first, or the mean of all.
+    """
 
     task: str
     name: str | None
@@ -48,6 +51,7 @@ class SourceHead:
     labels: tuple[str, ...] | None = None
     problem_type: ProblemType | None = None
     function: Function | None = None
+    pooling: Pooling | None = None
 
     def read_logits(self, output: Any) -> torch.Tensor:
         """The logits in what the model gave, classes last."""
@@ -78,10 +82,23 @@ def list_heads(
             heads.append(SourceHead(task, name, model, output, labels, function="softmax"))
         elif task == "classify":
             labels, problem_type, function = _describe_labels(model.config)
-            heads.append(SourceHead(task, name, model, output, labels, problem_type, function))
+            pooling = _find_pooling(model.config, architecture)
+            heads.append(
+                SourceHead(task, name, model, output, labels, problem_type, function, pooling)
+            )
         else:
             heads.append(SourceHead(task, name, model, output))
     return heads
+
+
+def _find_pooling(config: PretrainedConfig, architecture: str) -> Pooling | None:
+    """How a classifier pools, where its config says so; None: it reads the first row."""
+    declared = getattr(config, "classifier_pooling", None)
+    if declared in (None, "cls"):
+        return None
+    if declared == "mean":
+        return "mean"
+    raise UnsupportedModel(f"{architecture} pools by {declared!r}; supported is one of cls, mean")
 
 
 def _describe_labels(
@@ -151,7 +168,7 @@ def _build_head(
         own = {key: value.float() for file in files for key, value in load_file(file).items()}
     except (SafetensorError, OSError) as error:
         raise SourceError(f"{files[0]} cannot be read: {first_line(error)}") from None
-    config._attn_implementation = "sdpa"
+    config._attn_implementation = trunk.config._attn_implementation
     with torch.device("meta"):
         model: PreTrainedModel = kind(config)
     # The head stands on the trunk that is there already: no second copy of its weights.

@@ -79,7 +79,9 @@ def show_bundle(bundle: Bundle, *, seconds: float | None = None) -> None:
         ("fingerprint", bundle.fingerprint),
     ]
     if manifest.fused_attention is not None:
-        rows.append(("attention", f"{manifest.fused_attention} fused nodes, one a layer"))
+        fused = f"{manifest.fused_attention} fused nodes, one a layer"
+        plain = "the model's own, one text a row"
+        rows.append(("attention", fused if manifest.fused_attention else plain))
     if seconds is not None:
         rows.append(("time", f"{seconds:.1f} s"))
     facts = Table(box=None, show_header=False)

@@ -32,7 +32,8 @@ def export_graph(
     file: Path,
 ) -> onnx_ir.Model:
     """Export the module with named dynamic dimensions, write it to `file`, return the graph."""
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    for name in ("torch.onnx", "onnxscript"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
         try:

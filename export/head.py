@@ -18,8 +18,10 @@ from models.families import Family
 class _Passage(torch.nn.Module):
     """Stands where the trunk stood: hands the rows on, through the trunk's own pooler if any."""
 
-    def __init__(self, pooler: list[torch.nn.Module]) -> None:
+    def __init__(self, trunk: torch.nn.Module, pooler: list[torch.nn.Module]) -> None:
         super().__init__()
+        # DeBERTa's masked-LM head asks the trunk for its word embeddings.
+        self.embeddings = getattr(trunk, "embeddings", None)
         self.pooler_parts = torch.nn.ModuleList(pooler)
 
     def forward(
@@ -50,7 +52,7 @@ def export_head(head: SourceHead, family: Family, file: Path) -> None:
     trunk = model.base_model
     prefix = model.base_model_prefix
     pooler = [getattr(trunk, name, None) for name in family.pooler]
-    setattr(model, prefix, _Passage([part for part in pooler if part is not None]))
+    setattr(model, prefix, _Passage(trunk, [part for part in pooler if part is not None]))
     try:
         export_graph(
             _HeadGraph(head),

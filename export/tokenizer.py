@@ -1,5 +1,6 @@
 """The tokenizer of a checkpoint: a fast one, with its vocabulary, that fits the model."""
 
+import importlib.util
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ _TOKENIZER_FILES = (
     "vocab.json",
     "spiece.model",
     "sentencepiece.bpe.model",
+    "spm.model",
 )
 
 
@@ -23,6 +25,7 @@ def load_tokenizer(path: Path, config: PretrainedConfig) -> Any:
         raise SourceError(
             f"{path} has no tokenizer; save one there with tokenizer.save_pretrained()"
         )
+    _check_sentencepiece(path)
     try:
         tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
     except Exception as error:
@@ -40,6 +43,19 @@ def load_tokenizer(path: Path, config: PretrainedConfig) -> Any:
             f"{config.vocab_size} embeddings; resize the embeddings and save both again"
         )
     return tokenizer
+
+
+def _check_sentencepiece(path: Path) -> None:
+    """A tokenizer that is only a sentencepiece model is read with a package of its own."""
+    models = sorted(file.name for file in path.glob("*.model"))
+    others = [name for name in _TOKENIZER_FILES if not name.endswith(".model")]
+    if not models or any((path / name).exists() for name in others):
+        return
+    if importlib.util.find_spec("sentencepiece") is None:
+        raise SourceError(
+            f"{path} has its tokenizer as {models[0]} alone; run `pip install sentencepiece` "
+            "beside the exporter, or save tokenizer.json there"
+        )
 
 
 def _check_tokenizer_files(path: Path, names: dict[str, str]) -> None:

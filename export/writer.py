@@ -265,6 +265,7 @@ def _describe_heads(
             labels=head.labels,
             problem_type=head.problem_type,
             function=head.function,
+            pooling=head.pooling,
         )
         for head in heads
     ]

@@ -44,5 +44,10 @@ FAMILIES: dict[str, Family] = {
             pooler=("pooler", "pooler_activation"),
             pretraining_tasks=("fill-mask",),
         ),
+        Family("mobilebert", pooler=("pooler",), pretraining_tasks=("fill-mask", "next-sentence")),
+        Family("mpnet", positions_follow_padding=True),
+        Family("modernbert"),
+        # Its bias follows from the tokens as well as from their distance, anew in each layer.
+        Family("deberta-v2", layout="padded"),
     )
 }

@@ -57,7 +57,8 @@ class HeadEntry(Part):
     """One head of the bundle.
 
     `name` tells several heads of a task apart; `file` is its graph, absent where the head has no
-    weights. `function` is what transformers' own pipeline would apply to the logits.
+    weights. `function` is what transformers' own pipeline would apply to the logits. `pooling` is
+    how a text's rows become the one that is answered or that the graph reads; left out, the first.
     """
 
     task: str

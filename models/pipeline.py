@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from models.bundle import TOKENIZER, Bundle
 from models.encoding import Encoded, Encoder, Overflow
 from models.engines import Session, count_cores
-from models.errors import BundleDamaged, CallerError, HeadNotFound, TaskUnsupported
+from models.errors import CallerError, HeadNotFound, TaskUnsupported
 from models.heads import (
     HEADS,
     Aggregation,
@@ -34,7 +34,7 @@ from models.heads import (
     spread,
 )
 from models.manifest import Function, Manifest, Pooling, trunk_file
-from models.packing import Packed, pack
+from models.packing import Packed, group_by_length, pack
 
 MAX_BATCH_TOKENS = 512
 
@@ -49,11 +49,6 @@ class Pipeline:
         manifest = bundle.manifest
         self.bundle = bundle
         self.precision = bundle.choose_precision(precision)
-        if manifest.layout != "flat":
-            raise BundleDamaged(
-                f"{bundle.path} has layout {manifest.layout!r}, which this version cannot run; "
-                "upgrade Cloze"
-            )
         self.encoder = Encoder(
             bundle.file(TOKENIZER),
             max_tokens=manifest.max_tokens,
@@ -199,8 +194,16 @@ class Pipeline:
 
     def run_trunk(self, texts: Sequence[Encoded]) -> tuple[NDArray[np.float32], Packed]:
         """The hidden states [T, H] of the texts, packed together, and the plan they lie by."""
-        packed = pack(texts, self.manifest.position_start)
-        return self.trunk.run(packed.feeds), packed
+        start, layout = self.manifest.position_start, self.manifest.layout
+        packed = pack(texts, start, layout)
+        if layout == "flat":
+            return self.trunk.run(packed.feeds), packed
+        hidden = np.empty((len(packed.input_ids), self.manifest.hidden_size), np.float32)
+        for group in group_by_length(packed.lengths.tolist()):
+            part = pack([texts[place] for place in group], start, layout)
+            tokens = [np.arange(packed.lengths[place]) + packed.starts[place] for place in group]
+            hidden[np.concatenate(tokens)] = self.trunk.run(part.feeds)
+        return hidden, packed
 
     def _open_heads(self) -> Iterator[Head[Any, Any, Any]]:
         for entry in self.manifest.heads:

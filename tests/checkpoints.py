@@ -11,7 +11,8 @@ from typing import Any
 import torch
 import transformers
 from safetensors.torch import save_file
-from tokenizers import AddedToken, pre_tokenizers
+from tokenizers import AddedToken, Tokenizer, decoders, pre_tokenizers, processors
+from tokenizers.models import BPE
 from transformers import AutoConfig, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 
 _TEXT = """
@@ -31,10 +32,22 @@ WORDS = tuple(_TEXT.split())
 SYLLABLES = ("ing", "ed", "er", "est", "ly", "ness", "ment", "tion", "able", "ful", "s", "y")
 CHARACTERS = tuple("abcdefghijklmnopqrstuvwxyz0123456789.,;:!?'\"-()éèüöäßñç日本今雨語")
 COMMON_MASK = "[MASK]"
-FAMILIES = ("bert", "distilbert", "roberta", "xlm-roberta", "camembert", "electra", "albert")
+FAMILIES = (
+    "bert",
+    "distilbert",
+    "roberta",
+    "xlm-roberta",
+    "camembert",
+    "electra",
+    "albert",
+    "mobilebert",
+    "mpnet",
+    "modernbert",
+    "deberta-v2",
+)
 POSITIONS = 64
 
-_FOLLOW_PADDING = ("roberta", "xlm-roberta", "camembert")
+_FOLLOW_PADDING = ("roberta", "xlm-roberta", "camembert", "mpnet")
 
 
 def make_checkpoint(
@@ -121,18 +134,41 @@ def make_config(family: str, tokenizer: PreTrainedTokenizerFast, **config: Any) 
         case "albert":
             size["embedding_size"] = 16
             size["classifier_dropout_prob"] = 0.1
+        case "mobilebert":
+            size |= {"embedding_size": 16, "intra_bottleneck_size": 16}
+            size["num_feedforward_networks"] = 2
+        case "mpnet":
+            del size["type_vocab_size"]
+        case "modernbert":
+            del size["type_vocab_size"]
+            # A layer of each kind, and texts longer than the window.
+            size |= {"global_attn_every_n_layers": 2, "local_attention": 10}
+            common |= {"cls_token_id": tokenizer.cls_token_id}
+            common |= {"sep_token_id": tokenizer.sep_token_id}
+        case "deberta-v2":
+            # As in DeBERTa-v3: relative positions alone, in fewer buckets than there are.
+            size |= {
+                "type_vocab_size": 0,
+                "relative_attention": True,
+                "position_biased_input": False,
+                "position_buckets": 8,
+                "max_relative_positions": POSITIONS,
+                "share_att_key": True,
+                "norm_rel_ebd": "layer_norm",
+                "pos_att_type": "p2c|c2p",
+            }
     return AutoConfig.for_model(family, **common | size | _number_labels(config))
 
 
-def make_tokenizer(family: str) -> PreTrainedTokenizerFast:
+def make_tokenizer(family: str) -> PreTrainedTokenizerFast:  # noqa: PLR0911 - one a family
     """A fast tokenizer of the class that transformers has for the family."""
     match family:
-        case "bert" | "electra":
+        case "bert" | "electra" | "mobilebert":
             return transformers.BertTokenizer(vocab=_list_wordpieces())
         case "distilbert":
             return transformers.DistilBertTokenizer(vocab=_list_wordpieces())
         case "roberta":
-            vocabulary, merges = _list_merges()
+            vocabulary, merges = _list_merges(["<s>", "<pad>", "</s>", "<unk>"], "<mask>")
             mask = AddedToken("<mask>", lstrip=True, special=True)
             return transformers.RobertaTokenizer(vocab=vocabulary, merges=merges, mask_token=mask)
         case "xlm-roberta":
@@ -146,6 +182,15 @@ def make_tokenizer(family: str) -> PreTrainedTokenizerFast:
             pieces = _list_pieces(["<pad>", "<unk>", "[CLS]", "[SEP]", "[MASK]"], [])
             mask = AddedToken("[MASK]", lstrip=True, special=True)
             return transformers.AlbertTokenizer(vocab=pieces, mask_token=mask)
+        case "mpnet":
+            special = ["<s>", "<pad>", "</s>", "[UNK]"]
+            words = [token for token in _list_wordpieces() if not token.startswith("[")]
+            return transformers.MPNetTokenizer(vocab=_number([*special, *words, "<mask>"]))
+        case "modernbert":
+            return _make_byte_level_tokenizer()
+        case "deberta-v2":
+            pieces = _list_pieces(["[PAD]", "[CLS]", "[SEP]", "[UNK]"], ["[MASK]"])
+            return transformers.DebertaV2Tokenizer(vocab=pieces)
     raise ValueError(family)
 
 
@@ -159,6 +204,10 @@ def name_class(family: str, ending: str) -> str:
         "camembert": "Camembert",
         "electra": "Electra",
         "albert": "Albert",
+        "mobilebert": "MobileBert",
+        "mpnet": "MPNet",
+        "modernbert": "ModernBert",
+        "deberta-v2": "DebertaV2",
     }[family]
     return start + ending
 
@@ -188,13 +237,35 @@ def _number_labels(config: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def _make_byte_level_tokenizer() -> PreTrainedTokenizerFast:
+    """As ModernBERT's: a byte-level BPE with the special tokens of BERT, and no segments."""
+    vocabulary, merges = _list_merges(["[UNK]", "[CLS]", "[SEP]", "[PAD]"], "[MASK]")
+    tokenizer = Tokenizer(BPE(vocab=vocabulary, merges=merges))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B [SEP]",
+        special_tokens=[(token, vocabulary[token]) for token in ("[CLS]", "[SEP]")],
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        unk_token="[UNK]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        pad_token="[PAD]",
+        mask_token=AddedToken("[MASK]", lstrip=True, special=True),
+        model_input_names=["input_ids", "attention_mask"],
+    )
+
+
 def _list_wordpieces() -> dict[str, int]:
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     continued = [f"##{piece}" for piece in (*CHARACTERS, *SYLLABLES)]
     return _number([*special, *CHARACTERS, *WORDS, *continued])
 
 
-def _list_merges() -> tuple[dict[str, int], list[tuple[str, str]]]:
+def _list_merges(first: Sequence[str], mask: str) -> tuple[dict[str, int], list[tuple[str, str]]]:
     # Words after a space grow from the left, so each is one token; syllables come after them.
     merges: dict[tuple[str, str], None] = {}
     for written in (*(f"Ġ{word}" for word in WORDS), *SYLLABLES):
@@ -202,7 +273,7 @@ def _list_merges() -> tuple[dict[str, int], list[tuple[str, str]]]:
             merges[written[:end], written[end]] = None
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
     tokens = [*letters, *(left + right for left, right in merges)]
-    return _number(["<s>", "<pad>", "</s>", "<unk>", *tokens, "<mask>"]), list(merges)
+    return _number([*first, *tokens, mask]), list(merges)
 
 
 def _list_pieces(first: Sequence[str], last: Sequence[str]) -> list[tuple[str, float]]:

@@ -89,7 +89,7 @@ class Head(ABC, Generic[ItemT, OptionsT, AnswerT]):
             raise InternalError(f"the {self.task.name} head has no graph to run")
         if self.task.rows is Rows.FIRST:
             counts = [1] * len(jobs)
-            gathered = hidden[starts]
+            gathered = self._pool(hidden, jobs, starts)
         else:
             rows = [np.arange(job.tokens) if job.rows is None else job.rows for job in jobs]
             counts = [len(row) for row in rows]
@@ -100,6 +100,14 @@ class Head(ABC, Generic[ItemT, OptionsT, AnswerT]):
             return [np.zeros((0, 0), np.float32) for _ in jobs]
         scores = self._session.run({"hidden": gathered})
         return np.split(scores, np.cumsum(counts)[:-1])
+
+    def _pool(self, hidden: Floats, jobs: Sequence[Job], starts: Indices) -> Floats:
+        """One row a text, [texts, H]: its first, or the mean of all where the head says so."""
+        if self.entry.pooling != "mean":
+            first: Floats = hidden[starts]
+            return first
+        texts = zip(jobs, starts.tolist(), strict=True)
+        return np.stack([hidden[start : start + job.tokens].mean(axis=0) for job, start in texts])
 
 
 def softmax(logits: Floats) -> Floats:

@@ -45,7 +45,7 @@ def test_heads_of_every_class(tmp_path: Path, family: str) -> None:
         "ForQuestionAnswering": [("answer", None)],
         "ForMultipleChoice": [],
     }
-    if family == "bert":
+    if family in ("bert", "mobilebert"):
         endings["ForNextSentencePrediction"] = [("next-sentence", None)]
         endings["ForPreTraining"] = [("fill-mask", None), ("next-sentence", None)]
     if family == "albert":

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.encoding import Encoded
-from models.packing import number_positions, pack, place_rows
+from models.packing import group_by_length, number_positions, pack, place_rows
 
 LENGTHS = st.lists(st.integers(1, 64), min_size=1, max_size=60)
 
@@ -80,6 +80,29 @@ def test_rows_are_first_fit_decreasing(lengths: list[int]) -> None:
 )
 def test_rows_of_known_batches(lengths: list[int], best: int) -> None:
     assert 1 + max(row for row, _ in place_rows(lengths)) == best
+
+
+@given(LENGTHS)
+def test_the_padded_layout_has_a_text_a_row(lengths: list[int]) -> None:
+    packed = pack([make_text(length) for length in lengths], layout="padded")
+    assert packed.row_index.shape == (len(lengths), max(lengths))
+    for row, (start, length) in enumerate(zip(packed.starts, lengths, strict=True)):
+        cells = list(range(start, start + length))
+        assert packed.row_index[row].tolist() == cells + [0] * (max(lengths) - length)
+        owners = [row + 1] * length + [0] * (max(lengths) - length)
+        assert packed.row_sequence[row].tolist() == owners
+        mine = packed.flat_index[start : start + length]
+        assert mine.tolist() == [row * max(lengths) + column for column in range(length)]
+
+
+@given(LENGTHS)
+def test_groups_are_of_similar_length(lengths: list[int]) -> None:
+    groups = group_by_length(lengths)
+    assert sorted(place for group in groups for place in group) == list(range(len(lengths)))
+    for group, after in zip(groups, [*groups[1:], None], strict=True):
+        longest = lengths[group[0]]
+        assert all(0.75 * longest <= lengths[place] <= longest for place in group)
+        assert after is None or lengths[after[0]] < 0.75 * longest
 
 
 def test_positions_start_where_the_family_says() -> None:

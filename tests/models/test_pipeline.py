@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from models import Pipeline
 from models.engines import Session
 from models.errors import (
-    BundleDamaged,
     CallerError,
     HeadNotFound,
     OperatorError,
@@ -32,13 +31,19 @@ OPTIONS: dict[str, Any] = {
 }
 
 
+def assert_near(found: Any, wanted: Any, what: str = "") -> None:
+    """Equal but for rounding, which grows with the values: MobileBERT has no norms."""
+    scale = max(1.0, float(np.abs(wanted).max()))
+    np.testing.assert_allclose(found / scale, wanted / scale, atol=2e-5, err_msg=what)
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_hidden_states_equal_transformers(exported: Export, family: str) -> None:
     pair = exported(family, "ForMaskedLM")
     texts = write_texts(40)
     found = pair.pipeline.embed(texts, normalize=False, overflow="truncate")
     wanted = np.stack([pool(pair.original.hidden(text)) for text in texts])
-    np.testing.assert_allclose(found, wanted, atol=2e-5)
+    assert_near(found, wanted)
     # The texts differ enough for this to mean something.
     assert np.abs(found[:, None] - found[None]).max(axis=-1)[np.triu_indices(40, 1)].min() > 1e-3
 
@@ -55,14 +60,14 @@ def test_every_row_of_a_pair_equals_transformers(exported: Export, family: str) 
     for item, job in zip(pairs, jobs, strict=True):
         tokens = pair.original.tokens(item)
         assert job.encoded.ids.tolist() == tokens["input_ids"][0].tolist()
-        if "token_type_ids" in tokens:
+        if pair.pipeline.manifest.segments:
             assert job.encoded.type_ids.tolist() == tokens["token_type_ids"][0].tolist()
             assert 1 in job.encoded.type_ids
     for batch in form_batches(jobs):
         pair.pipeline.compute(batch)
     for item, job in zip(pairs, jobs, strict=True):
         wanted = pool(pair.original.hidden(item))
-        np.testing.assert_allclose(job.output, wanted, atol=2e-5, err_msg=repr(item))
+        assert_near(job.output, wanted, repr(item))
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -77,10 +82,10 @@ def test_lengths_from_one_token_to_the_longest(exported: Export, family: str) ->
     ]
     found = pair.pipeline.embed(lists, normalize=False)
     wanted = np.stack([pool(pair.original.hidden_of_ids(ids)) for ids in lists])
-    np.testing.assert_allclose(found, wanted, atol=2e-5)
+    assert_near(found, wanted)
 
 
-@pytest.mark.parametrize("family", ["roberta", "xlm-roberta", "camembert"])
+@pytest.mark.parametrize("family", ["roberta", "xlm-roberta", "camembert", "mpnet"])
 def test_positions_follow_padding(exported: Export, family: str) -> None:
     pair = exported(family, "ForMaskedLM")
     assert pair.pipeline.manifest.position_start == pair.original.tokenizer.pad_token_id + 1 == 2
@@ -255,16 +260,10 @@ def test_batches_keep_order_and_bound(pretraining: Exported) -> None:
     assert [len(batch) for batch in form_batches(jobs, max_tokens=1)] == [1] * 8
 
 
-def test_precision_and_layout_are_checked(pretraining_bundle: Path, tmp_path: Path) -> None:
-    from models.bundle import Bundle
-
+def test_precision_is_checked(pretraining_bundle: Path) -> None:
     with pytest.raises(OperatorError, match="no precision 'int8', only fp32"):
         Pipeline.open(pretraining_bundle, precision="int8")
     assert Pipeline.open(pretraining_bundle, precision="fp32").precision == "fp32"
-    bundle = Bundle.open(pretraining_bundle)
-    padded = Bundle(bundle.path, bundle.manifest.model_copy(update={"layout": "padded"}))
-    with pytest.raises(BundleDamaged, match="layout 'padded'"):
-        Pipeline(padded)
 
 
 def test_a_task_of_a_later_version_is_left_out(pretraining_bundle: Path) -> None:

@@ -21,6 +21,11 @@ KINDS: dict[str, dict[str, Any]] = {
     "camembert": {"labels": ("x", "y", "z"), "problem_type": "single_label_classification"},
     "electra": {"labels": ("one", "two"), "problem_type": "multi_label_classification"},
     "albert": {"labels": ("width", "height"), "problem_type": "regression"},
+    "mobilebert": {"labels": ("bad", "good")},
+    "mpnet": {"labels": ("p", "q", "r"), "problem_type": "multi_label_classification"},
+    # Its head reads the mean of a text's rows.
+    "modernbert": {"labels": ("bad", "good"), "classifier_pooling": "mean"},
+    "deberta-v2": {"labels": ("entailed", "neutral", "contradicted")},
 }
 FUNCTIONS = {
     "bert": "softmax",
@@ -30,6 +35,10 @@ FUNCTIONS = {
     "camembert": "softmax",
     "electra": "sigmoid",
     "albert": "none",
+    "mobilebert": "softmax",
+    "mpnet": "sigmoid",
+    "modernbert": "softmax",
+    "deberta-v2": "softmax",
 }
 
 

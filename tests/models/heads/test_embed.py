@@ -29,7 +29,8 @@ def test_poolings(exported: Export, family: str, pooling: str) -> None:
     texts = write_texts(16, seed=5)
     raw = np.stack([pool(pair.original.hidden(text), pooling) for text in texts])
     found = pair.pipeline.embed(texts, pooling=pooling, normalize=False, overflow="truncate")  # type: ignore[arg-type]
-    np.testing.assert_allclose(found, raw, atol=2e-5)
+    # Rounding grows with the values: MobileBERT has no norms.
+    np.testing.assert_allclose(found, raw, atol=2e-5 * max(1.0, float(np.abs(raw).max())))
     found = pair.pipeline.embed(texts, pooling=pooling, overflow="truncate")  # type: ignore[arg-type]
     np.testing.assert_allclose(found, raw / np.linalg.norm(raw, axis=1, keepdims=True), atol=1e-5)
     assert found.dtype == np.float32

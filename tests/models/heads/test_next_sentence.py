@@ -8,12 +8,13 @@ from tests.conftest import Export
 from tests.oracle import write_pairs
 
 
+@pytest.mark.parametrize("family", ["bert", "mobilebert"])
 @pytest.mark.parametrize(
     ("ending", "output"),
     [("ForPreTraining", "seq_relationship_logits"), ("ForNextSentencePrediction", "logits")],
 )
-def test_equal_to_transformers(exported: Export, ending: str, output: str) -> None:
-    model = exported("bert", ending)
+def test_equal_to_transformers(exported: Export, family: str, ending: str, output: str) -> None:
+    model = exported(family, ending)
     pairs = [("a", "b"), *write_pairs(40, longest=50, seed=4)]
     found = model.pipeline.next_sentence(pairs, overflow="truncate")
     wanted = [float(softmax(model.original.logits(pair, output))[0]) for pair in pairs]

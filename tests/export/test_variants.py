@@ -1,0 +1,333 @@
+"""Checkpoints as people really have them: odd sizes, vocabularies, special tokens and files."""
+
+import importlib.util
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import AutoModel, BertTokenizer
+
+from export.checkpoint import load_checkpoint
+from export.errors import SourceError
+from export.writer import Request, export_bundle
+from models import Pipeline
+from tests.checkpoints import (
+    change_json,
+    make_checkpoint,
+    make_config,
+    make_model,
+    make_tokenizer,
+    name_class,
+    write_json,
+)
+from tests.oracle import Original, pool, write_pairs, write_texts
+
+TEXTS = write_texts(12, seed=51)
+
+
+def check(source: Path, bundle: Path) -> Pipeline:
+    """Export, and compare texts and pairs with transformers, whatever the proof said."""
+    pipeline = Pipeline(export_bundle(Request(str(source), bundle)).bundle, threads=1)
+    original = Original(source)
+    found = pipeline.embed(TEXTS, normalize=False, overflow="truncate")
+    wanted = np.stack([pool(original.hidden(text)) for text in TEXTS])
+    scale = max(1.0, float(np.abs(wanted).max()))
+    np.testing.assert_allclose(found / scale, wanted / scale, atol=2e-5)
+    tasks = {head.task.name for head in pipeline.heads}
+    if "fill-mask" in tasks:
+        text = f"the {original.tokenizer.mask_token} of france"
+        size = pipeline.manifest.vocabulary_size
+        [[mask]] = pipeline.fill_mask([text], top_k=size)
+        scores = np.empty(size, np.float32)
+        for candidate in mask.candidates:
+            scores[candidate.token_id] = candidate.score
+        np.testing.assert_allclose(scores, original.mask_scores(text)[0], atol=2e-5)
+    if "classify" in tasks:
+        for item in [*TEXTS[:4], *write_pairs(4, seed=52)]:
+            [labels] = pipeline.classify([item], function="none", overflow="truncate")
+            found_logits = {label.label: label.score for label in labels}
+            names = [original.config.id2label[place] for place in range(len(labels))]
+            logits = original.logits(item)
+            np.testing.assert_allclose([found_logits[name] for name in names], logits, atol=5e-5)
+    return pipeline
+
+
+SHAPES: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "heads that are not of 64": (
+        "bert",
+        "ForMaskedLM",
+        {"hidden_size": 40, "num_attention_heads": 5, "intermediate_size": 52},
+    ),
+    "one head, odd sizes": (
+        "bert",
+        "Model",
+        {"hidden_size": 27, "num_attention_heads": 1, "intermediate_size": 19},
+    ),
+    "many layers": ("bert", "Model", {"num_hidden_layers": 12, "initializer_range": 0.1}),
+    "another activation, one kind of segment": (
+        "bert",
+        "ForMaskedLM",
+        {"hidden_act": "gelu_new", "type_vocab_size": 1, "layer_norm_eps": 1e-5},
+    ),
+    "albert in groups": (
+        "albert",
+        "ForMaskedLM",
+        {"num_hidden_layers": 4, "num_hidden_groups": 2, "inner_group_num": 1},
+    ),
+    "mobilebert without bottlenecks": (
+        "mobilebert",
+        "ForMaskedLM",
+        {
+            "use_bottleneck": False,
+            "num_feedforward_networks": 1,
+            "normalization_type": "layer_norm",
+        },
+    ),
+    "mobilebert without an activation in its pooler": (
+        "mobilebert",
+        "ForSequenceClassification",
+        {"classifier_activation": False, "labels": ("a", "b")},
+    ),
+    "mobilebert without trigrams, attention in its bottleneck": (
+        "mobilebert",
+        "Model",
+        {
+            "trigram_input": False,
+            "use_bottleneck_attention": True,
+            "key_query_shared_bottleneck": False,
+        },
+    ),
+    "modernbert with norms and biases": (
+        "modernbert",
+        "ForMaskedLM",
+        {"norm_bias": True, "attention_bias": True, "mlp_bias": True, "decoder_bias": False},
+    ),
+    "modernbert of local layers but the first": (
+        "modernbert",
+        "ForSequenceClassification",
+        {
+            "num_hidden_layers": 5,
+            "global_attn_every_n_layers": 3,
+            "local_attention": 7,
+            "classifier_pooling": "cls",
+            "labels": ("a", "b", "c"),
+        },
+    ),
+    "modernbert without a window": ("modernbert", "Model", {"global_attn_every_n_layers": 1}),
+    "mpnet with buckets that it never asks for": (
+        "mpnet",
+        "ForMaskedLM",
+        {"relative_attention_num_buckets": 48},
+    ),
+    "deberta of absolute positions and segments": (
+        "deberta-v2",
+        "ForMaskedLM",
+        {
+            "relative_attention": False,
+            "position_biased_input": True,
+            "type_vocab_size": 2,
+            "pos_att_type": None,
+        },
+    ),
+    "deberta-v2 with a convolution": (
+        "deberta-v2",
+        "ForSequenceClassification",
+        {"conv_kernel_size": 3, "conv_act": "gelu", "labels": ("a", "b")},
+    ),
+    "deberta with positions of its own": (
+        "deberta-v2",
+        "ForMaskedLM",
+        {"share_att_key": False, "pos_att_type": "c2p", "norm_rel_ebd": "none"},
+    ),
+    "deberta without buckets": (
+        "deberta-v2",
+        "Model",
+        {"position_buckets": -1, "max_relative_positions": -1},
+    ),
+    "deberta of the head that is not legacy": ("deberta-v2", "ForMaskedLM", {"legacy": False}),
+}
+
+
+@pytest.mark.parametrize("what", SHAPES)
+def test_shapes(tmp_path: Path, what: str) -> None:
+    family, ending, config = SHAPES[what]
+    source = make_checkpoint(tmp_path / "source", family, name_class(family, ending), **config)
+    check(source, tmp_path / "bundle")
+
+
+@pytest.mark.parametrize(
+    ("labels", "problem_type", "function"),
+    [
+        (("a", "b", "c"), "single_label_classification", "softmax"),
+        (("a", "b", "c"), "multi_label_classification", "sigmoid"),
+        (("height", "width"), "regression", "none"),
+        (("relevance",), None, "sigmoid"),
+        (("relevance",), "regression", "none"),
+    ],
+)
+def test_kinds_of_problem(
+    tmp_path: Path, labels: tuple[str, ...], problem_type: str | None, function: str
+) -> None:
+    """One label without a kind is a cross-encoder, whose score is a sigmoid."""
+    source = make_checkpoint(
+        tmp_path / "source",
+        "bert",
+        "BertForSequenceClassification",
+        labels=labels,
+        problem_type=problem_type,
+    )
+    entry = check(source, tmp_path / "bundle").find_head("classify").entry
+    assert (entry.labels, entry.problem_type, entry.function) == (labels, problem_type, function)
+
+
+def replace_tokenizer(
+    folder: Path, make: Callable[[dict[str, int]], Any], ending: str = "ForMaskedLM"
+) -> Path:
+    """A tiny BERT whose tokenizer is made from the vocabulary of the others."""
+    vocabulary = dict(make_tokenizer("bert").get_vocab())
+    tokenizer = make(dict(sorted(vocabulary.items(), key=lambda pair: pair[1])))
+    model = make_model(name_class("bert", ending), make_config("bert", tokenizer))
+    model.save_pretrained(folder)
+    tokenizer.model_max_length = 64
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def test_a_cased_tokenizer(tmp_path: Path) -> None:
+    def make(vocabulary: dict[str, int]) -> Any:
+        names = {name: len(vocabulary) + place for place, name in enumerate(("Paris", "King"))}
+        return BertTokenizer(vocab=vocabulary | names, do_lower_case=False)
+
+    pipeline = check(replace_tokenizer(tmp_path / "source", make), tmp_path / "bundle")
+    cased, lower = pipeline.embed(["Paris", "paris"])
+    assert np.abs(cased - lower).max() > 1e-3
+    head = pipeline.find_head("embed")
+    assert len(head.encoder.encode("Paris King", overflow="error").ids) == 4
+
+
+def test_special_tokens_of_other_names(tmp_path: Path) -> None:
+    def make(vocabulary: dict[str, int]) -> Any:
+        renamed = {token.replace("[MASK]", "<blank>"): place for token, place in vocabulary.items()}
+        tokenizer = BertTokenizer(vocab=renamed, mask_token="<blank>")
+        tokenizer.add_special_tokens({"additional_special_tokens": ["[NAME]", "[CITY]"]})
+        return tokenizer
+
+    pipeline = check(replace_tokenizer(tmp_path / "source", make), tmp_path / "bundle")
+    assert pipeline.manifest.special_tokens["mask"].token == "<blank>"
+    # Both ways of writing a mask mean the same; the added tokens are one token each.
+    [[own]] = pipeline.fill_mask(["the <blank> of [NAME] in [CITY]"])
+    [[common]] = pipeline.fill_mask(["the [MASK] of [NAME] in [CITY]"])
+    assert [one.token_id for one in own.candidates] == [one.token_id for one in common.candidates]
+    encoder = pipeline.find_head("embed").encoder
+    assert len(encoder.encode("[NAME] in [CITY]", overflow="error").ids) == 5
+
+
+def test_a_mask_that_was_added_last(tmp_path: Path) -> None:
+    def make(vocabulary: dict[str, int]) -> Any:
+        del vocabulary["[MASK]"]
+        kept = {token: place for place, token in enumerate(vocabulary)}
+        tokenizer = BertTokenizer(vocab=kept, mask_token="<gap>")
+        assert tokenizer.mask_token_id == len(kept)
+        return tokenizer
+
+    check(replace_tokenizer(tmp_path / "source", make), tmp_path / "bundle")
+
+
+@pytest.mark.parametrize("family", ["bert", "mobilebert"])
+def test_a_vocabulary_padded_to_eights(tmp_path: Path, family: str) -> None:
+    size = (len(make_tokenizer(family)) // 8 + 3) * 8
+    source = make_checkpoint(
+        tmp_path / "source", family, name_class(family, "ForMaskedLM"), vocab_size=size
+    )
+    pipeline = check(source, tmp_path / "bundle")
+    assert pipeline.manifest.vocabulary_size == size
+
+
+@pytest.mark.parametrize("family", ["bert", "roberta", "modernbert"])
+def test_decoders_that_are_not_tied(tmp_path: Path, family: str) -> None:
+    for tied in (True, False):
+        source = make_checkpoint(
+            tmp_path / f"tied-{tied}",
+            family,
+            name_class(family, "ForMaskedLM"),
+            tie_word_embeddings=tied,
+        )
+        keys = load_file(source / "model.safetensors")
+        assert any(key.endswith("decoder.weight") for key in keys) != tied
+    check(source, tmp_path / "bundle")
+
+
+@pytest.mark.parametrize(
+    ("family", "dtype"), [("bert", torch.float16), ("modernbert", torch.bfloat16)]
+)
+def test_half_precision_in_several_files(tmp_path: Path, family: str, dtype: torch.dtype) -> None:
+    source = make_checkpoint(tmp_path / "source", family, name_class(family, "Model"))
+    model = AutoModel.from_pretrained(source).to(dtype)
+    (source / "model.safetensors").unlink()
+    model.save_pretrained(source, max_shard_size="20KB")
+    assert (source / "model.safetensors.index.json").exists()
+    kept = [load_file(file) for file in sorted(source.glob("model-*.safetensors"))]
+    assert {value.dtype for weights in kept for value in weights.values()} == {dtype}
+    change_json(source / "config.json", dtype=str(dtype).removeprefix("torch."))
+    pipeline = Pipeline(export_bundle(Request(str(source), tmp_path / "bundle")).bundle, threads=1)
+    # What is served is the stored weights, computed in single precision.
+    original = Original(source)
+    original.model.float()
+    wanted = np.stack([pool(original.hidden(text)) for text in TEXTS])
+    found = pipeline.embed(TEXTS, normalize=False, overflow="truncate")
+    np.testing.assert_allclose(found, wanted, atol=2e-5)
+
+
+def test_weights_of_the_trunk_alone_under_a_name_of_their_own(tmp_path: Path) -> None:
+    """Saved from a model with a head, labelled as the encoder: keys start with `bert.`."""
+    source = make_checkpoint(tmp_path / "source", "bert", "BertForMaskedLM")
+    change_json(source / "config.json", architectures=["BertModel"])
+    assert check(source, tmp_path / "bundle").manifest.tasks == ("embed",)
+
+
+def keep_sentencepiece_alone(folder: Path) -> None:
+    """Replace tokenizer.json by the sentencepiece model it would be read from."""
+    from transformers.utils import sentencepiece_model_pb2_new as protocol
+
+    model = protocol.ModelProto()
+    content = json.loads((folder / "tokenizer.json").read_text())["model"]
+    for piece, score in content["vocab"]:
+        special = {"[UNK]": 2}.get(piece, 3 if piece.startswith("[") else 1)
+        model.pieces.add(piece=piece, score=score, type=special)
+    model.trainer_spec.model_type = 1
+    model.trainer_spec.unk_id = content["unk_id"]
+    (folder / "spm.model").write_bytes(model.SerializeToString())
+    (folder / "tokenizer.json").unlink()
+    write_json(folder / "tokenizer_config.json", {"do_lower_case": False, "vocab_type": "spm"})
+
+
+def test_a_tokenizer_that_is_a_sentencepiece_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the first DeBERTa-v3 are on the hub."""
+    source = make_checkpoint(tmp_path / "source", "deberta-v2", "DebertaV2Model")
+    texts = ["the king of france, walking", "two  spaces", "a [MASK]"]
+    before = load_checkpoint(str(source)).tokenizer
+    wanted = [before(text)["input_ids"] for text in texts]
+    keep_sentencepiece_alone(source)
+    if importlib.util.find_spec("sentencepiece"):
+        tokenizer = load_checkpoint(str(source)).tokenizer
+        assert [tokenizer(text)["input_ids"] for text in texts] == wanted
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    with pytest.raises(SourceError, match=r"spm\.model alone; run `pip install sentencepiece`"):
+        load_checkpoint(str(source))
+
+
+def test_weights_without_their_contiguous_order(tmp_path: Path) -> None:
+    """A file whose tensors stand in another order, with one that no model reads."""
+    source = make_checkpoint(tmp_path / "source", "bert", "BertModel")
+    file = source / "model.safetensors"
+    weights = dict(reversed(load_file(file).items()))
+    weights["embeddings.position_ids"] = torch.arange(64)[None]
+    save_file(weights, file, metadata={"format": "pt"})
+    check(source, tmp_path / "bundle")
