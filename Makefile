@@ -5,13 +5,17 @@ PIP_INSTALL = pip install --quiet --disable-pip-version-check --constraint const
 MINILM = bundles/all-MiniLM-L6-v2
 LOCKED = pyproject.toml constraints.txt
 
-.PHONY: serve test check bench loadtest format clean
+.PHONY: serve test test-slow check bench loadtest format clean
 
 serve: .venv-serve/.done
 	.venv-serve/bin/python -m service
 
 test: .venv/.done
-	.venv/bin/python -m pytest -q
+	.venv/bin/python -m pytest -q -m "not slow"
+
+# What takes longer: every family with every head in every precision, and models of real sizes.
+test-slow: .venv/.done
+	.venv/bin/python -m pytest -q -m slow --timeout 1200
 
 check: .venv/.done
 	.venv/bin/ruff check .
