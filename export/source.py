@@ -68,7 +68,7 @@ def _check_readable(path: Path) -> None:
 def read_json(file: Path, *, required: bool = True) -> Any:
     """The content of a JSON file; SourceError names the file that is missing or broken."""
     try:
-        return json.loads(file.read_bytes())
+        return json.loads(file.read_bytes(), parse_constant=_refuse_constant)
     except FileNotFoundError:
         if not required:
             return None
@@ -77,6 +77,10 @@ def read_json(file: Path, *, required: bool = True) -> Any:
         ) from None
     except (OSError, ValueError, RecursionError) as error:
         raise SourceError(f"{file} cannot be read: {first_line(error)}") from None
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not a number in JSON")
 
 
 def read_object(file: Path, *, required: bool = True) -> dict[str, Any]:

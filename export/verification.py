@@ -15,8 +15,9 @@ import numpy as np
 from export.checkpoint import load_checkpoint
 from export.errors import ProofFailed, SourceError
 from export.proof import ask_original, prove
+from export.source import first_line
 from models.bundle import GOLDEN
-from models.errors import BundleDamaged
+from models.errors import BundleDamaged, CallerError
 from models.heads import ClassifyOptions, EmbedOptions, FillMaskOptions, Head
 from models.heads import NextSentenceOptions as NextOptions
 from models.manifest import Parity
@@ -24,6 +25,15 @@ from models.pipeline import Pipeline, prepare
 
 # Of probabilities and of the parts of vectors of length 1, between kinds of CPUs.
 GOLDEN_LIMIT = 1e-4
+_MALFORMED = (
+    ValueError,
+    TypeError,
+    KeyError,
+    IndexError,
+    AttributeError,
+    RecursionError,
+    OverflowError,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +77,22 @@ def verify_against(pipeline: Pipeline, source: str, texts: Texts | None = None) 
 def verify_golden(pipeline: Pipeline) -> list[Parity]:
     """Compute a bundle's golden answers again. Raises ProofFailed where they come out otherwise."""
     file = pipeline.bundle.file(GOLDEN)
+    try:
+        figures = _compute_golden(pipeline, json.loads(file.read_bytes()).get("tasks", ()))
+    # Whatever it holds in another form than the exporter gives it.
+    except (*_MALFORMED, CallerError) as error:
+        raise BundleDamaged(
+            f"{file} does not hold golden answers ({type(error).__name__}: {first_line(error)}); "
+            "export the bundle again"
+        ) from None
+    if not figures:
+        raise BundleDamaged(f"{file} holds no answers; export the bundle again")
+    return figures
+
+
+def _compute_golden(pipeline: Pipeline, tasks: Any) -> list[Parity]:
     figures = []
-    for task in json.loads(file.read_bytes()).get("tasks", ()):
+    for task in tasks:
         head = pipeline.find_head(task["task"], task["head"])
         items = [_read_item(case["input"]) for case in task["cases"]]
         jobs = prepare(head, items, head.resolve(_OPTIONS[head.task.name]))
@@ -94,8 +118,6 @@ def verify_golden(pipeline: Pipeline) -> list[Parity]:
                 limit=GOLDEN_LIMIT,
             )
         )
-    if not figures:
-        raise BundleDamaged(f"{file} holds no answers; export the bundle again")
     return figures
 
 

@@ -12,6 +12,9 @@ from models.families import Layout
 
 FORMAT_VERSION = 1
 
+# No size is above it: what counts in 32 bits can be added to in 64.
+_MOST = (1 << 31) - 1
+
 Pooling = Literal["mean", "cls", "max"]
 PoolingSource = Literal["sentence-transformers", "option", "default"]
 ProblemType = Literal["single_label_classification", "multi_label_classification", "regression"]
@@ -20,6 +23,8 @@ Function = Literal["softmax", "sigmoid", "none"]
 
 def _check_inside(name: str) -> str:
     path = PurePosixPath(name)
+    if not name.isprintable():
+        raise ValueError(f"{name!r} is not the name of a file")
     if path.is_absolute() or ".." in path.parts or "\\" in name or not path.parts:
         raise ValueError(f"{name!r} is not a file inside the bundle")
     return name
@@ -38,14 +43,14 @@ class FileEntry(Part):
     """One file of the bundle, with what proves that it is the one that was exported."""
 
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
-    bytes: int = Field(ge=0)
+    bytes: int = Field(ge=0, lt=1 << 63)
 
 
 class SpecialToken(Part):
     """A token with a meaning of its own, by text and id."""
 
     token: str
-    id: int = Field(ge=0)
+    id: int = Field(ge=0, le=_MOST)
 
 
 class HeadEntry(Part):
@@ -98,11 +103,11 @@ class Manifest(Part):
     name: str = Field(min_length=1)
     family: str
     layout: Layout
-    max_tokens: int = Field(gt=0)
-    hidden_size: int = Field(gt=0)
-    layers: int = Field(gt=0)
-    vocabulary_size: int = Field(gt=0)
-    position_start: int = Field(ge=0)
+    max_tokens: int = Field(gt=0, le=_MOST)
+    hidden_size: int = Field(gt=0, le=_MOST)
+    layers: int = Field(gt=0, le=_MOST)
+    vocabulary_size: int = Field(gt=0, le=_MOST)
+    position_start: int = Field(ge=0, le=_MOST)
     segments: bool
     special_tokens: dict[str, SpecialToken]
     tasks: tuple[str, ...]
@@ -121,6 +126,18 @@ class Manifest(Part):
         missing = sorted(set(needed) - set(self.files))
         if missing:
             raise ValueError(f"files does not list {', '.join(missing)}")
+        return self
+
+    @model_validator(mode="after")
+    def _check_heads(self) -> "Manifest":
+        seen: set[tuple[str, str | None]] = set()
+        for head in self.heads:
+            named = f"{head.task} {head.name or ''}".strip()
+            if (head.task, head.name) in seen:
+                raise ValueError(f"heads lists {named} twice")
+            if head.labels is not None and len(set(head.labels)) < len(head.labels):
+                raise ValueError(f"heads gives {named} one label twice")
+            seen.add((head.task, head.name))
         return self
 
 
