@@ -88,6 +88,8 @@ def load_checkpoint(source: str, revision: str | None = None) -> Checkpoint:
     weights = find_weights(path)
     architecture = _find_architecture(path, raw, family, weights)
     config = load_config(path / "config.json", raw, weights)
+    if architecture.endswith("Classification"):
+        check_labels(path / "config.json")
     tokenizer = load_tokenizer(path, config)
     model, unused = _load_model(path, config, architecture, weights)
     checkpoint = Checkpoint(
@@ -107,8 +109,6 @@ def load_checkpoint(source: str, revision: str | None = None) -> Checkpoint:
         checkpoint.notes.append(f"the head of {architecture} is left out: no task here reads it")
     elif unused:
         checkpoint.notes.append(f"weights that {architecture} has no use for: {shorten(unused)}")
-    if any(head.name is None and head.labels for head in checkpoint.heads):
-        check_labels(path / "config.json")
     _check_length(checkpoint)
     return checkpoint
 

@@ -109,7 +109,7 @@ def _read_set(index: Path) -> Weights:
     if not isinstance(places, dict) or not places:
         raise SourceError(f"{index} has no weight_map; {_REMEDY}")
     for name in places.values():
-        if not isinstance(name, str) or Path(name).name != name or "\0" in name:
+        if not isinstance(name, str) or Path(name).name != name or name in ("", ".."):
             raise SourceError(f"{index} names {name!r}, which is not a file beside it; {_REMEDY}")
     files = [index.parent / name for name in sorted(set(places.values()))]
     for file in files:

@@ -29,7 +29,7 @@ from export.staging import (
 )
 from export.trunk import export_trunk
 from models.bundle import GOLDEN, MANIFEST, TOKENIZER, Bundle, hash_file
-from models.errors import BundleError, CallerError
+from models.errors import BundleError, CallerError, ClozeError
 from models.manifest import (
     FORMAT_VERSION,
     FileEntry,
@@ -206,7 +206,9 @@ def _ask(
     """The original's answers. Raises SourceError where it has none to its own texts."""
     try:
         return ask_original(checkpoint, heads, embed=embed, progress=lambda _: report.advance())
-    except (RuntimeError, IndexError, TypeError, ValueError) as error:
+    except ClozeError:
+        raise
+    except Exception as error:  # the tokenizers library raises nothing more particular
         raise SourceError(
             f"{checkpoint.path} cannot be run: {first_line(error)}; its config.json and its "
             "tokenizer have to fit its weights"

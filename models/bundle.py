@@ -135,7 +135,8 @@ def _read_manifest(path: Path) -> Manifest:
         return Manifest.model_validate(content)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
+        # What a key says is the manifest's maker's word: shown, not obeyed.
+        where = ascii(".".join(str(part) for part in first["loc"]))[1:-1]
         raise BundleDamaged(
             f"{file} is not a manifest ({where}: {first['msg']}); export the bundle again"
         ) from None
