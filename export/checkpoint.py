@@ -17,6 +17,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 from export.checkpoint_heads import SourceHead, find_ending, list_heads, load_named_heads
 from export.configuration import check_shapes, load_config
+from export.dense import read_projection
 from export.errors import SourceError, UnsupportedModel
 from export.labels import check_labels
 from export.source import find_source, first_line, read_architecture, read_object
@@ -76,6 +77,10 @@ class Checkpoint:
     def tasks(self) -> tuple[str, ...]:
         """The tasks its weights can answer."""
         return tuple(dict.fromkeys(["embed", *(head.task for head in self.heads)]))
+
+    def read_projection(self) -> torch.nn.Sequential | None:
+        """What sentence-transformers computes on the pooled vector, if anything; see dense.py."""
+        return read_projection(self.path, self.config.hidden_size)
 
 
 def load_checkpoint(source: str, revision: str | None = None) -> Checkpoint:

@@ -6,7 +6,7 @@ limit stops the export.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from export.checkpoint import Checkpoint
 from export.checkpoint_heads import SourceHead
 from export.errors import ProofFailed
+from export.pooling import read_declared
 from export.texts import ProofTexts
 from models.heads import ClassifyOptions, EmbedOptions, FillMaskOptions, Head, Job
 from models.heads import NextSentenceOptions as NextOptions
@@ -38,12 +39,16 @@ Progress = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """What the original model says of one item: its ids, hidden states [T, H], and logits."""
+    """What the original model says of one item: its ids, hidden states [T, H], and logits.
+
+    `vector` [D] is what a head of embed with weights makes of it, before normalising.
+    """
 
     item: Item
     ids: tuple[int, ...]
     hidden: Floats
     logits: Floats | None
+    vector: Floats | None = None
 
 
 @dataclass(slots=True)
@@ -52,6 +57,12 @@ class References:
 
     embed: list[Reference] = field(default_factory=list)
     heads: list[tuple[SourceHead, list[Reference]]] = field(default_factory=list)
+
+    @property
+    def dimensions(self) -> int | None:
+        """The size of the vectors, where a head of embed with weights makes them."""
+        vector = next((answer.vector for answer in self.embed), None)
+        return None if vector is None else len(vector)
 
 
 def ask_original(
@@ -67,7 +78,8 @@ def ask_original(
     answers = References()
     if embed:
         items: list[Item] = [*texts.singles(TEXTS), *texts.pairs(TEXTS // 2)]
-        answers.embed = [_ask(checkpoint, None, item, progress) for item in items]
+        project = _find_projection(checkpoint)
+        answers.embed = [project(_ask(checkpoint, None, item, progress)) for item in items]
     for head in heads:
         match head.task:
             case "fill-mask":
@@ -114,6 +126,21 @@ def _ask(
     return Reference(item, ids, hidden.numpy(), logits)
 
 
+def _find_projection(checkpoint: Checkpoint) -> Callable[[Reference], Reference]:
+    """Adds the vector, by the checkpoint's own modules in torch; nothing where it has none."""
+    projection = checkpoint.read_projection()
+    if projection is None:
+        return lambda reference: reference
+    pooling = read_declared(checkpoint.path)
+
+    def project(reference: Reference) -> Reference:
+        pooled = torch.from_numpy(pool_rows(reference.hidden, pooling))
+        with torch.inference_mode():
+            return replace(reference, vector=projection(pooled[None])[0].numpy())
+
+    return project
+
+
 def _known_inputs(checkpoint: Checkpoint, encoded: Any) -> dict[str, Any]:
     given = dict(encoded)
     if not checkpoint.segments:
@@ -127,6 +154,8 @@ def prove(pipeline: Pipeline, answers: References, progress: Progress) -> list[P
     if answers.embed:
         head = pipeline.find_head("embed")
         figures.append(_compare(pipeline, head, answers.embed, progress))
+        if answers.dimensions is not None:
+            figures.append(_compare_vectors(pipeline, head, answers.embed))
     for source, references in answers.heads:
         head = pipeline.find_head(source.task, source.name)
         figures.append(_compare(pipeline, head, references, progress))
@@ -178,6 +207,40 @@ def _compare(
         texts=len(jobs),
         tokens=sum(job.tokens for job in jobs),
         largest_difference=largest_difference,
+        largest_value=largest_value,
+        limit=limit,
+    )
+
+
+def _compare_vectors(
+    pipeline: Pipeline, head: Head[Any, Any, Any], references: Sequence[Reference]
+) -> Parity:
+    """The same of the vectors of an embed head with weights, before they are normalised."""
+    jobs = [_prepare(head, reference) for reference in references]
+    for job in jobs:
+        job.options = head.resolve(job.options)
+    for batch in form_batches(jobs):
+        pipeline.compute(batch)
+    wanted = np.stack([np.asarray(reference.vector) for reference in references])
+    largest_value = float(np.abs(wanted).max())
+    found = np.stack([job.output for job in jobs])
+    if found.shape != wanted.shape:
+        raise ProofFailed(f"embed gives vectors of {found.shape[1]}, not of {wanted.shape[1]}")
+    differences = np.abs(found - wanted).max(axis=1)
+    limit = HIDDEN_LIMIT * max(1.0, largest_value)
+    worst = int(differences.argmax())
+    if not differences[worst] <= limit:
+        raise ProofFailed(
+            f"the vectors of embed differ from the original by {differences[worst]:.2e}, more than "
+            f"{limit:.2e}, at {_quote(references[worst].item)}"
+        )
+    return Parity(
+        task=head.task.name,
+        head=head.entry.name,
+        precision=pipeline.precision,
+        texts=len(jobs),
+        tokens=sum(job.tokens for job in jobs),
+        largest_difference=float(differences[worst]),
         largest_value=largest_value,
         limit=limit,
     )
@@ -250,7 +313,10 @@ def _golden_task(head: Head[Any, Any, Any], references: Sequence[Reference]) -> 
 
 def _golden_answer(head: Head[Any, Any, Any], reference: Reference) -> Any:
     if head.task.name == "embed":
-        return [round(float(value), 7) for value in pool(reference.hidden, head.entry.pooling)]
+        vector = reference.vector
+        if vector is None:
+            vector = pool_rows(reference.hidden, head.entry.pooling)
+        return [round(float(value), 7) for value in normalize(vector)]
     logits = _expected_logits(reference)
     if head.task.name == "fill-mask":
         best = np.argsort(-logits, axis=-1, kind="stable")[:, :_GOLDEN_CANDIDATES]
@@ -268,9 +334,19 @@ def _golden_answer(head: Head[Any, Any, Any], reference: Reference) -> Any:
 
 def pool(hidden: Floats, pooling: str | None) -> Floats:
     """One normalised vector from hidden states, as sentence-transformers makes it."""
-    pooled = {
+    return normalize(pool_rows(hidden, pooling))
+
+
+def pool_rows(hidden: Floats, pooling: str | None) -> Floats:
+    """One vector from hidden states, not normalised."""
+    pooled: Floats = {
         "cls": lambda: hidden[0],
         "max": lambda: hidden.max(axis=0),
     }.get(pooling or "mean", lambda: hidden.mean(axis=0))()
-    vector: Floats = pooled / max(float(np.linalg.norm(pooled)), 1e-12)
-    return vector
+    return pooled
+
+
+def normalize(vector: Floats) -> Floats:
+    """The vector with length 1."""
+    unit: Floats = vector / max(float(np.linalg.norm(vector)), 1e-12)
+    return unit

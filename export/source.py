@@ -39,8 +39,8 @@ def find_source(source: str, revision: str | None) -> tuple[Path, str, str | Non
         found = Path(snapshot_download(source, revision=revision, allow_patterns=_CONFIGS))
         if not any(found.glob("*.safetensors")):
             found = Path(snapshot_download(source, revision=revision, allow_patterns=_FILES))
-        pooling = ["*/config.json", *_CONFIGS]
-        snapshot_download(source, revision=revision, allow_patterns=pooling)
+        modules = ["*/config.json", "*/pytorch_model.bin", *_CONFIGS]
+        snapshot_download(source, revision=revision, allow_patterns=modules)
     except LocalEntryNotFoundError as error:
         raise SourceError(
             f"{source} is neither a directory here nor in the hub's cache, and the hub cannot be "

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
 
 from export.errors import SourceError, UnsupportedModel
 from export.source import first_line, read_object
@@ -90,6 +91,16 @@ def read_weights(files: list[Path]) -> Weights:
                 )
             tensors[name] = tensor
     return Weights(tuple(files), tensors)
+
+
+def read_tensors(file: Path) -> dict[str, torch.Tensor]:
+    """The tensors of one file as fp32, after its header was read. What fails is the library's."""
+    content: dict[str, torch.Tensor] = (
+        load_file(file)
+        if file.suffix == ".safetensors"
+        else torch.load(file, map_location="cpu", weights_only=True)
+    )
+    return {name: tensor.float() for name, tensor in content.items()}
 
 
 def check_floating(weights: Weights, names: Iterator[str] | set[str]) -> None:

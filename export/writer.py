@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from export.checkpoint import Checkpoint, load_checkpoint
 from export.checkpoint_heads import SourceHead
 from export.errors import OutputError, ProofFailed, SourceError, UnsupportedModel
-from export.head import export_head
+from export.head import export_head, export_projection
 from export.pooling import find_pooling
 from export.proof import References, ask_original, count_questions, make_golden, prove
 from export.source import first_line
@@ -163,9 +163,14 @@ def _fill(
     embed: bool,
     report: Reporter,
 ) -> tuple[int, list[str]]:
+    projection = checkpoint.read_projection() if embed else None
     entries, notes = _describe_heads(request, checkpoint, heads, embed=embed)
     report.begin("ask the original", count_questions(heads, embed=embed))
     answers = _ask(checkpoint, heads, embed=embed, report=report)
+    if projection is not None:
+        entries[0] = entries[0].model_copy(
+            update={"file": head_file("embed", None), "dimensions": answers.dimensions}
+        )
     try:
         tokenizer = checkpoint.tokenizer.backend_tokenizer.to_str(pretty=True)
         (folder / TOKENIZER).write_text(tokenizer, encoding="utf-8")
@@ -173,6 +178,10 @@ def _fill(
         layout = checkpoint.family.layout
         fused = export_trunk(checkpoint.trunk, folder / trunk_file("fp32"), layout)
         report.begin("export the heads", len(heads))
+        if projection is not None:
+            export_projection(
+                projection, checkpoint.config.hidden_size, folder / head_file("embed", None)
+            )
         for head in heads:
             export_head(head, checkpoint.family, folder / head_file(head.task, head.name))
             report.advance()
@@ -236,7 +245,11 @@ def _describe_heads(
         if request.pooling and request.pooling != pooling:
             notes.append(
                 f"--pooling {request.pooling} was not used: the checkpoint says {pooling}; "
-                "requests may still ask for another"
+                + (
+                    "requests may still ask for another"
+                    if checkpoint.read_projection() is None
+                    else "its Dense modules know no other"
+                )
             )
         entries.append(HeadEntry(task="embed", pooling=pooling, pooling_source=origin))
     entries += [

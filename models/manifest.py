@@ -57,7 +57,8 @@ class HeadEntry(Part):
     """One head of the bundle.
 
     `name` tells several heads of a task apart; `file` is its graph, absent where the head has no
-    weights. `function` is what transformers' own pipeline would apply to the logits.
+    weights. `function` is what transformers' own pipeline would apply to the logits. `dimensions`
+    is the size of the vectors where an `embed` head has weights, else it is the hidden size.
     """
 
     task: str
@@ -68,6 +69,7 @@ class HeadEntry(Part):
     function: Function | None = None
     pooling: Pooling | None = None
     pooling_source: PoolingSource | None = None
+    dimensions: int | None = Field(default=None, gt=0, le=_MOST)
 
 
 class Source(Part):
@@ -82,7 +84,8 @@ class Source(Part):
 class Parity(Part):
     """How far a task's answers are from the original model's, over the texts of the proof.
 
-    Differences are of hidden states for `embed`, of logits for the others; `largest_value` is the
+    Differences are of hidden states for `embed`, of logits for the others; where an `embed` head
+    has weights, a second row of it is of its vectors. `largest_value` is the
     largest absolute value the original gave, which scales the limit where it is above 1.
     """
 

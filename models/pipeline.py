@@ -18,6 +18,7 @@ from models.errors import BundleDamaged, CallerError, HeadNotFound, TaskUnsuppor
 from models.heads import (
     HEADS,
     ClassifyOptions,
+    EmbedHead,
     EmbedOptions,
     FillMaskOptions,
     Head,
@@ -85,9 +86,13 @@ class Pipeline:
     ) -> NDArray[np.float32]:
         """One vector a text, [texts, dimensions]."""
         options = EmbedOptions(pooling, normalize, dimensions, overflow)
-        vectors = self.answer(self.find_head("embed"), texts, options)
-        size = dimensions or self.manifest.hidden_size
-        return np.stack(vectors) if vectors else np.zeros((0, size), np.float32)
+        head: EmbedHead = self.find_head("embed")  # type: ignore[assignment]
+        vectors = self.answer(head, texts, options)
+        return (
+            np.stack(vectors)
+            if vectors
+            else np.zeros((0, dimensions or head.dimensions), np.float32)
+        )
 
     def fill_mask(
         self,
@@ -211,11 +216,12 @@ class Pipeline:
                     "weights; export the bundle again"
                 )
             return
-        wanted = None if entry.labels is None else len(entry.labels)
+        wanted = entry.dimensions if entry.labels is None else len(entry.labels)
         if wanted is not None and session.width not in (wanted, None):
+            what = "dimensions" if entry.labels is None else "labels"
             raise BundleDamaged(
                 f"{self.bundle.file(str(entry.file))} answers with {session.width} numbers, and "
-                f"the manifest has {wanted} labels; export the bundle again"
+                f"the manifest has {wanted} {what}; export the bundle again"
             )
 
 

@@ -12,10 +12,12 @@ from pathlib import Path
 import pytest
 
 import export.staging
+import export.writer
 from export.__main__ import main
 from export.errors import OutputError
 from export.staging import clear_leftovers, place, stage
 from models.bundle import Bundle
+from tests.attacks.test_signals import cheapen
 from tests.checkpoints import write_json
 
 
@@ -132,18 +134,39 @@ def test_out_on_a_disk_for_reading(
         assert list(disk.iterdir()) == []
 
 
-@pytest.mark.parametrize("size", ["4k", "16k", "64k", "144k"])
 def test_a_full_disk(
-    pretraining_source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], size: str
+    pretraining_source: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Full at the tokenizer, at the trunk, at the last files."""
-    with mounted(tmp_path / "disk", f"size={size}") as disk:
-        refuse(pretraining_source, disk / "new" / "bundle", "--tasks", "embed")
+    """Of every size until the bundle fits: full at each of its files."""
+    for name, function in cheapen().items():
+        monkeypatch.setattr(export.writer, name, function)
+    for pages in range(1, 40):
+        with mounted(tmp_path / "disk", f"size={pages * 4}k") as disk:
+            out = disk / "new" / "bundle"
+            code = main([str(pretraining_source), str(out), "--tasks", "next-sentence"])
+            if code == 0:
+                assert Bundle.open(out).manifest.tasks == ("next-sentence",)
+                break
+            assert code == 5
+            assert "nothing was left there" in capsys.readouterr().err
+            assert list(disk.iterdir()) == []
+    assert 3 < pages < 39
+
+
+def test_a_disk_too_small_for_the_trunk(
+    pretraining_source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As torch's own exporter writes it."""
+    with mounted(tmp_path / "disk", "size=64k") as disk:
+        refuse(pretraining_source, disk / "bundle", "--tasks", "embed")
         assert "nothing was left there" in capsys.readouterr().err
         assert list(disk.iterdir()) == []
 
 
-@pytest.mark.parametrize("limit", [1, 10_000, 40_000])
+@pytest.mark.parametrize("limit", [1, 40_000])
 def test_files_that_may_not_grow(
     trunk_source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], limit: int
 ) -> None:
