@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from export.staging import Signals
 from models.errors import ClozeError
 from models.tasks import TASKS
 
@@ -20,7 +21,8 @@ examples:
   python -m export verify bundles/mine --against ./my-checkpoint
 
 exit codes: 0 done, 2 wrong arguments or a bundle that cannot be read, 3 the source cannot be read,
-4 the model is not supported, 5 OUT cannot be written, 6 the bundle is not equal to its source
+4 the model is not supported, 5 OUT cannot be written, 6 the bundle is not equal to its source,
+129, 130 and 143 stopped by SIGHUP, Ctrl-C and SIGTERM
 """
 
 
@@ -28,17 +30,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line, and return the exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        if given[:1] == ["inspect"]:
-            return _inspect(given[1:])
-        if given[:1] == ["verify"]:
-            return _verify(given[1:])
-        return _export(given)
+        # From here on, since torch takes seconds to import.
+        with Signals():
+            if given[:1] == ["inspect"]:
+                return _inspect(given[1:])
+            if given[:1] == ["verify"]:
+                return _verify(given[1:])
+            return _export(given)
     except ClozeError as error:
         sys.stderr.write(f"error: {error}\n")
         return int(getattr(error, "exit_code", 2))
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stopped:
         sys.stderr.write("stopped; nothing was written\n")
-        return 130
+        return int(getattr(stopped, "exit_code", 130))
 
 
 def _export(given: Sequence[str]) -> int:

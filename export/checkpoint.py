@@ -6,19 +6,23 @@ Remote code never runs; weights come from safetensors, or from pytorch_model.bin
 
 import hashlib
 import inspect
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
-from safetensors import SafetensorError, safe_open
-from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
+from transformers import PretrainedConfig, PreTrainedModel
 
 from export.checkpoint_heads import SourceHead, find_ending, list_heads, load_named_heads
+from export.configuration import check_shapes, load_config
+from export.dense import read_projection
 from export.errors import SourceError, UnsupportedModel
+from export.labels import check_labels
 from export.source import find_source, first_line, read_architecture, read_object
 from export.tokenizer import load_tokenizer
+from export.weights import Weights, find_weights
 from models.families import FAMILIES, Family
 
 
@@ -54,8 +58,14 @@ class Checkpoint:
         """The longest text the checkpoint was made for, special tokens included."""
         limits: list[int] = [self.config.max_position_embeddings - self.position_start]
         # The tokenizer says 1e30 where it knows of no limit.
-        if 0 < self.tokenizer.model_max_length < 1e9:
-            limits.append(int(self.tokenizer.model_max_length))
+        longest = self.tokenizer.model_max_length
+        if not isinstance(longest, int | float):
+            raise SourceError(
+                f"{self.path / 'tokenizer_config.json'} has model_max_length {longest!r}, "
+                "which is not a length"
+            )
+        if 0 < longest < 1e9:
+            limits.append(int(longest))
         file = self.path / "sentence_bert_config.json"
         if declared := read_object(file, required=False).get("max_seq_length"):
             if not isinstance(declared, int) or declared < 1:
@@ -68,6 +78,10 @@ class Checkpoint:
         """The tasks its weights can answer."""
         return tuple(dict.fromkeys(["embed", *(head.task for head in self.heads)]))
 
+    def read_projection(self) -> torch.nn.Sequential | None:
+        """What sentence-transformers computes on the pooled vector, if anything; see dense.py."""
+        return read_projection(self.path, self.config.hidden_size)
+
 
 def load_checkpoint(source: str, revision: str | None = None) -> Checkpoint:
     """Find, check and load a checkpoint. Raises SourceError or UnsupportedModel."""
@@ -76,19 +90,13 @@ def load_checkpoint(source: str, revision: str | None = None) -> Checkpoint:
     path, name, found_revision = find_source(source, revision)
     raw = read_object(path / "config.json")
     family = _find_family(path, raw)
-    weights = _find_weights(path)
+    weights = find_weights(path)
     architecture = _find_architecture(path, raw, family, weights)
-    try:
-        config = AutoConfig.from_pretrained(path, trust_remote_code=False)
-    except Exception as error:
-        raise SourceError(f"{path / 'config.json'} is not usable: {first_line(error)}") from None
-    if getattr(config, "position_embedding_type", "absolute") not in ("absolute", None):
-        raise UnsupportedModel(
-            f"{path} uses {config.position_embedding_type} position embeddings; "
-            "only absolute ones are supported"
-        )
+    config = load_config(path / "config.json", raw, weights)
+    if architecture.endswith("Classification"):
+        check_labels(path / "config.json")
     tokenizer = load_tokenizer(path, config)
-    model = _load_model(path, config, architecture, weights)
+    model, unused = _load_model(path, config, architecture, weights)
     checkpoint = Checkpoint(
         path=path,
         name=name,
@@ -104,6 +112,9 @@ def load_checkpoint(source: str, revision: str | None = None) -> Checkpoint:
     checkpoint.heads += load_named_heads(path, checkpoint.trunk, family)
     if not checkpoint.heads and not architecture.endswith("Model"):
         checkpoint.notes.append(f"the head of {architecture} is left out: no task here reads it")
+    elif unused:
+        checkpoint.notes.append(f"weights that {architecture} has no use for: {shorten(unused)}")
+    _check_length(checkpoint)
     return checkpoint
 
 
@@ -116,16 +127,7 @@ def _find_family(path: Path, raw: dict[str, Any]) -> Family:
     return FAMILIES[kind]
 
 
-def _find_weights(path: Path) -> list[Path]:
-    for pattern in ("model*.safetensors", "pytorch_model*.bin"):
-        if files := sorted(path.glob(pattern)):
-            return files
-    raise SourceError(
-        f"{path} has no weights; put model.safetensors or pytorch_model.bin beside config.json"
-    )
-
-
-def _find_architecture(path: Path, raw: dict[str, Any], family: Family, weights: list[Path]) -> str:
+def _find_architecture(path: Path, raw: dict[str, Any], family: Family, weights: Weights) -> str:
     base = transformers.models.auto.modeling_auto.MODEL_MAPPING_NAMES[family.name]
     name = read_architecture(raw) or str(base)
     kind: Any = getattr(transformers, name, None)
@@ -136,28 +138,16 @@ def _find_architecture(path: Path, raw: dict[str, Any], family: Family, weights:
             f"transformers' {family.name} models; remote code is never run"
         )
     # Checkpoints of whole BERTs are often labelled with their masked-LM head alone.
-    if name == "BertForMaskedLM" and _has_weights(
-        weights, {"cls.seq_relationship.weight", "bert.pooler.dense.weight"}
-    ):
+    whole = {"cls.seq_relationship.weight", "bert.pooler.dense.weight"}
+    if name == "BertForMaskedLM" and whole <= set(weights.tensors):
         return "BertForPreTraining"
     return name
 
 
-def _has_weights(files: list[Path], wanted: set[str]) -> bool:
-    found: set[str] = set()
-    for file in files:
-        if file.suffix == ".safetensors":
-            try:
-                with safe_open(file, framework="pt") as tensors:
-                    found |= wanted & set(tensors.keys())
-            except (SafetensorError, OSError) as error:
-                raise SourceError(f"{file} cannot be read: {first_line(error)}") from None
-    return found == wanted
-
-
 def _load_model(
-    path: Path, config: PretrainedConfig, architecture: str, weights: list[Path]
-) -> PreTrainedModel:
+    path: Path, config: PretrainedConfig, architecture: str, weights: Weights
+) -> tuple[PreTrainedModel, list[str]]:
+    """The model, and the names of the weights it has no use for."""
     kind = getattr(transformers, architecture)
     ending = find_ending(architecture)
     options: dict[str, Any] = {}
@@ -165,12 +155,13 @@ def _load_model(
         kind = transformers.models.auto.modeling_auto.MODEL_MAPPING[type(config)]
         if "add_pooling_layer" in inspect.signature(kind.__init__).parameters:
             options["add_pooling_layer"] = False
+    check_shapes(path / "config.json", kind, config, weights, **options)
     try:
         model, loading = kind.from_pretrained(
             path,
             config=config,
             dtype=torch.float32,
-            use_safetensors=weights[0].suffix == ".safetensors",
+            use_safetensors=weights.safe,
             weights_only=True,
             output_loading_info=True,
             # Some models bring attention of their own, and refuse any other.
@@ -184,10 +175,30 @@ def _load_model(
     missing = sorted(loading["missing_keys"])
     if missing:
         raise SourceError(
-            f"{path} lacks weights of {architecture}: {', '.join(missing[:4])}"
-            + (f" and {len(missing) - 4} more" if len(missing) > 4 else "")
-            + "; correct `architectures` in config.json or complete the weights"
+            f"{path} lacks weights of {architecture}: {shorten(missing)}; "
+            "correct `architectures` in config.json or complete the weights"
         )
+    for name, parameter in model.named_parameters():
+        if not torch.isfinite(parameter).all():
+            raise SourceError(f"the weights in {path} are not all numbers: see {name}")
     model.eval()
-    loaded: PreTrainedModel = model
-    return loaded
+    # The pooler is left out on purpose where no head of the model's own reads it.
+    unused = sorted(key for key in loading["unexpected_keys"] if "pooler" not in key.split("."))
+    return model, unused
+
+
+def shorten(names: Sequence[str]) -> str:
+    """The first few names, and how many more there are."""
+    more = f" and {len(names) - 4} more" if len(names) > 4 else ""
+    return ", ".join(names[:4]) + more
+
+
+def _check_length(checkpoint: Checkpoint) -> None:
+    """Raise SourceError where no word fits beside the special tokens."""
+    special = checkpoint.tokenizer.num_special_tokens_to_add()
+    if checkpoint.max_tokens <= special:
+        raise SourceError(
+            f"{checkpoint.path} takes texts of {checkpoint.max_tokens} tokens, {special} of them "
+            "special ones; correct max_position_embeddings in config.json, model_max_length in "
+            "tokenizer_config.json or max_seq_length in sentence_bert_config.json"
+        )

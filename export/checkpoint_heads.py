@@ -13,8 +13,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
 
+from export.configuration import check_sizes
 from export.errors import SourceError, UnsupportedModel
+from export.labels import check_labels
 from export.source import first_line, read_architecture, read_object
+from export.weights import Weights, check_floating, read_weights
 from models.families import Family
 from models.manifest import Function, Pooling, ProblemType
 
@@ -122,13 +125,16 @@ def load_named_heads(path: Path, trunk: PreTrainedModel, family: Family) -> list
     """
     heads: list[SourceHead] = []
     for folder in _list_folders(path, getattr(trunk.config, "head_names", None) or []):
-        name = read_architecture(read_object(folder / "config.json"))
+        raw = read_object(folder / "config.json")
+        name = read_architecture(raw)
         kind = getattr(transformers, name, None)
         if kind is None or find_ending(name) is None:
             raise UnsupportedModel(
                 f"{folder / 'config.json'} names architecture {name!r}; a head is one of "
                 f"{', '.join(_ENDINGS)}"
             )
+        largest = max(max(weight.shape, default=1) for weight in trunk.parameters())
+        check_sizes(folder / "config.json", raw, max(largest, _read_own(folder).largest))
         try:
             config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
         except Exception as error:
@@ -140,6 +146,8 @@ def load_named_heads(path: Path, trunk: PreTrainedModel, family: Family) -> list
                 raise SourceError(
                     f"{folder / 'config.json'} has another {key} than the trunk in {path}"
                 )
+        if name.endswith("Classification"):
+            check_labels(folder / "config.json")
         model = _build_head(folder, kind, config, trunk, family)
         heads += list_heads(model, name, family, folder.name)
     return heads
@@ -158,12 +166,19 @@ def _list_folders(path: Path, order: Any) -> list[Path]:
     return [found[name] for name in [*order, *sorted(set(found) - set(order))]]
 
 
-def _build_head(
-    folder: Path, kind: Any, config: PretrainedConfig, trunk: PreTrainedModel, family: Family
-) -> PreTrainedModel:
+def _read_own(folder: Path) -> Weights:
     files = sorted(folder.glob("*.safetensors"))
     if not files:
         raise SourceError(f"{folder} has no weights; put model.safetensors beside config.json")
+    weights = read_weights(files)
+    check_floating(weights, set(weights.tensors))
+    return weights
+
+
+def _build_head(
+    folder: Path, kind: Any, config: PretrainedConfig, trunk: PreTrainedModel, family: Family
+) -> PreTrainedModel:
+    files = _read_own(folder).files
     try:
         own = {key: value.float() for file in files for key, value in load_file(file).items()}
     except (SafetensorError, OSError) as error:

@@ -53,16 +53,24 @@ class Figures:
         """Count an answer: hidden states [T, H] or logits [n, classes] of both."""
         if not wanted.size:
             return
-        difference = float(np.abs(wanted - found).max())
-        # NaN compares as false with everything, so it is asked for by name.
-        if np.isnan(difference) or difference > self.largest_difference:
-            self.largest_difference, self.worst = difference, place
-        self.largest_value = max(self.largest_value, float(np.abs(wanted).max()))
+        self._count_difference(place, wanted, found)
         if self.entry.task == "embed":
             one, other = (pool(hidden, self.entry.pooling) for hidden in (wanted, found))
             self.cosines.append(float(one @ other))
         elif self.entry.problem_type != "regression":
             self._count_best(wanted, found)
+
+    def add_vector(self, place: int, wanted: Floats, found: Floats) -> None:
+        """Count an answer that is a vector [D]."""
+        self._count_difference(place, wanted, found)
+        self.cosines.append(float(normalize(wanted) @ normalize(found)))
+
+    def _count_difference(self, place: int, wanted: Floats, found: Floats) -> None:
+        difference = float(np.abs(wanted - found).max())
+        # NaN compares as false with everything, so it is asked for by name.
+        if np.isnan(difference) or difference > self.largest_difference:
+            self.largest_difference, self.worst = difference, place
+        self.largest_value = max(self.largest_value, float(np.abs(wanted).max()))
 
     def _count_best(self, wanted: Floats, found: Floats) -> None:
         if self.entry.problem_type == "multi_label_classification":
@@ -125,12 +133,22 @@ def find_fault(parity: Parity) -> str | None:
 
 def pool(hidden: Floats, pooling: str | None) -> Floats:
     """One normalised vector from hidden states, as sentence-transformers makes it."""
-    pooled = {
+    return normalize(pool_rows(hidden, pooling))
+
+
+def pool_rows(hidden: Floats, pooling: str | None) -> Floats:
+    """One vector from hidden states, not normalised."""
+    pooled: Floats = {
         "cls": lambda: hidden[0],
         "max": lambda: hidden.max(axis=0),
     }.get(pooling or "mean", lambda: hidden.mean(axis=0))()
-    vector: Floats = pooled / max(float(np.linalg.norm(pooled)), 1e-12)
-    return vector
+    return pooled
+
+
+def normalize(vector: Floats) -> Floats:
+    """The vector with length 1."""
+    unit: Floats = vector / max(float(np.linalg.norm(vector)), 1e-12)
+    return unit
 
 
 def _find_five(logits: Floats) -> NDArray[np.int64]:

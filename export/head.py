@@ -46,6 +46,18 @@ class _HeadGraph(torch.nn.Module):
         return logits[:, 0] if logits.dim() == 3 else logits
 
 
+def export_projection(projection: torch.nn.Module, width: int, file: Path) -> None:
+    """Write the graph of an embed head: input `pooled` [n, width], output `vector` [n, D]."""
+    export_graph(
+        projection,
+        (torch.zeros(3, width),),
+        inputs=["pooled"],
+        output="vector",
+        dynamic=({0: torch.export.Dim("texts")},),
+        file=file,
+    )
+
+
 def export_head(head: SourceHead, family: Family, file: Path) -> None:
     """Write the head's graph: input `hidden` [rows, H], output `logits` [rows, classes]."""
     model = head.model

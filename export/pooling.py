@@ -3,7 +3,8 @@
 Where they ask for something that cannot be answered exactly, the export says so and stops.
 """
 
-from pathlib import Path
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
 
 from export.errors import SourceError, UnsupportedModel
 from export.source import read_json, read_object
@@ -27,25 +28,49 @@ def find_pooling(path: Path, option: Pooling | None) -> tuple[Pooling, PoolingSo
     return "mean", "default"
 
 
+@dataclass(frozen=True, slots=True)
+class Module:
+    """A module of sentence-transformers: its class without its package, and where its files lie."""
+
+    kind: str
+    folder: Path
+
+
+def list_modules(path: Path) -> list[Module]:
+    """The modules that modules.json names, in their order; none where there is no such file.
+
+    Raises SourceError, or UnsupportedModel for a class that is not computed here.
+    """
+    file = path / "modules.json"
+    content = read_json(file, required=False)
+    if content is None:
+        return []
+    if not isinstance(content, list) or not all(isinstance(module, dict) for module in content):
+        raise SourceError(f"{file} is not a list of objects")
+    modules = []
+    for module in content:
+        kind = str(module.get("type", "")).rsplit(".", 1)[-1]
+        if kind not in ("Transformer", "Pooling", "Dense", "Normalize"):
+            raise UnsupportedModel(
+                f"{file} has a {kind} module after the transformer, which is not supported: its "
+                "vectors would not be the original's"
+            )
+        inside = PurePosixPath(str(module.get("path", "")))
+        if inside.is_absolute() or ".." in inside.parts:
+            raise SourceError(f"{file} says that {kind} lies in {inside}, which is not inside it")
+        modules.append(Module(kind, path / inside))
+    return modules
+
+
 def read_declared(path: Path) -> Pooling | None:
     """The pooling that sentence-transformers files declare; None where there are none."""
-    modules = read_json(path / "modules.json", required=False)
-    if modules is None:
-        return None
-    if not isinstance(modules, list) or not all(isinstance(module, dict) for module in modules):
-        raise SourceError(f"{path / 'modules.json'} is not a list of objects")
-    pooling: Pooling | None = None
-    for module in modules:
-        kind = str(module.get("type", "")).rsplit(".", 1)[-1]
-        if kind == "Pooling":
-            pooling = _read_mode(path / str(module.get("path", "")) / "config.json")
-        elif kind not in ("Transformer", "Normalize"):
-            raise UnsupportedModel(
-                f"{path / 'modules.json'} has a {kind} module after the transformer, which is not "
-                "supported: its vectors would not be the original's"
-            )
-    _refuse_changed_texts(path)
-    return pooling
+    modules = list_modules(path)
+    poolings = [module for module in modules if module.kind == "Pooling"]
+    if len(poolings) > 1:
+        raise UnsupportedModel(f"{path / 'modules.json'} pools {len(poolings)} times")
+    if modules:
+        _refuse_changed_texts(path)
+    return _read_mode(poolings[0].folder / "config.json") if poolings else None
 
 
 def _read_mode(file: Path) -> Pooling:

@@ -6,7 +6,7 @@ limit stops the export.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from export.checkpoint import Checkpoint
 from export.checkpoint_heads import SourceHead
 from export.errors import ProofFailed
-from export.figures import COMPANY_COSINE, Figures, find_fault, pool
+from export.figures import COMPANY_COSINE, Figures, find_fault, normalize, pool, pool_rows
+from export.pooling import read_declared
 from export.texts import SENTENCES, ProofTexts
 from models.golden import GOLDEN_SPANS, GOLDEN_TOKENS, LIMIT, measure_golden
 from models.heads import (
@@ -47,12 +48,16 @@ Progress = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """What the original model says of one item: its ids, hidden states [T, H], and logits."""
+    """What the original model says of one item: its ids, hidden states [T, H], and logits.
+
+    `vector` [D] is what a head of embed with weights makes of it, before normalising.
+    """
 
     item: Item
     ids: tuple[int, ...]
     hidden: Floats
     logits: Floats | None
+    vector: Floats | None = None
 
 
 @dataclass(slots=True)
@@ -61,6 +66,12 @@ class References:
 
     embed: list[Reference] = field(default_factory=list)
     heads: list[tuple[SourceHead, list[Reference]]] = field(default_factory=list)
+
+    @property
+    def dimensions(self) -> int | None:
+        """The size of the vectors, where a head of embed with weights makes them."""
+        vector = next((answer.vector for answer in self.embed), None)
+        return None if vector is None else len(vector)
 
 
 def ask_original(
@@ -76,7 +87,8 @@ def ask_original(
     answers = References()
     if embed:
         items: list[Item] = [*texts.singles(TEXTS), *texts.pairs(TEXTS // 2)]
-        answers.embed = [_ask(checkpoint, None, item, progress) for item in items]
+        project = _find_projection(checkpoint)
+        answers.embed = [project(_ask(checkpoint, None, item, progress)) for item in items]
     for head in heads:
         match head.task:
             case "fill-mask":
@@ -123,6 +135,21 @@ def _ask(
     return Reference(item, ids, hidden.numpy(), logits)
 
 
+def _find_projection(checkpoint: Checkpoint) -> Callable[[Reference], Reference]:
+    """Adds the vector, by the checkpoint's own modules in torch; nothing where it has none."""
+    projection = checkpoint.read_projection()
+    if projection is None:
+        return lambda reference: reference
+    pooling = read_declared(checkpoint.path)
+
+    def project(reference: Reference) -> Reference:
+        pooled = torch.from_numpy(pool_rows(reference.hidden, pooling))
+        with torch.inference_mode():
+            return replace(reference, vector=projection(pooled[None])[0].numpy())
+
+    return project
+
+
 def _known_inputs(checkpoint: Checkpoint, encoded: Any) -> dict[str, Any]:
     given = dict(encoded)
     if not checkpoint.segments:
@@ -142,10 +169,14 @@ def prove(
         compared.append((pipeline.find_head("embed"), answers.embed))
     for source, references in answers.heads:
         compared.append((pipeline.find_head(source.task, source.name), references))
-    return [
-        _judge(_compare(pipeline, head, references, progress), references, accept_loss=accept_loss)
+    rows = [
+        (_compare(pipeline, head, references, progress), references)
         for head, references in compared
     ]
+    if answers.dimensions is not None:
+        head = pipeline.find_head("embed")
+        rows.insert(1, (_compare_vectors(pipeline, head, answers.embed), answers.embed))
+    return [_judge(figures, references, accept_loss=accept_loss) for figures, references in rows]
 
 
 def _judge(figures: Figures, references: Sequence[Reference], *, accept_loss: bool) -> Parity:
@@ -221,6 +252,24 @@ def measure_company(pipeline: Pipeline) -> float:
             f"alone, below {COMPANY_COSINE:g}: answers would depend on who shares the batch"
         )
     return worst
+
+
+def _compare_vectors(
+    pipeline: Pipeline, head: Head[Any, Any, Any], references: Sequence[Reference]
+) -> Figures:
+    """The same of the vectors of an embed head with weights, before they are normalised."""
+    jobs = [_prepare(head, reference) for reference in references]
+    for job in jobs:
+        job.options = head.resolve(job.options)
+    for batch in form_batches(jobs):
+        pipeline.compute(batch)
+    figures = Figures(head.entry, pipeline.precision, len(jobs), sum(job.tokens for job in jobs))
+    for place, (job, reference) in enumerate(zip(jobs, references, strict=True)):
+        wanted, found = np.asarray(reference.vector), np.asarray(job.output)
+        if found.shape != wanted.shape:
+            raise ProofFailed(f"embed gives vectors of {found.shape}, not of {wanted.shape}")
+        figures.add_vector(place, wanted, found)
+    return figures
 
 
 def _prepare(head: Head[Any, Any, Any], reference: Reference) -> Job:
@@ -306,7 +355,10 @@ def _golden_task(head: Head[Any, Any, Any], references: Sequence[Reference]) -> 
 
 def _golden_answer(head: Head[Any, Any, Any], reference: Reference) -> Any:
     if head.task.name == "embed":
-        return [round(float(value), 7) for value in pool(reference.hidden, head.entry.pooling)]
+        vector = reference.vector
+        if vector is None:
+            vector = pool_rows(reference.hidden, head.entry.pooling)
+        return [round(float(value), 7) for value in normalize(vector)]
     logits = _expected_logits(reference)
     if head.task.name == "fill-mask":
         best = np.argsort(-logits, axis=-1, kind="stable")[:, :_GOLDEN_CANDIDATES]

@@ -42,8 +42,8 @@ def find_source(source: str, revision: str | None) -> tuple[Path, str, str | Non
         found = Path(snapshot_download(source, revision=revision, allow_patterns=_CONFIGS))
         if not any(found.glob("*.safetensors")):
             found = Path(snapshot_download(source, revision=revision, allow_patterns=_FILES))
-        pooling = ["*/config.json", *_CONFIGS]
-        snapshot_download(source, revision=revision, allow_patterns=pooling)
+        modules = ["*/config.json", "*/pytorch_model.bin", *_CONFIGS]
+        snapshot_download(source, revision=revision, allow_patterns=modules)
     except LocalEntryNotFoundError as error:
         raise SourceError(
             f"{source} is neither a directory here nor in the hub's cache, and the hub cannot be "
@@ -80,7 +80,7 @@ def _check_readable(path: Path) -> None:
 def read_json(file: Path, *, required: bool = True) -> Any:
     """The content of a JSON file; SourceError names the file that is missing or broken."""
     try:
-        return json.loads(file.read_bytes())
+        return json.loads(file.read_bytes(), parse_constant=_refuse_constant)
     except FileNotFoundError:
         if not required:
             return None
@@ -89,6 +89,10 @@ def read_json(file: Path, *, required: bool = True) -> Any:
         ) from None
     except (OSError, ValueError, RecursionError) as error:
         raise SourceError(f"{file} cannot be read: {first_line(error)}") from None
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not a number in JSON")
 
 
 def read_object(file: Path, *, required: bool = True) -> dict[str, Any]:

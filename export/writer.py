@@ -6,24 +6,19 @@ when it is complete: an export that fails or is killed leaves nothing at OUT.
 
 import importlib.metadata
 import json
-import os
-import shutil
-import signal
-import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
 from typing import Any, Protocol
 
 from export.checkpoint import Checkpoint, load_checkpoint
 from export.checkpoint_heads import SourceHead
-from export.errors import OutputError, ProofFailed, UnsupportedModel
+from export.errors import OutputError, ProofFailed, SourceError, UnsupportedModel
 from export.fp16 import narrow
 from export.graph import weigh_graph
-from export.head import export_head
+from export.head import export_head, export_projection
 from export.int8 import Inputs, Watcher, quantize
 from export.pooling import find_pooling
 from export.processor import read_processor
@@ -36,9 +31,19 @@ from export.proof import (
     measure_company,
     prove,
 )
+from export.source import first_line
+from export.staging import (
+    Signals,
+    check_apart,
+    check_destination,
+    clear_leftovers,
+    place,
+    stage,
+)
 from export.trunk import export_trunk
 from models.bundle import GOLDEN, MANIFEST, TOKENIZER, Bundle, hash_file
 from models.engines import count_cores
+from models.errors import BundleError, CallerError, ClozeError
 from models.manifest import (
     FORMAT_VERSION,
     FileEntry,
@@ -77,6 +82,24 @@ class Silent:
         """Hear that a part is done."""
 
 
+class _Stoppable:
+    """A reporter that stops where a signal came that a library swallowed."""
+
+    def __init__(self, report: Reporter, signals: Signals) -> None:
+        self._report = report
+        self._signals = signals
+
+    def begin(self, step: str, total: int | None = None) -> None:
+        """Pass it on."""
+        self._signals.check()
+        self._report.begin(step, total)
+
+    def advance(self) -> None:
+        """Pass it on."""
+        self._signals.check()
+        self._report.advance()
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """What to export: a directory or hub id, where to, and the choices there are."""
@@ -103,41 +126,28 @@ class Result:
 
 
 def export_bundle(request: Request, report: Reporter | None = None) -> Result:
-    """Make, prove and place a bundle. Raises an ExportError, and then leaves nothing at OUT."""
-    report = report or Silent()
-    began = time.perf_counter()
-    check_destination(request.out, replace=request.replace)
-    report.begin("read the checkpoint")
-    checkpoint = load_checkpoint(request.source, request.revision)
-    heads, embed = choose_tasks(checkpoint, request.tasks)
-    with _staging(request.out) as folder:
-        fused, notes = _fill(folder, request, checkpoint, heads, embed=embed, report=report)
-        _place(folder, request.out, replace=request.replace)
-    bundle = Bundle.open(request.out)
-    return Result(bundle, fused, time.perf_counter() - began, checkpoint.notes + notes)
+    """Make, prove and place a bundle. Raises an ExportError, and then leaves nothing at OUT.
 
-
-def check_destination(out: Path, *, replace: bool = False) -> None:
-    """Raise OutputError where nothing can be put, before any work is spent.
-
-    `replace` allows for a bundle there, and nothing else.
+    Told to end by a signal it raises Stopped, and leaves nothing either; what was at OUT stays.
     """
-    try:
-        taken = out.exists() or out.is_symlink()
-    except OSError as error:
-        raise OutputError(f"{out} cannot be made: {error.strerror}") from None
-    if taken and not replace:
-        raise OutputError(
-            f"{out} exists; remove it, choose another OUT, or give --replace if it is a bundle"
-        )
-    if taken and (out.is_symlink() or not (out / MANIFEST).is_file()):
-        raise OutputError(f"{out} is not a bundle, which --replace may remove; choose another OUT")
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{out.parent} cannot be made: {error.strerror}") from None
-    if not os.access(out.parent, os.W_OK | os.X_OK):
-        raise OutputError(f"{out.parent} cannot be written to; choose another OUT")
+    began = time.perf_counter()
+    with Signals() as signals:
+        report = _Stoppable(report or Silent(), signals)
+        leftovers = clear_leftovers(request.out)
+        check_destination(request.out, replace=request.replace)
+        check_apart(request.out, request.source)
+        _check_name(request)
+        report.begin("read the checkpoint")
+        checkpoint = load_checkpoint(request.source, request.revision)
+        heads, embed = choose_tasks(checkpoint, request.tasks)
+        with stage(request.out) as folder:
+            fused, notes = _fill(folder, request, checkpoint, heads, embed=embed, report=report)
+            signals.check()
+            signals.hold()
+            place(folder, request.out, replace=request.replace)
+        bundle = Bundle.open(request.out)
+    notes = leftovers + checkpoint.notes + notes
+    return Result(bundle, fused, time.perf_counter() - began, notes)
 
 
 def choose_tasks(
@@ -152,6 +162,11 @@ def choose_tasks(
                 f"it answers {', '.join(offered)}"
             )
     chosen = offered if wanted is None else wanted
+    if "fill-mask" in chosen and checkpoint.tokenizer.mask_token is None:
+        raise UnsupportedModel(
+            f"{checkpoint.path} has weights for fill-mask, and its tokenizer no mask token; name "
+            "it as mask_token in tokenizer_config.json, or leave the task out with --tasks"
+        )
     return [head for head in checkpoint.heads if head.task in chosen], "embed" in chosen
 
 
@@ -164,18 +179,28 @@ def _fill(
     embed: bool,
     report: Reporter,
 ) -> tuple[int, list[str]]:
+    projection = checkpoint.read_projection() if embed else None
     entries, notes = _describe_heads(request, checkpoint, heads, embed=embed)
     report.begin("ask the original", count_questions(heads, embed=embed))
     watcher = Watcher(checkpoint.trunk) if "int8" in request.precisions else None
     with watcher.watch() if watcher else nullcontext():
-        answers = ask_original(checkpoint, heads, embed=embed, progress=lambda _: report.advance())
+        answers = _ask(checkpoint, heads, embed=embed, report=report)
     inputs = watcher.inputs() if watcher else {}
+    if projection is not None:
+        entries[0] = entries[0].model_copy(
+            update={"file": head_file("embed", None), "dimensions": answers.dimensions}
+        )
     try:
-        checkpoint.tokenizer.backend_tokenizer.save(str(folder / TOKENIZER))
+        tokenizer = checkpoint.tokenizer.backend_tokenizer.to_str(pretty=True)
+        (folder / TOKENIZER).write_text(tokenizer, encoding="utf-8")
         report.begin("export the trunk")
         layout = checkpoint.family.layout
         fused = export_trunk(checkpoint.trunk, folder / trunk_file("fp32"), layout)
         report.begin("export the heads", len(heads))
+        if projection is not None:
+            export_projection(
+                projection, checkpoint.config.hidden_size, folder / head_file("embed", None)
+            )
         for head in heads:
             export_head(head, checkpoint.family, folder / head_file(head.task, head.name))
             report.advance()
@@ -191,6 +216,10 @@ def _fill(
         _write_json(folder / MANIFEST, proven.model_dump(mode="json"))
     except ProofFailed as error:
         raise ProofFailed(f"{error.message}; nothing was written") from None
+    except (BundleError, CallerError) as error:
+        raise ProofFailed(
+            f"what was made of {checkpoint.path} does not answer: {error}; nothing was written"
+        ) from None
     except OSError as error:
         raise OutputError(
             f"{request.out} cannot be written: {error.strerror or error}; nothing was left there"
@@ -244,6 +273,32 @@ def _prove(
     return parity, proof
 
 
+def _ask(
+    checkpoint: Checkpoint, heads: Sequence[SourceHead], *, embed: bool, report: Reporter
+) -> References:
+    """The original's answers. Raises SourceError where it has none to its own texts."""
+    try:
+        return ask_original(checkpoint, heads, embed=embed, progress=lambda _: report.advance())
+    except ClozeError:
+        raise
+    except Exception as error:  # the tokenizers library raises nothing more particular
+        raise SourceError(
+            f"{checkpoint.path} cannot be run: {first_line(error)}; its config.json and its "
+            "tokenizer have to fit its weights"
+        ) from error
+
+
+def _check_name(request: Request) -> None:
+    if request.out.name in ("", ".."):
+        raise OutputError(f"{request.out} is not the name of a new directory; give one as OUT")
+    try:
+        (request.name or request.out.name).encode()
+    except UnicodeEncodeError:
+        raise OutputError(
+            f"the name of {str(request.out)!r} is not text, which a bundle's is; give --name"
+        ) from None
+
+
 def _describe_heads(
     request: Request, checkpoint: Checkpoint, heads: Sequence[SourceHead], *, embed: bool
 ) -> tuple[list[HeadEntry], list[str]]:
@@ -254,7 +309,11 @@ def _describe_heads(
         if request.pooling and request.pooling != pooling:
             notes.append(
                 f"--pooling {request.pooling} was not used: the checkpoint says {pooling}; "
-                "requests may still ask for another"
+                + (
+                    "requests may still ask for another"
+                    if checkpoint.read_projection() is None
+                    else "its Dense modules know no other"
+                )
             )
         entries.append(HeadEntry(task="embed", pooling=pooling, pooling_source=origin))
     entries += [
@@ -311,7 +370,7 @@ def _describe(
             if file.name != MANIFEST
         },
         source=Source(
-            name=checkpoint.name,
+            name=checkpoint.name.encode("utf-8", "replace").decode(),
             revision=checkpoint.revision,
             architecture=checkpoint.architecture,
             config_sha256=checkpoint.config_sha256,
@@ -323,41 +382,3 @@ def _describe(
 
 def _write_json(file: Path, content: Any) -> None:
     file.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-@contextmanager
-def _staging(out: Path) -> Iterator[Path]:
-    """A directory beside `out`, removed again unless it was renamed; SIGTERM counts as an error."""
-    try:
-        folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".partial", dir=out.parent))
-    except OSError as error:
-        raise OutputError(f"{out.parent} cannot be written to: {error.strerror}") from None
-
-    def stop(number: int, _frame: FrameType | None) -> None:
-        raise SystemExit(128 + number)
-
-    try:
-        before = signal.signal(signal.SIGTERM, stop)
-    except ValueError:  # Not the main thread: whoever embeds the exporter handles signals.
-        before = None
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        if before is not None:
-            signal.signal(signal.SIGTERM, before)
-
-
-def _place(folder: Path, out: Path, *, replace: bool) -> None:
-    # mkdtemp makes directories for their owner alone; a bundle may be read by the service's user.
-    folder.chmod(0o755)
-    before = folder.with_suffix(".replaced")
-    try:
-        if replace and out.exists():
-            out.rename(before)
-        folder.rename(out)
-    except OSError as error:
-        if before.exists() and not out.exists():
-            before.rename(out)
-        raise OutputError(f"{out} cannot be written: {error.strerror}") from None
-    shutil.rmtree(before, ignore_errors=True)

@@ -5,9 +5,10 @@ Owns reading and the hashes. Writing is the exporter's.
 
 import hashlib
 import json
+import stat
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from pydantic import ValidationError
 
@@ -19,6 +20,8 @@ TOKENIZER = "tokenizer.json"
 GOLDEN = "golden.json"
 
 _CHUNK_BYTES = 1 << 20
+# Of labels by the hundred thousand, it stays below this.
+_LARGEST_MANIFEST_BYTES = 64 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +35,8 @@ class Bundle:
     def open(cls, path: str | Path) -> Self:
         """The bundle at `path`, after reading its manifest and hashing every file it lists.
 
-        Raises BundleNotFound, BundleTooNew or BundleDamaged, each naming the file.
+        Raises BundleNotFound, BundleTooNew or BundleDamaged, each naming the file. Links are
+        followed inside the bundle only (a mounted ConfigMap has such), never out of it.
         """
         path = Path(path)
         manifest = _read_manifest(path)
@@ -101,16 +105,21 @@ def hash_file(path: Path) -> str:
 def _read_manifest(path: Path) -> Manifest:
     file = path / MANIFEST
     try:
-        content = json.loads(file.read_bytes())
+        _check_inside(path, file)
+        if file.stat().st_size > _LARGEST_MANIFEST_BYTES:
+            raise BundleDamaged(f"{file} is too large for a manifest; export the bundle again")
+        content = json.loads(file.read_bytes(), object_pairs_hook=_read_object)
     except (FileNotFoundError, NotADirectoryError):
         raise BundleNotFound(
             f"no bundle at {path}: {MANIFEST} is not there; "
             "make one with `python -m export SOURCE OUT`"
         ) from None
-    except OSError as error:
-        raise BundleNotFound(f"{file} cannot be read: {error.strerror}") from None
     except (ValueError, RecursionError) as error:
         raise BundleDamaged(f"{file} is not JSON ({error}); export the bundle again") from None
+    except (OSError, RuntimeError) as error:  # a link in a circle is a RuntimeError
+        raise BundleNotFound(
+            f"{file} cannot be read: {getattr(error, 'strerror', error)}"
+        ) from None
     version = content.get("format_version") if isinstance(content, dict) else None
     if isinstance(version, int) and version > FORMAT_VERSION:
         raise BundleTooNew(
@@ -126,15 +135,37 @@ def _read_manifest(path: Path) -> Manifest:
         return Manifest.model_validate(content)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
+        # What a key says is the manifest's maker's word: shown, not obeyed.
+        where = ascii(".".join(str(part) for part in first["loc"]))[1:-1]
         raise BundleDamaged(
             f"{file} is not a manifest ({where}: {first['msg']}); export the bundle again"
         ) from None
 
 
+def _read_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"{twice!r} is there twice")
+    return content
+
+
+def _check_inside(path: Path, file: Path) -> None:
+    """Raise where a link leads out of the bundle, or to what is no file: reading it might wait."""
+    real = file.resolve(strict=True)
+    if not real.is_relative_to(path.resolve()):
+        raise BundleDamaged(
+            f"{file} is a link that leads out of the bundle; put the file itself there"
+        )
+    if not stat.S_ISREG(real.stat().st_mode) and not real.is_dir():
+        raise BundleDamaged(f"{file} is not a file; copy or export the bundle again")
+
+
 def _check_file(path: Path, name: str, entry: FileEntry) -> None:
     file = path / name
     try:
+        _check_inside(path, file)
         size = file.stat().st_size
         if size != entry.bytes:
             raise BundleDamaged(
@@ -146,7 +177,8 @@ def _check_file(path: Path, name: str, entry: FileEntry) -> None:
                 f"{file} is not the file that was exported (its sha256 differs); "
                 "copy or export the bundle again"
             )
-    except OSError as error:
+    except (OSError, RuntimeError) as error:  # a link in a circle is a RuntimeError
         raise BundleDamaged(
-            f"{file} cannot be read ({error.strerror}); copy or export the bundle again"
+            f"{file} cannot be read ({getattr(error, 'strerror', error)}); "
+            "copy or export the bundle again"
         ) from None

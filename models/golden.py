@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from models.bundle import GOLDEN
-from models.errors import AnswersWrong, BundleDamaged
+from models.errors import AnswersWrong, BundleDamaged, CallerError
 from models.heads import (
     AnswerOptions,
     ClassifyOptions,
@@ -30,6 +30,15 @@ from models.pipeline import Pipeline, prepare
 
 # Of probabilities and of the parts of vectors of length 1, in fp32, between kinds of processors.
 LIMIT = 1e-4
+_MALFORMED = (
+    ValueError,
+    TypeError,
+    KeyError,
+    IndexError,
+    AttributeError,
+    RecursionError,
+    OverflowError,
+)
 # What the golden answers of tasks with many options were asked with.
 GOLDEN_TOKENS = TokenClassifyOptions(ignore_labels=())
 GOLDEN_SPANS = AnswerOptions(top_k=5, impossible=True)
@@ -85,7 +94,8 @@ def measure_golden(pipeline: Pipeline, content: Mapping[str, Any]) -> list[Devia
             for task in tasks
             if (head := known.get((task["task"], task["head"]))) is not None
         ]
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+    # Whatever it holds in another form than the exporter gives it.
+    except (*_MALFORMED, CallerError) as error:
         raise BundleDamaged(
             f"{pipeline.bundle.file(GOLDEN)} is not of its form ({error!r}); export it again"
         ) from None

@@ -12,6 +12,9 @@ from models.families import Layout
 
 FORMAT_VERSION = 1
 
+# No size is above it: what counts in 32 bits can be added to in 64.
+_MOST = (1 << 31) - 1
+
 Pooling = Literal["mean", "cls", "max"]
 PoolingSource = Literal["sentence-transformers", "option", "default"]
 ProblemType = Literal["single_label_classification", "multi_label_classification", "regression"]
@@ -20,6 +23,8 @@ Function = Literal["softmax", "sigmoid", "none"]
 
 def _check_inside(name: str) -> str:
     path = PurePosixPath(name)
+    if not name.isprintable():
+        raise ValueError(f"{name!r} is not the name of a file")
     if path.is_absolute() or ".." in path.parts or "\\" in name or not path.parts:
         raise ValueError(f"{name!r} is not a file inside the bundle")
     return name
@@ -42,15 +47,15 @@ class FileEntry(Part):
     """
 
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
-    bytes: int = Field(ge=0)
-    loaded_bytes: int | None = Field(default=None, ge=0)
+    bytes: int = Field(ge=0, lt=1 << 63)
+    loaded_bytes: int | None = Field(default=None, ge=0, lt=1 << 63)
 
 
 class SpecialToken(Part):
     """A token with a meaning of its own, by text and id."""
 
     token: str
-    id: int = Field(ge=0)
+    id: int = Field(ge=0, le=_MOST)
 
 
 class HeadEntry(Part):
@@ -59,6 +64,8 @@ class HeadEntry(Part):
     `name` tells several heads of a task apart; `file` is its graph, absent where the head has no
     weights. `function` is what transformers' own pipeline would apply to the logits. `pooling` is
     how a text's rows become the one that is answered or that the graph reads; left out, the first.
+    `dimensions` is the size of the vectors where an `embed` head has weights, else it is the
+    hidden size.
     """
 
     task: str
@@ -69,6 +76,7 @@ class HeadEntry(Part):
     function: Function | None = None
     pooling: Pooling | None = None
     pooling_source: PoolingSource | None = None
+    dimensions: int | None = Field(default=None, gt=0, le=_MOST)
 
 
 class Source(Part):
@@ -83,7 +91,8 @@ class Source(Part):
 class Parity(Part):
     """How far a task's answers are from the original model's, over the texts of the proof.
 
-    Differences are of hidden states for `embed`, of logits for the others; `largest_value` is the
+    Differences are of hidden states for `embed`, of logits for the others; where an `embed` head
+    has weights, a second row of it is of its vectors. `largest_value` is the
     largest absolute value the original gave, which scales the limit where it is above 1. Cosines
     are of pooled vectors, agreements the part of texts (or masks, or labels) whose best answer, or
     whose five best, are the original's. A precision that is held to these has no `limit`.
@@ -126,11 +135,11 @@ class Manifest(Part):
     name: str = Field(min_length=1)
     family: str
     layout: Layout
-    max_tokens: int = Field(gt=0)
-    hidden_size: int = Field(gt=0)
-    layers: int = Field(gt=0)
-    vocabulary_size: int = Field(gt=0)
-    position_start: int = Field(ge=0)
+    max_tokens: int = Field(gt=0, le=_MOST)
+    hidden_size: int = Field(gt=0, le=_MOST)
+    layers: int = Field(gt=0, le=_MOST)
+    vocabulary_size: int = Field(gt=0, le=_MOST)
+    position_start: int = Field(ge=0, le=_MOST)
     segments: bool
     special_tokens: dict[str, SpecialToken]
     tasks: tuple[str, ...]
@@ -151,6 +160,18 @@ class Manifest(Part):
         missing = sorted(set(needed) - set(self.files))
         if missing:
             raise ValueError(f"files does not list {', '.join(missing)}")
+        return self
+
+    @model_validator(mode="after")
+    def _check_heads(self) -> "Manifest":
+        seen: set[tuple[str, str | None]] = set()
+        for head in self.heads:
+            named = f"{head.task} {head.name or ''}".strip()
+            if (head.task, head.name) in seen:
+                raise ValueError(f"heads lists {named} twice")
+            if head.labels is not None and len(set(head.labels)) < len(head.labels):
+                raise ValueError(f"heads gives {named} one label twice")
+            seen.add((head.task, head.name))
         return self
 
 

@@ -11,15 +11,16 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from models.bundle import TOKENIZER, Bundle
+from models.bundle import MANIFEST, TOKENIZER, Bundle
 from models.encoding import Encoded, Encoder, Overflow
 from models.engines import Session, count_cores
-from models.errors import CallerError, HeadNotFound, TaskUnsupported
+from models.errors import BundleDamaged, CallerError, HeadNotFound, TaskUnsupported
 from models.heads import (
     HEADS,
     Aggregation,
     AnswerOptions,
     ClassifyOptions,
+    EmbedHead,
     EmbedOptions,
     Entity,
     FillMaskOptions,
@@ -33,8 +34,9 @@ from models.heads import (
     TokenClassifyOptions,
     spread,
 )
-from models.manifest import Function, Manifest, Pooling, trunk_file
+from models.manifest import Function, HeadEntry, Manifest, Pooling, trunk_file
 from models.packing import Packed, group_by_length, pack
+from models.tasks import TASKS
 
 MAX_BATCH_TOKENS = 512
 
@@ -58,6 +60,7 @@ class Pipeline:
         self.trunk = Session(
             bundle.file(trunk_file(self.precision)), threads=threads or count_cores(), spin=True
         )
+        self._check_trunk()
         self.heads = tuple(self._open_heads())
 
     @classmethod
@@ -84,9 +87,13 @@ class Pipeline:
     ) -> NDArray[np.float32]:
         """One vector a text, [texts, dimensions]."""
         options = EmbedOptions(pooling, normalize, dimensions, overflow)
-        vectors = self.answer(self.find_head("embed"), texts, options)
-        size = dimensions or self.manifest.hidden_size
-        return np.stack(vectors) if vectors else np.zeros((0, size), np.float32)
+        head: EmbedHead = self.find_head("embed")  # type: ignore[assignment]
+        vectors = self.answer(head, texts, options)
+        return (
+            np.stack(vectors)
+            if vectors
+            else np.zeros((0, dimensions or head.dimensions), np.float32)
+        )
 
     def fill_mask(
         self,
@@ -212,7 +219,56 @@ class Pipeline:
             if kind is not None:
                 # One thread that does not spin: a second pool would fight the trunk's for cores.
                 session = Session(self.bundle.file(entry.file), threads=1) if entry.file else None
+                self._check_head(entry, session)
                 yield kind(entry, self.manifest, self.encoder, session)
+
+    def _check_trunk(self) -> None:
+        """Raise BundleDamaged where the trunk has not the sizes that the manifest says it has.
+
+        Asks it once for the last token of the vocabulary at the last position: sizes that only
+        the manifest has would otherwise be found out by a request.
+        """
+        manifest = self.manifest
+        file = self.bundle.file(trunk_file(self.precision))
+        known = max(self.encoder.tokenizer.get_vocab().values(), default=0)
+        if known >= manifest.vocabulary_size:
+            raise BundleDamaged(
+                f"{self.bundle.file(TOKENIZER)} has token ids up to {known}, and the manifest a "
+                f"vocabulary of {manifest.vocabulary_size}; export the bundle again"
+            )
+        last = np.array([manifest.vocabulary_size - 1], np.int64)
+        text = Encoded(ids=last, type_ids=np.zeros_like(last))
+        packed = pack([text], manifest.position_start, manifest.layout)
+        position = np.array([manifest.position_start + manifest.max_tokens - 1], np.int64)
+        try:
+            hidden = self.trunk.run(packed.feeds | {"position_ids": position})
+        except Exception as error:
+            raise BundleDamaged(
+                f"{file} has not the vocabulary of {manifest.vocabulary_size} or the "
+                f"{manifest.max_tokens} positions that the manifest says; export the bundle again"
+            ) from error
+        if hidden.shape != (1, manifest.hidden_size):
+            raise BundleDamaged(
+                f"{file} gives {list(hidden.shape)} where the manifest says a hidden size of "
+                f"{manifest.hidden_size}; export the bundle again"
+            )
+
+    def _check_head(self, entry: HeadEntry, session: Session | None) -> None:
+        """Raise BundleDamaged where a head has no graph, or one of another width."""
+        if session is None:
+            if TASKS[entry.task].weights:
+                raise BundleDamaged(
+                    f"{self.bundle.file(MANIFEST)} names no file for {entry.task}, which has "
+                    "weights; export the bundle again"
+                )
+            return
+        wanted = entry.dimensions if entry.labels is None else len(entry.labels)
+        if wanted is not None and session.width not in (wanted, None):
+            what = "dimensions" if entry.labels is None else "labels"
+            raise BundleDamaged(
+                f"{self.bundle.file(str(entry.file))} answers with {session.width} numbers, and "
+                f"the manifest has {wanted} {what}; export the bundle again"
+            )
 
 
 def prepare(

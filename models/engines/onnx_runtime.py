@@ -52,6 +52,13 @@ class Session:
             ) from error
         self._inputs = frozenset(node.name for node in self._session.get_inputs())
 
+    @property
+    def width(self) -> int | None:
+        """The last dimension of the graph's only output; None where the graph leaves it open."""
+        shape = self._session.get_outputs()[0].shape
+        last = shape[-1] if shape else None
+        return last if isinstance(last, int) else None
+
     def run(self, feeds: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
         """The graph's only output. Feeds that the graph has no input for are left out."""
         used = {name: value for name, value in feeds.items() if name in self._inputs}

@@ -1,8 +1,13 @@
-"""Embeddings: the hidden rows of a text pooled into one vector. Has no weights."""
+"""Embeddings: the hidden rows of a text pooled into one vector.
+
+Has weights where the checkpoint projects the pooled vector: sentence-transformers' Dense modules.
+"""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+
+import numpy as np
 
 from models.encoding import Overflow
 from models.errors import InvalidValue
@@ -22,19 +27,36 @@ class EmbedOptions:
 
 
 class EmbedHead(Head[str | Sequence[int], EmbedOptions, Floats]):
-    """One vector [hidden size] a text, or a list of token ids taken exactly as given."""
+    """One vector [dimensions] a text, or a list of token ids taken exactly as given."""
 
     task = TASKS["embed"]
 
+    @property
+    def dimensions(self) -> int:
+        """The size of its vectors."""
+        size = self.entry.dimensions if self._session is not None else None
+        return size or self.manifest.hidden_size
+
     def resolve(self, options: EmbedOptions) -> EmbedOptions:
-        """Fill in the bundle's pooling. Raises InvalidValue for dimensions it does not have."""
-        size = self.manifest.hidden_size
+        """Fill in the bundle's pooling.
+
+        Raises InvalidValue for dimensions it does not have, and for another pooling than its
+        weights were trained on.
+        """
+        trained = self.entry.pooling or "mean"
+        if self._session is not None and options.pooling not in (None, trained):
+            raise InvalidValue(
+                f"the model projects its {trained}-pooled vectors, and knows no others; "
+                "leave pooling out",
+                param="pooling",
+            )
+        size = self.dimensions
         if options.dimensions is not None and not 1 <= options.dimensions <= size:
             raise InvalidValue(
                 f"{options.dimensions} is outside 1 to {size}, the size of the model's vectors",
                 param="dimensions",
             )
-        return replace(options, pooling=options.pooling or self.entry.pooling or "mean")
+        return replace(options, pooling=options.pooling or trained)
 
     def prepare(self, item: str | Sequence[int], options: EmbedOptions) -> Job:
         """A job for a text or for token ids."""
@@ -55,6 +77,10 @@ class EmbedHead(Head[str | Sequence[int], EmbedOptions, Floats]):
                     job.output = rows.max(axis=0)
                 case _:
                     job.output = rows.mean(axis=0)
+        if self._session is not None:
+            pooled = np.stack([job.output for job in jobs])
+            for job, vector in zip(jobs, self._session.run({"pooled": pooled}), strict=True):
+                job.output = vector.copy()
 
     def decode(self, job: Job) -> Floats:
         """The vector, cut to its dimensions and normalised."""

@@ -68,7 +68,9 @@ async def list_models(request: Request) -> Response:
                 ],
                 "family": manifest.family,
                 "max_tokens": manifest.max_tokens,
-                "dimensions": manifest.hidden_size,
+                "dimensions": next(
+                    (head.dimensions for head in heads if head.dimensions), manifest.hidden_size
+                ),
                 "pooling": next((head.pooling for head in heads if head.pooling), None),
                 "precision": model.pipeline.precision,
                 "fingerprint": model.fingerprint,

@@ -78,7 +78,7 @@ def test_poolings_that_are_not_supported(tmp_path: Path, pooling: dict[str, Any]
         find_pooling(tmp_path, "mean")
 
 
-@pytest.mark.parametrize("kind", ["Dense", "CNN", "WeightedLayerPooling", "LayerNorm"])
+@pytest.mark.parametrize("kind", ["LSTM", "CNN", "WeightedLayerPooling", "LayerNorm"])
 def test_modules_that_change_the_vector(tmp_path: Path, kind: str) -> None:
     declare(tmp_path, "Transformer", "Pooling", kind, pooling=old_style("mean_tokens"))
     with pytest.raises(UnsupportedModel, match=f"has a {kind} module"):

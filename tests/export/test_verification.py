@@ -8,7 +8,7 @@ import pytest
 
 from export.__main__ import main
 from export.errors import ProofFailed, SourceError
-from export.verification import Texts, _compare, verify_against, verify_golden
+from export.verification import Texts, verify_against, verify_golden
 from models import Pipeline
 from models.bundle import GOLDEN
 from models.heads import Entity, Span

@@ -170,6 +170,7 @@ def test_one_trunk_answers_three_tasks(
     pipeline = Pipeline.open(pretraining_bundle)
     heads = ["head.fill-mask.onnx", "head.next-sentence.onnx"]
     assert sorted(opened) == [*heads, "trunk.fp32.onnx"]
+    runs.clear()
     items = {
         "embed": ["the king", "a red house"],
         "fill-mask": ["the [MASK] of france", "no [MASK] is [MASK]"],

@@ -1,5 +1,6 @@
 import base64
 import random
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,9 @@ import openai
 import pytest
 from numpy.typing import NDArray
 
+from export.writer import Request, export_bundle
 from models import Pipeline
+from tests.export.test_dense import add_modules
 from tests.service.server import Server, check_same, serve
 
 ROUTE = "/v1/embeddings"
@@ -274,3 +277,20 @@ def draw_texts(count: int) -> list[str]:
     )
     lengths = [min(400, int(chance.lognormvariate(2.5, 1.2)) + 1) for _ in range(count)]
     return [" ".join(chance.choices(line.split(), k=length)) for length in lengths]
+
+
+def test_a_projection_has_its_own_size_and_pooling(
+    pretraining_source: Path, tmp_path: Path
+) -> None:
+    """Dense after pooling: what it was trained on is all it knows."""
+    source = Path(shutil.copytree(pretraining_source, tmp_path / "source"))
+    add_modules(source, ("Dense", {"outside": 12}))
+    export_bundle(Request(str(source), tmp_path / "dense", tasks=("embed",)))
+    with serve(tmp_path / "dense") as server:
+        (model,) = server.client.get("/v1/models").json()["data"]
+        assert (model["dimensions"], model["pooling"]) == (12, "mean")
+        wanted = Pipeline.open(tmp_path / "dense").embed(["the king"])
+        for body in ({}, {"pooling": "mean"}, {"dimensions": 12}):
+            check_same(vectors(server.answer(ROUTE, {"input": "the king"} | body)), wanted)
+        for body, param in (({"pooling": "cls"}, "pooling"), ({"dimensions": 13}, "dimensions")):
+            server.refuse(ROUTE, {"input": "the king"} | body, 422, "invalid_value", param)

@@ -1,0 +1,1 @@
+"""What a hostile or broken checkpoint, bundle, disk or signal must not achieve."""
