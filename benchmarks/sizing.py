@@ -53,11 +53,21 @@ class Sized:
 
 
 def make_random(name: str, layers: int, width: int) -> Path:
-    """The bundle of a BERT with random weights and the vocabulary of MiniLM, exported once."""
-    folder = RESULTS / "sizing"
-    bundle, checkpoint = folder / name, folder / f"{name}-checkpoint"
+    """The bundle of a BERT with random weights, exported once."""
+    bundle = RESULTS / "sizing" / name
     if bundle.exists():
         return bundle
+    checkpoint = make_checkpoint(name, layers, width)
+    command = [sys.executable, "-m", "export", str(checkpoint), str(bundle), "--pooling", "mean"]
+    subprocess.run(command, cwd=ROOT, check=True)
+    return bundle
+
+
+def make_checkpoint(name: str, layers: int, width: int) -> Path:
+    """The checkpoint of a BERT with random weights and the vocabulary of MiniLM, made once."""
+    checkpoint = RESULTS / "sizing" / f"{name}-checkpoint"
+    if (checkpoint / "tokenizer.json").exists():
+        return checkpoint
     import transformers
 
     source = find_checkpoint()
@@ -69,9 +79,7 @@ def make_random(name: str, layers: int, width: int) -> Path:
     )
     transformers.BertModel(config).save_pretrained(checkpoint)
     transformers.AutoTokenizer.from_pretrained(source).save_pretrained(checkpoint)
-    command = [sys.executable, "-m", "export", str(checkpoint), str(bundle), "--pooling", "mean"]
-    subprocess.run(command, cwd=ROOT, check=True)
-    return bundle
+    return checkpoint
 
 
 SIZES = (

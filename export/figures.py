@@ -45,6 +45,7 @@ class Figures:
     largest_difference: float = 0.0
     largest_value: float = 0.0
     worst: int = 0
+    vectors: bool = False
     cosines: list[float] = field(default_factory=list)
     best: list[float] = field(default_factory=list)
     five: list[float] = field(default_factory=list)
@@ -62,6 +63,7 @@ class Figures:
 
     def add_vector(self, place: int, wanted: Floats, found: Floats) -> None:
         """Count an answer that is a vector [D]."""
+        self.vectors = True
         self._count_difference(place, wanted, found)
         self.cosines.append(float(normalize(wanted) @ normalize(found)))
 

@@ -188,7 +188,8 @@ def _judge(figures: Figures, references: Sequence[Reference], *, accept_loss: bo
         return parity.model_copy(update={"lossy": True})
     where = _quote(references[figures.worst].item)
     remedy = "" if parity.limit is not None else "; leave that precision out, or give --accept-loss"
-    raise ProofFailed(f"{parity.task} differs from the original {fault}, at {where}{remedy}")
+    what = "the vectors of embed differ" if figures.vectors else f"{parity.task} differs"
+    raise ProofFailed(f"{what} from the original {fault}, at {where}{remedy}")
 
 
 def _compare(

@@ -97,7 +97,8 @@ def measure_golden(pipeline: Pipeline, content: Mapping[str, Any]) -> list[Devia
     # Whatever it holds in another form than the exporter gives it.
     except (*_MALFORMED, CallerError) as error:
         raise BundleDamaged(
-            f"{pipeline.bundle.file(GOLDEN)} is not of its form ({error!r}); export it again"
+            f"{pipeline.bundle.file(GOLDEN)} is not of its form ({error!r}); "
+            "export the bundle again"
         ) from None
 
 

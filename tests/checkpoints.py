@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 import transformers
 from safetensors.torch import save_file
@@ -45,6 +46,13 @@ FAMILIES = (
     "modernbert",
     "deberta-v2",
 )
+# One of each kind: segments, positions that follow padding, a window, the padded layout. The others
+# take their turn in `make test-slow`; tests/export/test_cells.py has all of them in every run.
+_STAND_FOR_ALL = ("bert", "roberta", "modernbert", "deberta-v2")
+EACH_FAMILY = [
+    pytest.param(family, marks=[] if family in _STAND_FOR_ALL else [pytest.mark.slow])
+    for family in FAMILIES
+]
 POSITIONS = 64
 
 _FOLLOW_PADDING = ("roberta", "xlm-roberta", "camembert", "mpnet")

@@ -104,9 +104,11 @@ def cheapen(step: str = "") -> dict[str, Any]:
         "ask_original": lambda *_, **__: None,
         "export_trunk": write,
         "export_head": write_head,
-        "Pipeline": SimpleNamespace(open=lambda _: None),
+        "weigh_graph": lambda _: 5,
+        "Pipeline": SimpleNamespace(open=lambda _, **__: None),
         "make_golden": lambda *_: {},
-        "prove": lambda *_: [],
+        "prove": lambda *_, **__: [],
+        "measure_company": lambda _: 1.0,
     }
     return {name: function for name, function in steps.items() if name != step}
 

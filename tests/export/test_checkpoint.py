@@ -16,7 +16,7 @@ from export.checkpoint import Checkpoint, load_checkpoint
 from export.errors import SourceError
 from export.source import find_source
 from tests.checkpoints import (
-    FAMILIES,
+    EACH_FAMILY,
     add_head,
     change_json,
     make_checkpoint,
@@ -35,7 +35,7 @@ def tasks(checkpoint: Checkpoint) -> list[tuple[str, str | None]]:
     return [(head.task, head.name) for head in checkpoint.heads]
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", EACH_FAMILY)
 def test_heads_of_every_class(tmp_path: Path, family: str) -> None:
     endings = {
         "Model": [],

@@ -12,7 +12,7 @@ import torch
 import export.graph
 from export.errors import UnsupportedModel
 from export.graph import OPSET, export_graph, strip_metadata
-from tests.checkpoints import FAMILIES
+from tests.checkpoints import EACH_FAMILY
 from tests.conftest import Export
 
 LEAKS = (
@@ -51,7 +51,7 @@ def check_graph(file: Path) -> None:
     assert {entry.domain: entry.version for entry in model.opset_import}[""] == OPSET
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", EACH_FAMILY)
 def test_graphs_tell_nothing_of_the_machine(exported: Export, family: str) -> None:
     files = sorted(exported(family, "ForMaskedLM").bundle.glob("*.onnx"))
     assert len(files) == 2

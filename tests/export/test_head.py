@@ -8,12 +8,12 @@ import torch
 
 from export.checkpoint import load_checkpoint
 from models.engines import Session
-from tests.checkpoints import FAMILIES
+from tests.checkpoints import EACH_FAMILY
 from tests.conftest import Export
 from tests.models.heads.test_token_classify import LABELS
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", EACH_FAMILY)
 def test_vocabulary_for_any_number_of_rows(exported: Export, family: str) -> None:
     pair = exported(family, "ForMaskedLM")
     session = Session(pair.bundle / "head.fill-mask.onnx", threads=1)
@@ -26,7 +26,7 @@ def test_vocabulary_for_any_number_of_rows(exported: Export, family: str) -> Non
         np.testing.assert_allclose(found, wanted[:rows], atol=2e-5)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", EACH_FAMILY)
 @pytest.mark.parametrize(
     ("ending", "task", "outputs"),
     [

@@ -153,6 +153,7 @@ SHAPES: dict[str, tuple[str, str, dict[str, Any]]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", SHAPES)
 def test_shapes(tmp_path: Path, what: str) -> None:
     family, ending, config = SHAPES[what]

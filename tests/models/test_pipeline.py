@@ -19,7 +19,7 @@ from models.errors import (
 )
 from models.heads import ClassifyOptions, EmbedOptions, FillMaskOptions, Job, NextSentenceOptions
 from models.pipeline import form_batches, prepare
-from tests.checkpoints import FAMILIES, WORDS
+from tests.checkpoints import EACH_FAMILY, WORDS
 from tests.conftest import Export
 from tests.oracle import Exported, pool, write_pairs, write_text, write_texts
 
@@ -37,7 +37,7 @@ def assert_near(found: Any, wanted: Any, what: str = "") -> None:
     np.testing.assert_allclose(found / scale, wanted / scale, atol=2e-5, err_msg=what)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", EACH_FAMILY)
 def test_hidden_states_equal_transformers(exported: Export, family: str) -> None:
     pair = exported(family, "ForMaskedLM")
     texts = write_texts(40)
@@ -48,7 +48,7 @@ def test_hidden_states_equal_transformers(exported: Export, family: str) -> None
     assert np.abs(found[:, None] - found[None]).max(axis=-1)[np.triu_indices(40, 1)].min() > 1e-3
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", EACH_FAMILY)
 def test_every_row_of_a_pair_equals_transformers(exported: Export, family: str) -> None:
     pair = exported(family, "ForMaskedLM")
     pairs = write_pairs(20)
@@ -70,7 +70,7 @@ def test_every_row_of_a_pair_equals_transformers(exported: Export, family: str) 
         assert_near(job.output, wanted, repr(item))
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", EACH_FAMILY)
 def test_lengths_from_one_token_to_the_longest(exported: Export, family: str) -> None:
     pair = exported(family, "ForMaskedLM")
     longest = pair.pipeline.manifest.max_tokens
@@ -139,7 +139,7 @@ def test_an_answer_does_not_depend_on_who_shares_the_batch(
             np.testing.assert_allclose(left.output, right.output, atol=1e-5)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", EACH_FAMILY)
 def test_order_does_not_matter(exported: Export, family: str) -> None:
     pipeline = exported(family, "ForMaskedLM").pipeline
     texts = write_texts(24, seed=11)

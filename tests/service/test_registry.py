@@ -1,13 +1,17 @@
 """Which bundle answers, and how the set of them changes while they do."""
 
+import json
 import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
+import onnx
 import pytest
 
-from models.errors import BundleNotFound, OperatorError, SettingsError
+from models.bundle import hash_file
+from models.errors import AnswersWrong, BundleNotFound, OperatorError, SettingsError
 from service.metrics import Metrics
 from service.registry import Registry
 from service.settings import Settings
@@ -190,3 +194,38 @@ def test_a_folder_that_may_not_be_read_changes_nothing(folder: Folder) -> None:
     folder.reload()
     assert list(folder.registry) == [running]
     assert running.batcher.alive
+
+
+def break_trunk(bundle: Path, out: Path) -> Path:
+    """The bundle with other weights in one layer, under hashes that are right."""
+    broken = shutil.copytree(bundle, out)
+    file = broken / "trunk.fp32.onnx"
+    model = onnx.load(file)
+    weights = next(each for each in model.graph.initializer if len(each.dims) == 2)
+    numbers = onnx.numpy_helper.to_array(weights)
+    weights.CopyFrom(onnx.numpy_helper.from_array(numbers * np.float32(0.97), weights.name))
+    onnx.save(model, file)
+    files = json.loads((broken / "manifest.json").read_text())["files"]
+    files[file.name] |= {"sha256": hash_file(file), "bytes": file.stat().st_size}
+    change_json(broken / "manifest.json", files=files)
+    return broken
+
+
+def test_a_bundle_that_answers_otherwise_here_never_serves(
+    pretraining_bundle: Path, tmp_path: Path
+) -> None:
+    broken = break_trunk(pretraining_bundle, tmp_path / "broken")
+    with pytest.raises(AnswersWrong, match="answers otherwise on this machine") as refusal:
+        load(broken)
+    assert str(broken) in str(refusal.value)
+
+
+def test_a_bundle_that_answers_otherwise_does_not_take_over(
+    pretraining_bundle: Path, tmp_path: Path
+) -> None:
+    registry = load(pretraining_bundle)
+    (before,) = registry
+    other = break_trunk(pretraining_bundle, tmp_path / pretraining_bundle.name)
+    registry.reload(Settings(bundles=(other,)), Metrics())
+    assert list(registry) == [before]
+    registry.close()

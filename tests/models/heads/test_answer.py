@@ -12,7 +12,7 @@ from models.encoding import MAX_WINDOWS
 from models.errors import CallerError, InternalError
 from models.heads import AnswerOptions, Span
 from models.pipeline import form_batches, prepare
-from tests.checkpoints import FAMILIES, WORDS, add_head, make_checkpoint
+from tests.checkpoints import EACH_FAMILY, WORDS, add_head, make_checkpoint
 from tests.conftest import Export, MakeFolder
 from tests.oracle import ODD_WORDS, Asked, Exported, write_contexts
 
@@ -28,7 +28,7 @@ THEIR_NAMES = {"impossible": "handle_impossible_answer", "max_answer_tokens": "m
 QUESTION = "who is the king?"
 
 
-@pytest.fixture(params=FAMILIES)
+@pytest.fixture(params=EACH_FAMILY)
 def model(request: pytest.FixtureRequest, exported: Export) -> Exported:
     return exported(request.param, "ForQuestionAnswering")
 

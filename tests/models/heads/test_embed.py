@@ -8,7 +8,7 @@ import pytest
 
 from models import Pipeline
 from models.errors import InvalidValue
-from tests.checkpoints import FAMILIES
+from tests.checkpoints import EACH_FAMILY
 from tests.conftest import Export
 from tests.oracle import Exported, pool, write_texts
 
@@ -22,7 +22,7 @@ SENTENCES = [
 ]
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", EACH_FAMILY)
 @pytest.mark.parametrize("pooling", ["mean", "cls", "max"])
 def test_poolings(exported: Export, family: str, pooling: str) -> None:
     pair = exported(family, "ForMaskedLM")

@@ -8,12 +8,12 @@ import transformers
 
 from models.errors import CallerError, EmptyInput, InputTooLong, InvalidTarget, MissingMask
 from models.heads import FillMaskOptions
-from tests.checkpoints import COMMON_MASK, FAMILIES
+from tests.checkpoints import COMMON_MASK, EACH_FAMILY
 from tests.conftest import Export
 from tests.oracle import Exported, write_texts
 
 
-@pytest.fixture(params=FAMILIES)
+@pytest.fixture(params=EACH_FAMILY)
 def model(request: pytest.FixtureRequest, exported: Export) -> Exported:
     return exported(request.param, "ForMaskedLM")
 

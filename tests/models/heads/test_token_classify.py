@@ -11,7 +11,7 @@ import transformers
 from models import Pipeline
 from models.errors import CallerError, InternalError
 from models.heads import Aggregation, TokenClassifyOptions
-from tests.checkpoints import FAMILIES, add_head, make_checkpoint
+from tests.checkpoints import EACH_FAMILY, add_head, make_checkpoint
 from tests.conftest import Export, MakeFolder
 from tests.oracle import Exported, write_contexts, write_texts
 
@@ -20,7 +20,7 @@ AGGREGATIONS = get_args(Aggregation)
 LABELS = ("O", "B-PER", "I-PER", "B-LOC", "I-LOC", "MISC", "X-LOC")
 
 
-@pytest.fixture(params=FAMILIES)
+@pytest.fixture(params=EACH_FAMILY)
 def model(request: pytest.FixtureRequest, exported: Export) -> Exported:
     return exported(request.param, "ForTokenClassification", labels=LABELS)
 
