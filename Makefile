@@ -11,11 +11,11 @@ serve: .venv-serve/.done
 	.venv-serve/bin/python -m service
 
 test: .venv/.done
-	.venv/bin/python -m pytest -q -m "not slow"
+	.venv/bin/python -m pytest -q -n auto --maxprocesses 4 -m "not slow"
 
 # What takes longer: every family with every head in every precision, and models of real sizes.
 test-slow: .venv/.done
-	.venv/bin/python -m pytest -q -m slow --timeout 1200
+	.venv/bin/python -m pytest -q -n auto --maxprocesses 4 -m slow --timeout 1200
 
 check: .venv/.done
 	.venv/bin/ruff check .

@@ -17,6 +17,7 @@ examples:
   python -m export ./my-checkpoint bundles/mine
   python -m export sentence-transformers/all-MiniLM-L6-v2 bundles/minilm --revision main
   python -m export google-bert/bert-base-uncased bundles/bert --tasks fill-mask,next-sentence
+  python -m export ./my-checkpoint bundles/fast --precision fp32,int8
   python -m export inspect bundles/mine
   python -m export verify bundles/mine --against ./my-checkpoint
 

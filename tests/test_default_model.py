@@ -50,8 +50,9 @@ def test_exporting_the_checkpoint_again_gives_the_same_graphs(tmp_path: Path) ->
     again = export_bundle(Request(str(CHECKPOINT), tmp_path / DEFAULT_BUNDLE.name)).bundle
     shipped = Bundle.open(DEFAULT_BUNDLE)
     same = {name for name in shipped.manifest.files if name != "golden.json"}
-    assert {name: again.manifest.files[name] for name in same} == {
-        name: shipped.manifest.files[name] for name in same
+    # It was exported before manifests told how much its weights take in memory.
+    assert {name: again.manifest.files[name].sha256 for name in same} == {
+        name: shipped.manifest.files[name].sha256 for name in same
     }
 
 

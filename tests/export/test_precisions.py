@@ -81,8 +81,10 @@ def test_a_precision_that_misses_its_threshold_is_not_written(
     bundle = Bundle.open(tmp_path / "out")
     assert not bundle.file("trunk.fp32.onnx").exists()
     assert check_golden(Pipeline(bundle))
-    assert main(["inspect", str(bundle.path)]) == 0
-    assert "accepted loss" in capsys.readouterr().out
+    for command in ("inspect", "verify --against SOURCE"):
+        words = [str(pretraining_source) if word == "SOURCE" else word for word in command.split()]
+        assert main([words[0], str(bundle.path), *words[1:]]) == 0
+        assert "accepted loss" in capsys.readouterr().out
 
 
 def test_a_machine_that_computes_otherwise_never_serves(
