@@ -42,6 +42,11 @@ class Checkpoint:
     heads: list[SourceHead]
     notes: list[str] = field(default_factory=list)
 
+    def release(self) -> None:
+        """Let go of the weights; what the checkpoint says of itself stays."""
+        for model in (self.trunk, *(head.model for head in self.heads)):
+            model.to("meta")
+
     @property
     def position_start(self) -> int:
         """The position id of a text's first token."""

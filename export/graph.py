@@ -5,11 +5,13 @@ paths in metadata, which would leak and make equal exports differ.
 """
 
 import logging
+import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
+import onnx
 import onnx_ir
 import torch
 
@@ -20,6 +22,8 @@ from export.halves import store_halves
 OPSET = 20
 # Protocol buffers end at 2 GiB; above this, weights lie beside the graph.
 _LARGEST_FILE_BYTES = 2_000_000_000
+# Above this, a graph is not put together in memory before it is written.
+_STREAMED_BYTES = 256_000_000
 
 
 def export_graph(
@@ -63,16 +67,105 @@ def export_graph(
 def save_graph(model: onnx_ir.Model, file: Path) -> None:
     """Write a graph; weights that are too large for one file lie beside it, as FILE.data."""
     size = sum(value.const_value.nbytes for value in _weights(model))
-    beside = f"{file.name}.data" if size > _LARGEST_FILE_BYTES else None
-    onnx_ir.save(model, file, external_data=beside)
+    if size > _LARGEST_FILE_BYTES:
+        onnx_ir.save(model, file, external_data=f"{file.name}.data")
+    elif size > _STREAMED_BYTES:
+        _stream(model, file)
+    else:
+        onnx_ir.save(model, file)
+
+
+def _stream(model: onnx_ir.Model, file: Path) -> None:
+    """Write a large graph weight by weight: at no time is all of it in memory a second time.
+
+    A message that comes in several parts is read as one: fields that repeat, as initializers do,
+    are joined (protobuf.dev, "Encoding", last one wins and merging).
+    """
+    initializers = model.graph.initializers
+    weights = dict(initializers)
+    initializers.clear()
+    try:
+        with file.open("wb") as stream:
+            stream.write(onnx_ir.to_proto(model).SerializeToString(deterministic=True))
+            for name, value in weights.items():
+                part = onnx.ModelProto()
+                part.graph.initializer.append(onnx_ir.to_proto(value.const_value))
+                part.graph.initializer[0].name = name
+                stream.write(part.SerializeToString(deterministic=True))
+    finally:
+        initializers.update(weights)
 
 
 def weigh_graph(file: Path) -> int:
-    """The bytes that a graph's weights take once they are loaded: halves are widened then."""
-    return sum(
-        value.const_value.nbytes * (2 if value.const_value.dtype == onnx_ir.DataType.FLOAT16 else 1)
-        for value in _weights(onnx_ir.load(file))
-    )
+    """The bytes that a graph's weights take once they are loaded: halves are widened then.
+
+    Reads sizes and types alone, by the wire format (protobuf.dev, "Encoding"), and steps over the
+    numbers themselves.
+    """
+    with file.open("rb") as stream:
+        end = stream.seek(0, os.SEEK_END)
+        stream.seek(0)
+        graphs = [span for field, span in _list_fields(stream, end) if field == _GRAPH]
+        tensors = [
+            span
+            for start, stop in graphs
+            for field, span in _list_fields(stream, stop, start)
+            if field == _INITIALIZER
+        ]
+        return sum(_weigh_tensor(stream, *span) for span in tensors)
+
+
+# Of onnx.proto: ModelProto.graph, GraphProto.initializer, TensorProto.dims and data_type.
+_GRAPH, _INITIALIZER, _DIMS, _TYPE = 7, 5, 1, 2
+
+
+def _weigh_tensor(stream: BinaryIO, start: int, stop: int) -> int:
+    count, kind = 1, 0
+    for field, (first, last) in _list_fields(stream, stop, start):
+        if field == _DIMS:
+            stream.seek(first)
+            while stream.tell() < last:
+                count *= _read_number(stream)
+        elif field == _TYPE:
+            stream.seek(first)
+            kind = _read_number(stream)
+    width = onnx_ir.DataType(kind).itemsize
+    return int(count * (4 if kind == onnx_ir.DataType.FLOAT16 else width))
+
+
+def _list_fields(
+    stream: BinaryIO, stop: int, start: int = 0
+) -> Iterator[tuple[int, tuple[int, int]]]:
+    """The fields of a message: their numbers, and from where to where their values stand."""
+    place = start
+    while place < stop:
+        stream.seek(place)
+        tag = _read_number(stream)
+        first = stream.tell()
+        match tag & 7:
+            case 0:
+                _read_number(stream)
+                place = stream.tell()
+            case 1:
+                place = first + 8
+            case 2:
+                length = _read_number(stream)
+                first = stream.tell()
+                place = first + length
+            case _:
+                place = first + 4
+        yield tag >> 3, (first, place)
+
+
+def _read_number(stream: BinaryIO) -> int:
+    """A number of seven bits a byte, the lowest first."""
+    number = shift = 0
+    while True:
+        byte = stream.read(1)[0]
+        number |= (byte & 0x7F) << shift
+        shift += 7
+        if byte < 0x80:
+            return number
 
 
 def strip_metadata(model: onnx_ir.Model) -> None:

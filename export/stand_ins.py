@@ -22,13 +22,18 @@ Attend = Callable[..., tuple[torch.Tensor, None]]
 class Plan:
     """The plan of the rows that is being traced, where stand-ins find it; see models/packing.py.
 
-    `bias` [R, 1, W, W] is what attention adds to its scores; `text` [T] tells whose each token is.
+    `bias` [R, 1, W, W] is what attention adds to its scores.
     """
 
     row_index: torch.Tensor
     flat_index: torch.Tensor
     bias: torch.Tensor
-    text: torch.Tensor
+    row_sequence: torch.Tensor
+
+    @property
+    def text(self) -> torch.Tensor:
+        """Whose each token is, [T]; traced only where a stand-in asks for it."""
+        return self.row_sequence.reshape(-1).index_select(0, self.flat_index)
 
 
 class Stage:

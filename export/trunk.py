@@ -53,8 +53,7 @@ class FlatTrunk(torch.nn.Module):
         same_text = row_sequence[:, None, :, None] == row_sequence[:, None, None, :]
         bias = _make_bias(same_text)
         extra = {"token_type_ids": token_type_ids[None]} if self.segments else {}
-        text = row_sequence.reshape(-1).index_select(0, flat_index)
-        with self.stage.show(Plan(row_index, flat_index, bias, text)):
+        with self.stage.show(Plan(row_index, flat_index, bias, row_sequence)):
             output = self.model(
                 input_ids=input_ids[None],
                 position_ids=position_ids[None],

@@ -4,10 +4,11 @@ Everything is written to a temporary directory beside the destination, which get
 when it is complete: an export that fails or is killed leaves nothing at OUT.
 """
 
+import gc
 import importlib.metadata
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -204,14 +205,17 @@ def _fill(
         for head in heads:
             export_head(head, checkpoint.family, folder / head_file(head.task, head.name))
             report.advance()
+        checkpoint.release()
+        gc.collect()
         _write_precisions(folder, request.precisions, inputs, report)
+        weights = {file.name: weigh_graph(file) for file in sorted(folder.glob("*.onnx"))}
         # Read once as a bundle without golden answers, to write them in the bundle's own terms.
         (folder / GOLDEN).write_text("{}")
-        manifest = _describe(folder, request, checkpoint, entries, fused)
+        manifest = _describe(folder, request, checkpoint, entries, fused, weights)
         _write_json(folder / MANIFEST, manifest.model_dump(mode="json"))
         report.begin("prove the bundle", None)
         parity, proof = _prove(folder, request, answers, report)
-        manifest = _describe(folder, request, checkpoint, entries, fused)
+        manifest = _describe(folder, request, checkpoint, entries, fused, weights)
         proven = manifest.model_copy(update={"parity": tuple(parity), "proof": proof})
         _write_json(folder / MANIFEST, proven.model_dump(mode="json"))
     except ProofFailed as error:
@@ -331,12 +335,13 @@ def _describe_heads(
     return entries, notes
 
 
-def _describe(
+def _describe(  # noqa: PLR0917 - what a manifest is made of
     folder: Path,
     request: Request,
     checkpoint: Checkpoint,
     entries: Sequence[HeadEntry],
     fused: int,
+    weights: Mapping[str, int],
 ) -> Manifest:
     tokenizer = checkpoint.tokenizer
     special = {
@@ -364,7 +369,7 @@ def _describe(
             file.name: FileEntry(
                 sha256=hash_file(file),
                 bytes=file.stat().st_size,
-                loaded_bytes=weigh_graph(file) if file.suffix == ".onnx" else None,
+                loaded_bytes=weights.get(file.name),
             )
             for file in sorted(folder.iterdir())
             if file.name != MANIFEST

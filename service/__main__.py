@@ -44,9 +44,9 @@ def _serve(flags: dict[str, Any]) -> int:
     # Imported here: --help and wrong arguments need not wait for the web framework.
     import uvicorn
 
+    from models.engines import return_large_blocks
     from service.app import configure_logging, create_app
     from service.engine import Engine
-    from service.memory import return_large_blocks
     from service.settings import read_settings
 
     if sys.platform != "win32":

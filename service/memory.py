@@ -1,10 +1,8 @@
-"""Memory: what loading leaves behind is given back, and what cannot fit is refused with a reason.
+"""Memory: a bundle that cannot fit is refused with a reason.
 
 The kernel ends a process that grows beyond its container's limit, without a word in its log.
 """
 
-import ctypes
-import sys
 from pathlib import Path
 
 import structlog
@@ -14,9 +12,6 @@ from models.engines import find_memory_limit
 from models.errors import OperatorError
 from models.manifest import list_graphs
 
-# mallopt(3): M_MMAP_THRESHOLD in glibc's malloc.h.
-_MMAP_THRESHOLD = -3
-_LARGE_BYTES = 1 << 20
 # Beside its weights a model takes, at most, a part of them while it is loaded (they are laid out
 # anew, matrix by matrix) and this much for its tokenizer and what a batch computes. Measured by
 # benchmarks/sizing.py.
@@ -25,19 +20,6 @@ _WORK_BYTES = 120_000_000
 _MB = 1e6
 
 _log = structlog.get_logger(__name__)
-
-
-def return_large_blocks() -> None:
-    """Have the allocator give blocks of a megabyte and more back as soon as they are freed.
-
-    By default glibc raises that size with every such block, up to 32 MB: the weights that ONNX
-    Runtime lays out anew while it loads would stay, and a BERT-large take half as much again.
-    Does nothing where the C library is another one.
-    """
-    if sys.platform == "linux":
-        mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-        if mallopt is not None:
-            mallopt(_MMAP_THRESHOLD, _LARGE_BYTES)
 
 
 def check_memory(

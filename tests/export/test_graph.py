@@ -4,6 +4,7 @@ import re
 import sys
 from pathlib import Path
 
+import numpy as np
 import onnx
 import onnx_ir
 import pytest
@@ -11,7 +12,7 @@ import torch
 
 import export.graph
 from export.errors import UnsupportedModel
-from export.graph import OPSET, export_graph, strip_metadata
+from export.graph import OPSET, export_graph, save_graph, strip_metadata, weigh_graph
 from tests.checkpoints import EACH_FAMILY
 from tests.conftest import Export
 
@@ -132,3 +133,33 @@ def test_what_torch_cannot_export_is_a_sentence(tmp_path: Path) -> None:
         )
     assert "\n" not in caught.value.message
     assert not file.exists()
+
+
+def test_a_graph_is_weighed_as_it_is_loaded(minilm_bundle: Path, tmp_path: Path) -> None:
+    for precision in ("fp32", "int8"):
+        file = minilm_bundle / f"trunk.{precision}.onnx"
+        wanted = sum(
+            onnx.numpy_helper.to_array(each).nbytes for each in onnx.load(file).graph.initializer
+        )
+        assert weigh_graph(file) == wanted
+    halves = minilm_bundle / "trunk.fp16.onnx"
+    stored = [onnx.numpy_helper.to_array(each) for each in onnx.load(halves).graph.initializer]
+    wanted = sum(each.nbytes * (2 if each.dtype == np.float16 else 1) for each in stored)
+    assert weigh_graph(halves) == wanted
+
+
+def test_a_graph_that_is_streamed_is_the_same(
+    minilm_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, target = minilm_bundle / "trunk.fp32.onnx", tmp_path / "streamed.onnx"
+    monkeypatch.setattr(export.graph, "_STREAMED_BYTES", 1000)
+    save_graph(onnx_ir.load(source), target)
+    one, other = onnx.load(source), onnx.load(target)
+    assert weigh_graph(target) == weigh_graph(source)
+    assert list(one.graph.node) == list(other.graph.node)
+    numbers = [
+        {each.name: onnx.numpy_helper.to_array(each) for each in model.graph.initializer}
+        for model in (one, other)
+    ]
+    assert numbers[0].keys() == numbers[1].keys()
+    assert all(np.array_equal(numbers[0][name], numbers[1][name]) for name in numbers[0])

@@ -52,7 +52,7 @@ def compare(found: Any, wanted: list[dict[str, Any]]) -> None:
         for row in wanted
     ]
     np.testing.assert_allclose(
-        [entity.score for entity in found], [row["score"] for row in wanted], atol=2e-5
+        [entity.score for entity in found], [row["score"] for row in wanted], atol=1e-4
     )
 
 
