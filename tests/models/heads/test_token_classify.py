@@ -22,7 +22,9 @@ LABELS = ("O", "B-PER", "I-PER", "B-LOC", "I-LOC", "MISC", "X-LOC")
 
 @pytest.fixture(params=EACH_FAMILY)
 def model(request: pytest.FixtureRequest, exported: Export) -> Exported:
-    return exported(request.param, "ForTokenClassification", labels=LABELS)
+    # With the usual random weights its scores are all 1.0 in float32, and the best is anyone's.
+    calm = {"initializer_range": 0.05} if request.param == "mobilebert" else {}
+    return exported(request.param, "ForTokenClassification", labels=LABELS, **calm)
 
 
 @pytest.fixture
