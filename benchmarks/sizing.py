@@ -18,8 +18,8 @@ from pathlib import Path
 from benchmarks.load import load, require_wrk, write_bodies
 from benchmarks.minilm import ROOT, ensure_bundle, find_checkpoint
 from benchmarks.results import RESULTS, save_results, say, show_table
-from benchmarks.servers import Running, Server, cloze, serve, stop_on_terminate
-from benchmarks.startup import ask_all, list_texts
+from benchmarks.servers import Server, cloze, serve, stop_on_terminate
+from benchmarks.startup import ask_all, list_texts, read_memory
 from benchmarks.texts import KINDS, draw_texts, list_words
 from models.bundle import Bundle
 from models.manifest import trunk_file
@@ -110,7 +110,7 @@ def measure(size: Size, seconds: int) -> Sized:
         for kind, file in bodies.items():
             time.sleep(1)
             found[kind] = load(running.url, file, connections=CONNECTIONS, seconds=seconds)
-        memory_mb = read_peak(running)
+        memory_mb = read_memory(running.pid, "VmHWM")
     return Sized(
         size.name,
         bundle.file(trunk_file("fp32")).stat().st_size / 1e6,
@@ -119,14 +119,6 @@ def measure(size: Size, seconds: int) -> Sized:
         {kind: one.requests_per_second for kind, one in found.items()},
         {kind: one.p99_ms for kind, one in found.items()},
     )
-
-
-def read_peak(running: Running) -> float:
-    """The most memory that was resident in a process, in MB of a million bytes."""
-    for line in Path(f"/proc/{running.pid}/status").read_text().splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) * 1024 / 1e6
-    raise RuntimeError(f"no VmHWM of process {running.pid}")
 
 
 def run(seconds: int = SECONDS) -> None:

@@ -69,12 +69,12 @@ def time_import(module: str) -> float:
     return float(finished.stdout)
 
 
-def read_memory(pid: int) -> float:
-    """The resident memory of a process, in MB of a million bytes."""
+def read_memory(pid: int, field: str = "VmRSS") -> float:
+    """The resident memory of a process, in MB of a million bytes; VmHWM is the most there was."""
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
+        if line.startswith(f"{field}:"):
             return int(line.split()[1]) * 1024 / 1e6
-    raise RuntimeError(f"no VmRSS of process {pid}")
+    raise RuntimeError(f"no {field} of process {pid}")
 
 
 def ask_all(running: Running, texts: Sequence[str]) -> None:
