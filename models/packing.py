@@ -18,6 +18,14 @@ Indices = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
+class Extent:
+    """The rectangles that attention saw of a batch: how many rows, and how many cells in all."""
+
+    rows: int
+    cells: int
+
+
+@dataclass(frozen=True, slots=True)
 class Packed:
     """A batch as the trunk takes it. T tokens stand in R rows of W cells.
 
@@ -34,6 +42,11 @@ class Packed:
     flat_index: Indices
     starts: Indices
     lengths: Indices
+
+    @property
+    def extent(self) -> Extent:
+        """Its one rectangle."""
+        return Extent(len(self.row_index), self.row_index.size)
 
     @property
     def feeds(self) -> dict[str, Indices]:

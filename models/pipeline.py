@@ -14,7 +14,13 @@ from numpy.typing import NDArray
 from models.bundle import MANIFEST, TOKENIZER, Bundle
 from models.encoding import Encoded, Encoder, Overflow
 from models.engines import Session, count_cores
-from models.errors import BundleDamaged, CallerError, HeadNotFound, TaskUnsupported
+from models.errors import (
+    BundleDamaged,
+    CallerError,
+    HeadNotFound,
+    InternalError,
+    TaskUnsupported,
+)
 from models.heads import (
     HEADS,
     Aggregation,
@@ -35,7 +41,7 @@ from models.heads import (
     spread,
 )
 from models.manifest import Function, HeadEntry, Manifest, Pooling, trunk_file
-from models.packing import Packed, group_by_length, pack
+from models.packing import Extent, Packed, group_by_length, pack
 from models.tasks import TASKS
 
 MAX_BATCH_TOKENS = 512
@@ -192,25 +198,55 @@ class Pipeline:
             self.compute(batch)
         return [head.decode(job) for job in jobs]
 
-    def compute(self, jobs: Sequence[Job]) -> None:
+    def compute(self, jobs: Sequence[Job]) -> Extent:
         """Run the trunk once over all the jobs, then each head over its own."""
-        hidden, packed = self.run_trunk([job.encoded for job in jobs])
+        hidden, packed, extent = self._run_trunk([job.encoded for job in jobs])
         for head in {id(job.head): job.head for job in jobs}.values():
             places = [place for place, job in enumerate(jobs) if job.head is head]
             head.compute(hidden, [jobs[place] for place in places], packed.starts[places])
+        return extent
 
     def run_trunk(self, texts: Sequence[Encoded]) -> tuple[NDArray[np.float32], Packed]:
         """The hidden states [T, H] of the texts, packed together, and the plan they lie by."""
+        hidden, packed, _ = self._run_trunk(texts)
+        return hidden, packed
+
+    def _run_trunk(self, texts: Sequence[Encoded]) -> tuple[NDArray[np.float32], Packed, Extent]:
         start, layout = self.manifest.position_start, self.manifest.layout
         packed = pack(texts, start, layout)
         if layout == "flat":
-            return self.trunk.run(packed.feeds), packed
+            return self.trunk.run(packed.feeds), packed, packed.extent
         hidden = np.empty((len(packed.input_ids), self.manifest.hidden_size), np.float32)
+        rows = cells = 0
         for group in group_by_length(packed.lengths.tolist()):
             part = pack([texts[place] for place in group], start, layout)
             tokens = [np.arange(packed.lengths[place]) + packed.starts[place] for place in group]
             hidden[np.concatenate(tokens)] = self.trunk.run(part.feeds)
-        return hidden, packed
+            rows, cells = rows + part.extent.rows, cells + part.extent.cells
+        return hidden, packed, Extent(rows, cells)
+
+    def probe(self) -> None:
+        """Run every graph over one token. Raises whatever is wrong with them."""
+        hidden, _ = self.run_trunk([self._last_token()])
+        if not np.isfinite(hidden).all():
+            raise InternalError("the trunk gives numbers that are not finite")
+        for head in self.heads:
+            head.probe(hidden)
+
+    def reopen(self) -> None:
+        """Load every graph anew, in place of those that run. Raises a BundleError.
+
+        Refuses a bundle whose files are not those that were opened at first.
+        """
+        bundle = Bundle.open(self.bundle.path)
+        if bundle.fingerprint != self.bundle.fingerprint:
+            raise BundleDamaged(
+                f"{bundle.path} holds other files than those that were loaded; "
+                "have the service read its bundles again"
+            )
+        self.trunk.reopen()
+        for head in self.heads:
+            head.reopen()
 
     def stop(self) -> None:
         """End what trunk and heads compute now, in any thread, with RunStopped; returns at once.
@@ -246,9 +282,7 @@ class Pipeline:
                 f"{self.bundle.file(TOKENIZER)} has token ids up to {known}, and the manifest a "
                 f"vocabulary of {manifest.vocabulary_size}; export the bundle again"
             )
-        last = np.array([manifest.vocabulary_size - 1], np.int64)
-        text = Encoded(ids=last, type_ids=np.zeros_like(last))
-        packed = pack([text], manifest.position_start, manifest.layout)
+        packed = pack([self._last_token()], manifest.position_start, manifest.layout)
         position = np.array([manifest.position_start + manifest.max_tokens - 1], np.int64)
         try:
             hidden = self.trunk.run(packed.feeds | {"position_ids": position})
@@ -262,6 +296,10 @@ class Pipeline:
                 f"{file} gives {list(hidden.shape)} where the manifest says a hidden size of "
                 f"{manifest.hidden_size}; export the bundle again"
             )
+
+    def _last_token(self) -> Encoded:
+        last = np.array([self.manifest.vocabulary_size - 1], np.int64)
+        return Encoded(ids=last, type_ids=np.zeros_like(last))
 
     def _check_head(self, entry: HeadEntry, session: Session | None) -> None:
         """Raise BundleDamaged where a head has no graph, or one of another width."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -19,14 +20,13 @@ from models.errors import ClozeError
 from service import errors
 from service.edge import Edge
 from service.engine import Engine
-from service.errors import describe, find_status, translate_validation
+from service.errors import ServiceError, describe, find_status, translate_validation
 from service.metrics import Metrics
 from service.routes import ROUTERS
 from service.routes.route import json_response
 from service.settings import Settings
 
 VERSION = "0.1.0"
-_RETRY_AFTER_S = "1"
 _DESCRIPTION = "Embeddings, fill-mask, next-sentence and classification from trained BERTs."
 
 _log = structlog.get_logger(__name__)
@@ -93,7 +93,8 @@ async def _answer_error(_: Request, error: Exception) -> Response:
     status = find_status(error)
     response = json_response(describe(error), status)
     if status in (429, 503):
-        response.headers["Retry-After"] = _RETRY_AFTER_S
+        after_s = error.retry_after_s if isinstance(error, ServiceError) else 1.0
+        response.headers["Retry-After"] = str(max(1, math.ceil(after_s)))
     if status == 401:
         response.headers["WWW-Authenticate"] = "Bearer"
     return response

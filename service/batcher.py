@@ -1,207 +1,298 @@
-"""The queue of one trunk, and the thread that empties it.
+"""The queue of one trunk, the thread that empties it, and the repairs that keep it going.
 
-The thread never waits on a clock: whenever the trunk is free it takes what is queued, up to a
-budget of tokens. Requests take turns, one item each, so a request with a thousand items does not
-hold up the others. What nobody waits for any more is dropped before it is packed.
+The thread never waits on a clock: whenever the trunk is free it computes the batch that the queue
+gives it. What nobody waits for any more is dropped before it is packed.
 """
 
-import asyncio
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 import structlog
 
 from models.errors import ClozeError, InternalError
-from models.heads import Job
-from service.errors import DeadlinePassed, NotReady, Overloaded
+from models.packing import Extent
+from service.admission import Admission, Bounds
+from service.costs import Costs, Pace
+from service.errors import NotReady
+from service.graphs import Graphs, State, Trunk
+from service.queue import Limits, Queue
+from service.run import GivenUp, Run
+from service.ticket import Lane, Ticket
 
-Compute = Callable[[Sequence[Job]], None]
-Observe = Callable[[int, int, float], None]
+# How long a batch that was told to end may take to hear it.
+_GRACE_S = 1.0
+# A batch stands still when it has taken the time allowed, and so many times what was predicted.
+_STALLED = 10.0
+_SHUTTING_DOWN = "the service is shutting down; ask another replica"
 
 _log = structlog.get_logger(__name__)
 
 
-class Ticket:
-    """The items of one request in the queue, and the future its caller awaits.
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """A batch that was run, for metrics and traces. `contexts` are those of its tickets."""
 
-    Only the queue's lock holder may change what decides about running; the future belongs to the
-    event loop that made the ticket.
-    """
-
-    __slots__ = (
-        "_loop",
-        "deadline",
-        "dropped",
-        "error",
-        "finished",
-        "future",
-        "jobs",
-        "next",
-        "pending",
-        "started",
-        "submitted",
-    )
-
-    def __init__(self, jobs: Sequence[Job], timeout_s: float) -> None:
-        self._loop = asyncio.get_running_loop()
-        self.jobs = jobs
-        self.future: asyncio.Future[None] = self._loop.create_future()
-        self.next = 0
-        self.pending = len(jobs)
-        self.dropped = False
-        self.error: ClozeError | None = None
-        self.submitted = time.perf_counter()
-        self.deadline = self.submitted + timeout_s
-        self.started = 0.0
-        self.finished = 0.0
-
-    @property
-    def over(self) -> bool:
-        """Whether nothing of it needs to run any more."""
-        return self.dropped or self.error is not None
-
-    def drop(self, error: ClozeError) -> None:
-        """Give up: nothing more of it is run, and its caller hears why. Called on the loop."""
-        self.dropped = True
-        if not self.future.done():
-            self.future.set_exception(error)
-
-    def settle(self) -> None:
-        """Tell the caller that the answers are there, or why not. Called on the loop."""
-        if self.future.done():
-            return
-        if self.error is not None:
-            self.future.set_exception(self.error)
-        else:
-            self.future.set_result(None)
-
-    def settle_soon(self) -> None:
-        """The same, from the batcher's thread; a loop that is closed has nobody to tell."""
-        try:
-            self._loop.call_soon_threadsafe(self.settle)
-        except RuntimeError:
-            _log.debug("loop closed before its answer")
+    jobs: int
+    tokens: int
+    rows: int
+    cells: int
+    seconds: float
+    predicted_s: float
+    began_s: float
+    lane: Lane
+    failed: bool
+    contexts: tuple[Any, ...]
 
 
 class Batcher:
-    """Runs `compute` on batches of jobs, in a thread of its own, until it is closed."""
+    """Runs batches of tickets in a thread of its own, until it is closed."""
 
     def __init__(
         self,
-        compute: Compute,
+        trunk: Trunk,
         *,
         name: str,
-        max_batch_tokens: int,
-        max_queue_tokens: int,
-        observe: Observe | None = None,
+        costs: Costs,
+        limits: Limits,
+        bounds: Bounds,
+        stall_s: float = 30.0,
+        observe: Callable[[Ran], None] | None = None,
+        on_replace: Callable[[], None] | None = None,
     ) -> None:
-        self._compute = compute
+        self._name = name
+        self._stall_s = stall_s
         self._observe = observe
-        self._max_batch_tokens = max_batch_tokens
-        self._max_queue_tokens = max_queue_tokens
         self._changed = threading.Condition()
-        self._queue: deque[Ticket] = deque()
-        self._queued_tokens = 0
+        self._graphs = Graphs(trunk, name=name, changed=self._changed, on_replace=on_replace)
+        self._pace = Pace(time.perf_counter())
+        self._queue = Queue(costs, limits, self._pace)
+        self._admission = Admission(self._queue, self._pace, bounds)
+        self._run: Run | None = None
         self._closed = False
-        self._thread = threading.Thread(target=self._loop, name=f"batcher-{name}", daemon=True)
-        self._thread.start()
+        self._given_up: list[threading.Thread] = []
+        self._thread = self._start()
+
+    @property
+    def state(self) -> State:
+        """What becomes of the texts that wait."""
+        return State.CLOSED if self._closed else self._graphs.state
+
+    @property
+    def reason(self) -> str:
+        """Why it does not compute; empty while it does."""
+        return self._graphs.reason
 
     @property
     def alive(self) -> bool:
-        """Whether requests handed in will be run."""
-        return self._thread.is_alive() and not self._closed
+        """Whether requests handed in now are run, and need not wait for a repair."""
+        return self.state is State.RUNNING and self._thread.is_alive()
 
     @property
-    def queued_tokens(self) -> int:
-        """Tokens that wait to be computed."""
-        return self._queued_tokens
+    def stuck(self) -> int:
+        """Threads that were given up and still stand where they stood."""
+        self._given_up = [thread for thread in self._given_up if thread.is_alive()]
+        return len(self._given_up)
+
+    @property
+    def queued_s(self) -> float:
+        """Predicted seconds of the work that waits."""
+        return sum(self._queue.waiting_s(lane) for lane in Lane)
+
+    @property
+    def queued_texts(self) -> int:
+        """Texts that wait."""
+        return self._queue.texts
+
+    def check_room(self, lane: Lane, deadline: float) -> None:
+        """Raise Overloaded where not even the shortest text would be answered in time."""
+        with self._changed:
+            self._admit(lane, 0.0, deadline)
 
     def submit(self, ticket: Ticket) -> None:
-        """Queue a request. Raises Overloaded if the queue is full, NotReady after `close`."""
-        tokens = sum(job.tokens for job in ticket.jobs)
+        """Queue a request.
+
+        Raises Overloaded where it would not be answered before its deadline, or too much waits;
+        NotReady after `close`, and while the graphs cannot be loaded.
+        """
         with self._changed:
             if self._closed:
-                raise NotReady("the service is shutting down; ask another replica")
-            # An empty queue takes any request: one that is too large alone would never get in.
-            if self._queue and self._queued_tokens + tokens > self._max_queue_tokens:
-                raise Overloaded(
-                    f"{self._queued_tokens} tokens are waiting, at most "
-                    f"{self._max_queue_tokens} may; try again shortly"
-                )
-            self._queue.append(ticket)
-            self._queued_tokens += tokens
-            self._changed.notify()
+                raise NotReady(_SHUTTING_DOWN)
+            if self._graphs.state is State.FAILED:
+                raise NotReady(self._graphs.reason)
+            self._admit(ticket.lane, self._queue.predict_s(ticket.jobs), ticket.deadline)
+            self._queue.add(ticket, time.perf_counter())
+            self._changed.notify_all()
 
-    def close(self) -> None:
-        """Run what is queued, take nothing more, and end the thread."""
+    def drop(self, ticket: Ticket) -> None:
+        """Nobody waits for it any more: its place is free at once, and it is not run."""
+        with self._changed:
+            ticket.dropped = True
+            self._queue.release(ticket)
+
+    def close(self, timeout_s: float | None = None) -> None:
+        """Take nothing more, run what is queued, and end the thread.
+
+        What is not done after the timeout hears NotReady.
+        """
         with self._changed:
             self._closed = True
-            self._changed.notify()
-        self._thread.join()
+            self._changed.notify_all()
+            thread = self._thread
+        thread.join(timeout_s)
+        if thread.is_alive():
+            self._graphs.stop()
+        with self._changed:
+            if self._run is not None:
+                self._run.given_up = True
+            self._fail_all(NotReady(_SHUTTING_DOWN))
+
+    def check(self) -> None:
+        """Repair what has stopped; for a thread of its owner's to call now and then.
+
+        A batch that stands still is ended. If that does not end it, its thread is given up, the
+        graphs are loaded anew, and its texts are computed one by one in another thread. Graphs
+        that could not be loaded are tried again, each time after a longer while.
+        """
+        with self._changed:
+            if self._closed:
+                return
+            run, thread = self._run, self._thread
+        if self._graphs.due:
+            self._graphs.replace()
+        elif self._graphs.state is State.FAILED:
+            with self._changed:
+                self._fail_all(NotReady(self._graphs.reason))
+        elif not thread.is_alive():
+            _log.error("a batcher's thread has ended; another one begins", model=self._name)
+            self._resume(run)
+        elif run is not None and time.perf_counter() >= run.stuck_at:
+            self._end(run)
+
+    def _admit(self, lane: Lane, work: float, deadline: float) -> None:
+        now = time.perf_counter()
+        under_way = 0.0
+        if self._run is not None:
+            expected = self._run.batch.predicted_s * self._pace.factor
+            under_way = max(0.0, self._run.began + expected - now)
+        self._admission.check(lane, work, deadline=deadline, now=now, under_way=under_way)
+
+    def _start(self) -> threading.Thread:
+        thread = threading.Thread(target=self._loop, name=f"batcher-{self._name}", daemon=True)
+        thread.start()
+        return thread
 
     def _loop(self) -> None:
+        """Compute batch after batch until there are none after `close`, or it is given up."""
+        ended: float | None = None  # of the batch before, if the next one waited already
         while True:
             with self._changed:
-                while not self._queue and not self._closed:
-                    self._changed.wait()
-                if not self._queue:
+                run = self._next()
+                if run is None:
                     return
-                batch, over = self._take()
-            for ticket in over:
-                ticket.settle_soon()
-            if batch:
-                self._run(batch)
+                began = run.began if ended is None else ended
+            try:
+                extent = run.compute()
+            except GivenUp:
+                return
+            ended = time.perf_counter()
+            with self._changed:
+                if run.given_up:
+                    return
+                self._run = None
+                if not run.failed:
+                    # What lies between two batches is time they take.
+                    self._pace.learn(run.batch.predicted_s, ended - began)
+                self._pace.work(began, ended, interactive=run.interactive)
+            self._tell(run, extent, ended)
+            if not self._queue.texts:
+                ended = None
 
-    def _take(self) -> tuple[list[tuple[Ticket, Job]], list[Ticket]]:
-        """The next batch, an item of each request in turn, and the requests found to be late."""
-        batch: list[tuple[Ticket, Job]] = []
-        late: list[Ticket] = []
-        room = self._max_batch_tokens
-        now = time.perf_counter()
-        while self._queue:
-            ticket = self._queue.popleft()
-            if not ticket.over and ticket.deadline < now:
-                ticket.error = DeadlinePassed("the request waited longer than it may")
-                late.append(ticket)
-            if ticket.over:
-                self._queued_tokens -= sum(job.tokens for job in ticket.jobs[ticket.next :])
-                continue
-            job = ticket.jobs[ticket.next]
-            if batch and job.tokens > room:
-                self._queue.appendleft(ticket)
-                break
-            batch.append((ticket, job))
-            room -= job.tokens
-            self._queued_tokens -= job.tokens
-            ticket.next += 1
-            if ticket.next < len(ticket.jobs):
-                self._queue.append(ticket)
-        return batch, late
+    def _next(self) -> Run | None:
+        """Wait for a batch; None when there will be no more. Called with the lock held."""
+        while True:
+            if self._graphs.state is State.RUNNING:
+                batch = self._queue.take(time.perf_counter())
+                late, self._queue.late = self._queue.late, []
+                for ticket in late:
+                    ticket.settle_soon()
+                if batch is not None:
+                    predicted_s = _STALLED * batch.predicted_s * self._pace.factor
+                    self._run = Run(
+                        batch,
+                        graphs=self._graphs,
+                        changed=self._changed,
+                        release=self._queue.release,
+                        stall_s=max(self._stall_s, predicted_s),
+                    )
+                    return self._run
+            if self._closed:
+                return None
+            self._changed.wait()
 
-    def _run(self, batch: Sequence[tuple[Ticket, Job]]) -> None:
-        """Compute one batch. Whatever it raises is for its own requests; the thread lives on."""
-        began = time.perf_counter()
-        for ticket, _ in batch:
-            ticket.started = ticket.started or began
-        failure: ClozeError | None = None
-        try:
-            self._compute([job for _, job in batch])
-        except Exception:
-            _log.exception("batch failed", texts=len(batch))
-            failure = InternalError("the batch could not be computed")
-        ended = time.perf_counter()
-        settled = []
-        for ticket, _ in batch:
-            ticket.pending -= 1
-            if failure is not None and ticket.error is None:
-                ticket.error = failure
-                settled.append(ticket)
-            elif ticket.pending == 0 and ticket.error is None:
-                ticket.finished = ended
-                settled.append(ticket)
-        for ticket in settled:
-            ticket.settle_soon()
+    def _tell(self, run: Run, extent: Extent, ended: float) -> None:
         if self._observe is not None:
-            self._observe(len(batch), sum(job.tokens for _, job in batch), ended - began)
+            batch = run.batch
+            self._observe(
+                Ran(
+                    jobs=len(batch.entries),
+                    tokens=batch.tokens,
+                    rows=extent.rows,
+                    cells=extent.cells,
+                    seconds=ended - run.began,
+                    predicted_s=batch.predicted_s * self._pace.factor,
+                    began_s=run.began,
+                    lane=batch.lane,
+                    failed=run.failed,
+                    contexts=run.contexts,
+                )
+            )
+
+    def _end(self, run: Run) -> None:
+        """End a batch that stands still, or else give its thread up."""
+        _log.error("a batch stands still", model=self._name, texts=len(run.step))
+        stuck_at = run.stuck_at
+        end = time.perf_counter() + _GRACE_S
+        while time.perf_counter() < end:
+            # Between two graphs there is nothing to stop: told again, it hears it in the next.
+            self._graphs.stop()
+            with self._changed:
+                if self._changed.wait_for(lambda: run.stuck_at != stuck_at, _GRACE_S / 20):
+                    return  # it has raised, and its thread does the rest
+        with self._changed:
+            run.given_up = True
+            self._given_up.append(self._thread)
+        _log.error("its thread is given up", model=self._name, stuck=self.stuck)
+        self._graphs.replace()
+        self._resume(run)
+
+    def _resume(self, run: Run | None) -> None:
+        """Begin again in another thread, with what is left of a batch, one text at a time."""
+        with self._changed:
+            self._run = None
+            if run is not None:
+                run.given_up = True
+                if len(run.step) == 1:
+                    # It stood alone: it is the one.
+                    [(ticket, job)] = run.step
+                    ticket.guilty = job
+                    self._fail(ticket, InternalError("the text could not be computed in time"))
+                self._queue.put_back(entry for entry in run.left.values() if not entry[0].over)
+            if not self._closed:
+                self._thread = self._start()
+
+    def _fail_all(self, error: ClozeError) -> None:
+        """Everybody who waits hears the error. Called with the lock held."""
+        waiting = self._queue.clear()
+        if self._run is not None and self._run.given_up:
+            waiting += [ticket for ticket, _ in self._run.left.values()]
+        for ticket in waiting:
+            self._fail(ticket, error)
+
+    def _fail(self, ticket: Ticket, error: ClozeError) -> None:
+        if not ticket.over:
+            ticket.error = error
+            self._queue.release(ticket)
+            ticket.settle_soon()

@@ -17,6 +17,7 @@ from service.metrics import Metrics
 from service.times import Times
 
 TIMES = "cloze.times"
+BEGAN = "cloze.began"
 _UNKNOWN_ROUTE = "unknown"
 
 _log = structlog.get_logger(__name__)
@@ -37,6 +38,7 @@ class Edge:
         began = time.perf_counter()
         times = Times()
         scope[TIMES] = times
+        scope[BEGAN] = began
         status = 0
 
         async def send_timed(message: Message) -> None:

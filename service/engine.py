@@ -14,20 +14,23 @@ from typing import Any, TypeVar
 
 import structlog
 
-from models.errors import TooManyInputs
+from models.errors import ClozeError, InternalError, TooManyInputs
 from models.heads import Head, Job, spread
 from models.pipeline import prepare
-from service.batcher import Ticket
 from service.errors import ClientGone, DeadlinePassed, NotReady
 from service.metrics import Metrics
-from service.registry import Model, Registry
+from service.model import Model
+from service.registry import Registry
 from service.settings import Settings
+from service.ticket import Lane, Ticket
 from service.times import Times
 
 # Above these a request is tokenised and decoded off the event loop, which others wait for.
 # A character costs about 0.2 microseconds to tokenise, a hand-over to a thread about 100.
 _LARGE_CHARACTERS = 4_000
 _LARGE_ITEMS = 16
+# Each keeps a core busy, perhaps, and its graphs in memory.
+_MOST_STUCK = 3
 
 ResultT = TypeVar("ResultT")
 
@@ -44,6 +47,23 @@ class Question:
     model: str | None = None
     head: str | None = None
     field: str = "inputs"
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """Within how many seconds a request wants its answer, and in which lane it waits.
+
+    It began by time.perf_counter(). Without a lane, the number of its items decides.
+    """
+
+    began: float
+    timeout_s: float
+    lane: Lane | None = None
+
+    @property
+    def deadline(self) -> float:
+        """Until when, by the same clock."""
+        return self.began + self.timeout_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,31 +118,50 @@ class Engine:
 
     def check_ready(self) -> None:
         """Raise NotReady, with the reason, unless every model would answer."""
+        self.check_loaded()
+        if not self.registry.alive:
+            raise NotReady(self.registry.reason or "a model's thread has ended")
+
+    def check_loaded(self) -> None:
+        """Raise NotReady, with the reason, before the models are loaded and at the end."""
         if not self.ready:
             raise NotReady(self.reason)
-        if not self.registry.alive:
-            raise NotReady("a model's thread has ended; restart the service")
+
+    def check_live(self) -> None:
+        """Raise NotReady where only a new process can help."""
+        stuck = sum(model.batcher.stuck for model in self.registry)
+        if stuck >= _MOST_STUCK:
+            raise NotReady(f"{stuck} computations stand still and cannot be ended")
 
     async def answer(
-        self, question: Question, times: Times, disconnected: Callable[[], Awaitable[Any]]
+        self,
+        question: Question,
+        terms: Terms,
+        times: Times,
+        disconnected: Callable[[], Awaitable[Any]],
     ) -> Reply:
         """Answer a question. Raises a CallerError, or what time did to it.
 
         `disconnected` returns when the client has gone; its items are then dropped unrun.
         """
-        self.check_ready()
+        self.check_loaded()
         with self.registry.use_head(question.model, question.task, question.head) as found:
-            return await self._answer(question, found, times, disconnected)
+            return await self._answer(question, terms, found, times, disconnected)
 
     async def _answer(
         self,
         question: Question,
+        terms: Terms,
         found: tuple[Model, Head[Any, Any, Any]],
         times: Times,
         disconnected: Callable[[], Awaitable[Any]],
     ) -> Reply:
         model, head = found
         self._check_count(question)
+        bulk = len(question.items) > self.settings.bulk_inputs
+        lane = terms.lane or (Lane.BULK if bulk else Lane.INTERACTIVE)
+        # Before it is tokenised: what is refused anyway is refused for little.
+        model.batcher.check_room(lane, terms.deadline)
         options = head.resolve(question.options)
         began = time.perf_counter()
         jobs = await self._offload(
@@ -132,7 +171,11 @@ class Engine:
         times.tokenize = time.perf_counter() - began
         sequences = spread(jobs)
         if sequences:
-            await self._run(model, sequences, times, disconnected)
+            ticket = Ticket(sequences, deadline=terms.deadline, lane=lane)
+            try:
+                await self._run(model, ticket, terms, times, disconnected)
+            except InternalError as error:
+                raise _name_item(error, ticket, jobs, question.field) from None
         began = time.perf_counter()
         answers = await self._offload(
             len(sequences) > _LARGE_ITEMS, lambda: [head.decode(job) for job in jobs]
@@ -157,25 +200,30 @@ class Engine:
     async def _run(
         self,
         model: Model,
-        jobs: Sequence[Job],
+        ticket: Ticket,
+        terms: Terms,
         times: Times,
         disconnected: Callable[[], Awaitable[Any]],
     ) -> None:
-        ticket = Ticket(jobs, self.settings.timeout_s)
+        loop = asyncio.get_running_loop()
+
+        def give_up(error: ClozeError) -> None:
+            model.batcher.drop(ticket)
+            if not ticket.future.done():
+                ticket.future.set_exception(error)
+
         model.batcher.submit(ticket)
         watch = asyncio.ensure_future(disconnected())
         watch.add_done_callback(
-            lambda done: None if done.cancelled() else ticket.drop(ClientGone("client gone"))
+            lambda done: None if done.cancelled() else give_up(ClientGone("client gone"))
         )
-        alarm = asyncio.get_running_loop().call_later(
-            self.settings.timeout_s,
-            ticket.drop,
-            DeadlinePassed(f"no answer within {self.settings.timeout_s:g} s"),
-        )
+        late = DeadlinePassed(f"no answer within {terms.timeout_s:g} s")
+        # The loop's clock is another one than the deadline's.
+        alarm = loop.call_later(ticket.deadline - time.perf_counter(), give_up, late)
         try:
             await ticket.future
         finally:
-            ticket.dropped = True
+            model.batcher.drop(ticket)
             alarm.cancel()
             watch.cancel()
         times.queue = ticket.started - ticket.submitted
@@ -197,6 +245,16 @@ class Engine:
             truncated=[job.encoded.truncated for job in jobs],
             tokens=tokens,
         )
+
+
+def _name_item(
+    error: InternalError, ticket: Ticket, jobs: Sequence[Job], field: str
+) -> InternalError:
+    """The error, saying which item it is about where that is known."""
+    for place, job in enumerate(jobs):
+        if ticket.guilty is not None and any(ticket.guilty is part for part in spread([job])):
+            return InternalError(error.message, param=f"{field}[{place}]")
+    return error
 
 
 def _is_large(items: Sequence[Any]) -> bool:

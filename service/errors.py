@@ -27,9 +27,10 @@ from models.errors import ClozeError
 
 
 class ServiceError(ClozeError):
-    """An error that only a server can have."""
+    """An error that only a server can have; some know after how long to try again."""
 
     code = "service_error"
+    retry_after_s: float = 1.0
 
 
 class InvalidRequest(ServiceError):
@@ -79,9 +80,15 @@ class MethodNotAllowed(ServiceError):
 
 
 class Overloaded(ServiceError):
-    """The queue is full."""
+    """The queue is full, or the deadline would pass before there is an answer."""
 
     code = "overloaded"
+
+    def __init__(
+        self, message: str, *, param: str | None = None, retry_after_s: float = 1.0
+    ) -> None:
+        super().__init__(message, param=param)
+        self.retry_after_s = retry_after_s
 
 
 class NotReady(ServiceError):
@@ -158,12 +165,14 @@ def describe(error: ClozeError) -> dict[str, Any]:
     status = find_status(error)
     ours = status >= 500 and not isinstance(error, ServiceError)
     detail = error.detail if isinstance(error, InvalidRequest) else None
+    known = not ours or isinstance(error, errors.InternalError)
     return {
         "error": {
             "message": _INTERNAL_MESSAGE if ours else str(error),
             "type": _TYPES.get(status, "server_error" if ours else "invalid_request_error"),
             "code": errors.InternalError.code if ours else detail or error.code,
-            "param": None if ours else error.param,
+            # Where it is known which item it was, the others can be sent again without it.
+            "param": error.param if known else None,
         }
     }
 

@@ -13,6 +13,7 @@ from prometheus_client import (
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from models.engines import find_memory_limit
+from service.batcher import Ran
 from service.times import Times
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -70,6 +71,12 @@ class Metrics:
             buckets=_SECONDS,
             registry=self.registry,
         )
+        self.session_replacements = Counter(
+            "cloze_session_replacements",
+            "Times a model's graphs were loaded anew because they did not compute any more.",
+            ["model"],
+            registry=self.registry,
+        )
         memory_limit = Gauge(
             "cloze_memory_limit_bytes",
             "Bytes of memory above which the kernel ends the process; +Inf without a limit.",
@@ -93,17 +100,21 @@ class Metrics:
         for stage, histogram in self._stages.items():
             histogram.observe(getattr(times, stage))
 
-    def batch_observer(self, model: str) -> Callable[[int, int, float], None]:
-        """What a batcher calls with the texts, tokens and seconds of each batch."""
+    def batch_observer(self, model: str) -> Callable[[Ran], None]:
+        """What a batcher calls with each batch."""
         texts_of, tokens_of = self.batch_texts.labels(model), self.batch_tokens.labels(model)
         seconds_of = self.batch_seconds.labels(model)
 
-        def observe(texts: int, tokens: int, seconds: float) -> None:
-            texts_of.observe(texts)
-            tokens_of.observe(tokens)
-            seconds_of.observe(seconds)
+        def observe(ran: Ran) -> None:
+            texts_of.observe(ran.jobs)
+            tokens_of.observe(ran.tokens)
+            seconds_of.observe(ran.seconds)
 
         return observe
+
+    def replacement_observer(self, model: str) -> Callable[[], None]:
+        """What a batcher calls when its graphs were loaded anew."""
+        return self.session_replacements.labels(model).inc
 
     def render(self) -> bytes:
         """The exposition format of Prometheus."""

@@ -21,38 +21,15 @@ from models.errors import (
     SettingsError,
     TaskUnsupported,
 )
-from models.golden import check_golden
 from models.heads import Head
 from models.pipeline import Pipeline
-from service.batcher import Batcher
 from service.memory import check_memory
 from service.metrics import Metrics
+from service.model import Model
 from service.settings import Settings
-
-_WARM_UP = "Some words to run every kernel once before the first request."
+from service.watchdog import Watchdog
 
 _log = structlog.get_logger(__name__)
-
-
-class Model:
-    """A loaded bundle with its queue: one trunk, one session, one batcher."""
-
-    def __init__(self, pipeline: Pipeline, settings: Settings, metrics: Metrics) -> None:
-        self.pipeline = pipeline
-        self.name = pipeline.manifest.name
-        self.fingerprint = pipeline.bundle.fingerprint
-        self.requests = 0  # that use it now; the registry counts them
-        self.batcher = Batcher(
-            pipeline.compute,
-            name=self.name,
-            max_batch_tokens=settings.max_batch_tokens,
-            max_queue_tokens=settings.max_queue_tokens,
-            observe=metrics.batch_observer(self.name),
-        )
-
-    def answers(self, task: str) -> bool:
-        """Whether it has a head for the task."""
-        return any(head.task.name == task for head in self.pipeline.heads)
 
 
 class Registry:
@@ -61,6 +38,7 @@ class Registry:
     def __init__(self) -> None:
         self._models: dict[str, Model] = {}  # replaced whole, never changed
         self._released = threading.Condition()
+        self._watchdog: Watchdog | None = None
 
     def __iter__(self) -> Iterator[Model]:
         return iter(self._models.values())
@@ -80,6 +58,7 @@ class Registry:
         self._models = {
             name: _load_model(bundle, settings, metrics) for name, bundle in bundles.items()
         }
+        self._watchdog = Watchdog(lambda: [model.batcher for model in self])
 
     def reload(self, settings: Settings, metrics: Metrics) -> None:
         """Read the set again while serving; what cannot be loaded is logged, the rest goes on.
@@ -178,8 +157,16 @@ class Registry:
         models = self._models
         return bool(models) and all(model.batcher.alive for model in models.values())
 
+    @property
+    def reason(self) -> str:
+        """Why a model would not answer; empty while every one would."""
+        models = self._models.values()
+        return next((model.batcher.reason for model in models if not model.batcher.alive), "")
+
     def close(self) -> None:
         """Let every queue run empty, and end its thread."""
+        if self._watchdog is not None:
+            self._watchdog.close()
         for model in self:
             model.batcher.close()
 
@@ -190,26 +177,11 @@ class Registry:
         model.batcher.close()
 
 
-def warm_up(pipeline: Pipeline) -> None:
-    """Compute the golden answers, so that no request pays for the first run of a kernel.
-
-    Raises AnswersWrong where they come out otherwise than they should: such a bundle must not
-    serve here.
-    """
-    if check_golden(pipeline):
-        return
-    # A bundle of before, without answers to compare with.
-    encoded = pipeline.encoder.encode(_WARM_UP, overflow="truncate")
-    for texts in (1, 8):
-        pipeline.run_trunk([encoded] * texts)
-
-
 def _load_model(
     bundle: Bundle, settings: Settings, metrics: Metrics, *, serving: bool = False
 ) -> Model:
     check_memory(bundle, bundle.choose_precision(settings.precision), serving=serving)
     pipeline = Pipeline(bundle, precision=settings.precision, threads=settings.threads)
-    warm_up(pipeline)
     return Model(pipeline, settings, metrics)
 
 

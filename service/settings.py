@@ -46,14 +46,48 @@ class Settings(BaseSettings):
     max_batch_tokens: int = Field(
         default=MAX_BATCH_TOKENS, ge=1, description="tokens the trunk computes at once"
     )
-    max_queue_tokens: int = Field(
-        default=500_000, ge=1, description="tokens that may wait before requests get a 429"
+    max_batch_ms: float = Field(
+        default=100.0,
+        gt=0,
+        allow_inf_nan=False,
+        description="predicted milliseconds a batch may take",
+    )
+    max_queue_ms: float = Field(
+        default=10_000.0,
+        gt=0,
+        allow_inf_nan=False,
+        description="predicted milliseconds of interactive work that may wait before a 429",
+    )
+    max_bulk_queue_ms: float = Field(
+        default=60_000.0,
+        gt=0,
+        allow_inf_nan=False,
+        description="predicted milliseconds of bulk work that may wait before a 429",
+    )
+    bulk_inputs: int = Field(
+        default=32,
+        ge=1,
+        description="inputs above which a request is bulk unless it says otherwise",
+    )
+    overtaking: float = Field(
+        default=2.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="times its own predicted cost for which shorter texts may overtake one; "
+        "0: order of arrival",
     )
     timeout_s: float = Field(
         default=60.0,
         gt=0,
         allow_inf_nan=False,
-        description="seconds a request may wait before it gets a 504",
+        description="seconds within which a request is answered, else 429 or 504; "
+        "X-Request-Timeout sets it for one request",
+    )
+    stall_s: float = Field(
+        default=30.0,
+        gt=0,
+        allow_inf_nan=False,
+        description="seconds after which a batch that stands still is ended",
     )
     threads: int = Field(default=0, ge=0, description="threads of the trunk; 0: one a core")
 

@@ -33,28 +33,45 @@ class Session:
     """One graph, ready to run. `run` and `stop` may be called from any thread."""
 
     def __init__(self, file: Path, *, threads: int, spin: bool = False) -> None:
+        self._file = file
+        self._threads = threads
+        self._spin = spin
+        self._under_way: set[onnxruntime.RunOptions] = set()
+        self._changing = threading.Lock()
+        self._session: Any = None
+        self._inputs: frozenset[str] = frozenset()
+        self.reopen()
+
+    def _load(self) -> Any:
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
+        options.intra_op_num_threads = self._threads
         options.inter_op_num_threads = 1
-        for key, value in (_SPINNING if spin else _STILL).items():
+        for key, value in (_SPINNING if self._spin else _STILL).items():
             options.add_session_config_entry(key, value)
         # What goes wrong is raised; lines of its own on stderr would stand between ours.
         options.log_severity_level = 4
         try:
-            self._session = onnxruntime.InferenceSession(
-                str(file),
+            return onnxruntime.InferenceSession(
+                str(self._file),
                 options,
                 providers=["CPUExecutionProvider"],
                 disabled_optimizers=["SkipLayerNormFusion"],
             )
         except Exception as error:
             raise BundleDamaged(
-                f"{file} cannot be loaded by ONNX Runtime {onnxruntime.__version__}: "
+                f"{self._file} cannot be loaded by ONNX Runtime {onnxruntime.__version__}: "
                 f"{str(error).splitlines()[0]}"
             ) from error
-        self._inputs = frozenset(node.name for node in self._session.get_inputs())
-        self._under_way: set[onnxruntime.RunOptions] = set()
-        self._changing = threading.Lock()
+
+    def reopen(self) -> None:
+        """Load the graph anew. Runs meanwhile fail, and so do later ones if this raises.
+
+        A run that hangs keeps the old graph in memory; else that is gone before the new one comes.
+        """
+        self._session = None
+        session = self._load()
+        self._inputs = frozenset(node.name for node in session.get_inputs())
+        self._session = session
 
     @property
     def width(self) -> int | None:

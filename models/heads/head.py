@@ -83,6 +83,16 @@ class Head(ABC, Generic[ItemT, OptionsT, AnswerT]):
     def decode(self, job: Job) -> AnswerT:
         """The answer in the caller's terms, from the output of the job and of its `more`."""
 
+    def probe(self, hidden: Floats) -> None:
+        """Run its graph over rows of any content. Raises whatever is wrong with it."""
+        if self._session is not None:
+            self._session.run({"hidden": hidden})
+
+    def reopen(self) -> None:
+        """Load its graph anew."""
+        if self._session is not None:
+            self._session.reopen()
+
     def stop(self) -> None:
         """End what its graph computes now, in any thread, with RunStopped; returns at once."""
         if self._session is not None:

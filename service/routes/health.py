@@ -18,9 +18,15 @@ class Health(BaseModel):
     status: Literal["live", "ready"]
 
 
-@router.get("/health/live", response_model=Health, responses={500: ERRORS[500]})
-async def live() -> Response:
-    """Say that the process answers."""
+@router.get(
+    "/health/live",
+    response_model=Health,
+    responses={status: ERRORS[status] for status in (500, 503)},
+)
+async def live(request: Request) -> Response:
+    """Say that the process answers, or 503 where only a new one would help."""
+    engine: Engine = request.app.state.engine
+    engine.check_live()
     return json_response({"status": "live"})
 
 

@@ -51,7 +51,7 @@ class ModelsResponse(BaseModel):
 async def list_models(request: Request) -> Response:
     """List the loaded models."""
     engine: Engine = request.app.state.engine
-    engine.check_ready()
+    engine.check_loaded()
     data = []
     for model in engine.registry:
         manifest = model.pipeline.manifest

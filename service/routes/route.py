@@ -5,14 +5,14 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Annotated, Any
 
 import orjson
-from fastapi import Depends, Request, Response
+from fastapi import Depends, Header, Request, Response
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import ClientDisconnect
 
 from models.encoding import Overflow
-from service.edge import TIMES
-from service.engine import Engine, Question, Reply
+from service.edge import BEGAN, TIMES
+from service.engine import Engine, Question, Reply, Terms
 from service.errors import (
     BodyTooLarge,
     ClientGone,
@@ -22,6 +22,9 @@ from service.errors import (
     InvalidKey,
 )
 from service.settings import Settings
+from service.ticket import Lane
+
+_LONGEST_TIMEOUT_S = 3600.0
 
 # What any route of /v1 may answer besides 200.
 ERRORS: dict[int | str, dict[str, Any]] = {
@@ -157,9 +160,11 @@ def _too_large(limit: int) -> BodyTooLarge:
 class Asker:
     """Hands a route's question to the engine, with what only the request knows."""
 
-    def __init__(self, request: Request) -> None:
+    def __init__(self, request: Request, timeout_s: float | None, lane: Lane | None) -> None:
         self._request = request
         self._engine: Engine = request.app.state.engine
+        began: float = request.scope[BEGAN]
+        self._terms = Terms(began, timeout_s or self._engine.settings.timeout_s, lane)
 
     def overflow(self, body: RequestBody) -> Overflow:
         """What the request says, else the server."""
@@ -169,13 +174,34 @@ class Asker:
         """The engine's reply; the items are dropped if the client goes away."""
         # The body has been read: the next message is that the client has gone.
         return await self._engine.answer(
-            question, self._request.scope[TIMES], self._request.receive
+            question, self._terms, self._request.scope[TIMES], self._request.receive
         )
 
 
-async def _find_asker(request: Request) -> Asker:
+async def _find_asker(
+    request: Request,
+    timeout_s: Annotated[
+        float | None,
+        Header(
+            alias="X-Request-Timeout",
+            gt=0,
+            le=_LONGEST_TIMEOUT_S,
+            allow_inf_nan=False,
+            description="Seconds within which the answer is wanted; what cannot be answered by "
+            "then is refused at once, with 429.",
+        ),
+    ] = None,
+    priority: Annotated[
+        Lane | None,
+        Header(
+            alias="X-Priority",
+            description="Left out, requests with many inputs are bulk: they run when no "
+            "interactive one waits, and get a share of the time otherwise.",
+        ),
+    ] = None,
+) -> Asker:
     # Not the class itself: FastAPI would call that in a thread, for every request.
-    return Asker(request)
+    return Asker(request, timeout_s, priority)
 
 
 Ask = Annotated[Asker, Depends(_find_asker)]

@@ -21,10 +21,11 @@ from models.heads import Head, Job
 from models.pipeline import Pipeline
 from models.tasks import TASKS
 from service.app import create_app
-from service.batcher import Batcher, Ticket
+from service.batcher import Batcher
 from service.engine import Engine
-from service.registry import Model
+from service.model import Model
 from service.settings import Settings
+from service.ticket import Ticket
 
 PATIENCE_S = 60.0
 JSON = {"content-type": "application/json"}
@@ -150,7 +151,8 @@ def hold(pipeline: Pipeline, batcher: Batcher) -> Iterator[None]:
     head = _Holder(pipeline)
 
     async def submit() -> None:
-        ticket = Ticket([head.prepare("one", None)], PATIENCE_S)
+        deadline = time.perf_counter() + PATIENCE_S
+        ticket = Ticket([head.prepare("one", None)], deadline=deadline)
         batcher.submit(ticket)
         await ticket.future
 

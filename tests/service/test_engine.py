@@ -2,8 +2,10 @@
 
 import asyncio
 import json
+import shutil
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
@@ -15,12 +17,22 @@ import httpx
 import pytest
 
 from models import Pipeline
+from models.engines import Session
 from models.heads import AnswerOptions, TokenClassifyOptions, spread
 from models.pipeline import prepare
-from service.engine import Question
-from service.registry import Model
+from service.engine import Question, Terms
+from service.model import Model
 from service.times import Times
-from tests.service.server import Server, check_error, check_same, hold, serve, wait_until
+from tests.endless import make_endless
+from tests.service.server import (
+    PATIENCE_S,
+    Server,
+    check_error,
+    check_same,
+    hold,
+    serve,
+    wait_until,
+)
 
 ROUTE = "/v1/embeddings"
 
@@ -51,11 +63,11 @@ def send_only(
 
 
 def test_a_full_queue_answers_429(pretraining_bundle: Path, threads: ThreadPoolExecutor) -> None:
-    with serve(pretraining_bundle, max_queue_tokens=10) as server:
+    with serve(pretraining_bundle, max_queue_ms=1e-3) as server:
         (model,) = server.models
         with hold_model(model):
             waiting = threads.submit(server.answer, ROUTE, {"input": ["rain"] * 3})
-            wait_until(lambda: model.batcher.queued_tokens > 0)
+            wait_until(lambda: model.batcher.queued_texts > 0)
             for path, body in (
                 (ROUTE, {"input": ["rain"] * 3}),
                 ("/v1/fill-mask", {"inputs": "[MASK]"}),
@@ -77,8 +89,158 @@ def test_a_passed_deadline_answers_504(pretraining_bundle: Path) -> None:
             assert "0.05" in message
         server.answer(ROUTE, {"input": "rain"})
         # Held one, answered one: what was late was not computed.
-        wait_until(lambda: model.batcher.queued_tokens == 0)
+        wait_until(lambda: model.batcher.queued_texts == 0)
         assert server.read_metric("cloze_batch_texts_sum") == 2
+
+
+def test_a_request_says_how_long_it_waits(pretraining_bundle: Path) -> None:
+    with serve(pretraining_bundle) as server:
+        (model,) = server.models
+        with hold_model(model):
+            # Predicted to be answered in time, since nobody knows what holds the trunk.
+            response = server.client.post(
+                ROUTE, json={"input": "rain"}, headers={"X-Request-Timeout": "0.25"}
+            )
+            assert "0.25" in check_error(response, 504, "deadline_passed", None)
+            wait_until(lambda: model.batcher.queued_texts == 0)
+        for path, body in (
+            (ROUTE, {"input": "rain"}),
+            ("/v1/fill-mask", {"inputs": "the [MASK]"}),
+            ("/v1/next-sentence", {"inputs": {"first": "rain", "second": "snow"}}),
+        ):
+            # Not even an idle trunk is so fast.
+            response = server.client.post(path, json=body, headers={"X-Request-Timeout": "1e-9"})
+            check_error(response, 429, "overloaded", None)
+            assert int(response.headers["retry-after"]) >= 1
+            response = server.client.post(path, json=body, headers={"X-Request-Timeout": "9.5"})
+            assert response.status_code == 200
+        assert server.read_metric("cloze_batch_texts_sum") == 4
+
+
+@pytest.mark.parametrize("given", ["0", "-1", "nan", "inf", "soon", "", "3601", "1,5"])
+def test_a_timeout_that_is_none_is_refused(tiny: Server, given: str) -> None:
+    response = tiny.client.post(ROUTE, json={"input": "rain"}, headers={"X-Request-Timeout": given})
+    check_error(response, 422, "invalid_value", "X-Request-Timeout")
+
+
+def test_bulk_waits_behind_interactive(
+    pretraining_bundle: Path, threads: ThreadPoolExecutor
+) -> None:
+    with serve(pretraining_bundle, bulk_inputs=3, max_batch_tokens=8) as server:
+        (model,) = server.models
+        order: list[str] = []
+        compute = model.batcher._graphs.compute
+
+        def compute_noted(jobs: Any) -> Any:
+            order.extend(job.item for job in jobs)
+            return compute(jobs)
+
+        model.batcher._graphs.compute = compute_noted
+
+        def ask(text: str, texts: int, **headers: str) -> None:
+            response = server.client.post(ROUTE, json={"input": [text] * texts}, headers=headers)
+            assert response.status_code == 200
+
+        with hold_model(model):
+            waiting = []
+            for text, texts, headers, queued in (
+                ("many", 4, {}, 4),
+                ("bulk", 1, {"X-Priority": "bulk"}, 5),
+                ("few", 3, {}, 8),
+                ("urgent", 5, {"X-Priority": "interactive"}, 13),
+            ):
+                waiting.append(threads.submit(ask, text, texts, **headers))
+                wait_until(lambda queued=queued: model.batcher.queued_texts == queued)
+        for future in waiting:
+            future.result()
+        # What held the trunk was first.
+        assert set(order[1:9]) == {"few", "urgent"}
+        assert set(order[9:]) == {"many", "bulk"}
+        response = server.client.post(
+            ROUTE, json={"input": "rain"}, headers={"X-Priority": "highest"}
+        )
+        check_error(response, 422, "invalid_value", "X-Priority")
+
+
+def test_a_poisonous_item_is_named_and_harms_nobody(
+    pretraining_bundle: Path, pretraining: Pipeline, threads: ThreadPoolExecutor
+) -> None:
+    with serve(pretraining_bundle) as server:
+        (model,) = server.models
+        compute = model.batcher._graphs.compute
+
+        def compute_poisoned(jobs: Any) -> Any:
+            if any(job.item == "poison" for job in jobs):
+                raise ValueError("secret")
+            return compute(jobs)
+
+        model.batcher._graphs.compute = compute_poisoned
+        with hold_model(model):
+            good = [threads.submit(server.answer, ROUTE, {"input": "rain"}) for _ in range(3)]
+            bad = threads.submit(server.post, ROUTE, {"input": ["rain", "snow", "poison", "sun"]})
+            wait_until(lambda: model.batcher.queued_texts == 7)
+        message = check_error(bad.result(), 500, "internal_error", "input[2]")
+        assert "secret" not in message
+        for answer in good:
+            vector = answer.result()["data"][0]["embedding"]
+            check_same(vector, pretraining.embed(["rain"])[0])
+        assert server.client.get("/health/ready").status_code == 200
+        assert server.read_metric("cloze_session_replacements_total") == 0
+
+
+def test_a_dead_session_is_replaced_and_nobody_hears_of_it(
+    pretraining_bundle: Path, pretraining: Pipeline, threads: ThreadPoolExecutor
+) -> None:
+    with serve(pretraining_bundle) as server:
+        (model,) = server.models
+        with hold_model(model):
+            waiting = [threads.submit(server.answer, ROUTE, {"input": "rain"}) for _ in range(4)]
+            wait_until(lambda: model.batcher.queued_texts == 4)
+            model.pipeline.trunk._session = None
+        for answer in waiting:
+            vector = answer.result()["data"][0]["embedding"]
+            check_same(vector, pretraining.embed(["rain"])[0])
+        assert server.client.get("/health/ready").status_code == 200
+        assert server.read_metric("cloze_session_replacements_total") == 1
+
+
+def test_a_session_that_hangs_is_replaced(
+    pretraining_bundle: Path, pretraining: Pipeline, tmp_path: Path
+) -> None:
+    """A graph without an end in place of the trunk's: it is ended, and loaded anew."""
+    endless = Session(make_endless(tmp_path / "endless.onnx"), threads=1)
+    with serve(pretraining_bundle, stall_s=0.3) as server:
+        trunk = server.models[0].pipeline.trunk
+        trunk._session, trunk._inputs = endless._session, endless._inputs
+        answer = server.answer(ROUTE, {"input": "rain"})
+        check_same(answer["data"][0]["embedding"], pretraining.embed(["rain"])[0])
+        assert server.read_metric("cloze_session_replacements_total") == 1
+        wait_until(lambda: server.client.get("/health/ready").status_code == 200)
+        assert server.client.get("/health/live").status_code == 200
+
+
+def test_not_ready_while_the_graphs_cannot_be_loaded(
+    pretraining_bundle: Path, tmp_path: Path, pretraining: Pipeline
+) -> None:
+    """The disk is gone when a session dies: 503 with the reason, until it is back."""
+    bundle = tmp_path / "bundle"
+    shutil.copytree(pretraining_bundle, bundle)
+    with serve(bundle) as server:
+        (model,) = server.models
+        graph = next(bundle.glob("trunk*.onnx"))
+        graph.rename(tmp_path / "gone")
+        model.pipeline.trunk._session = None
+        message = server.refuse(ROUTE, {"input": "rain"}, 503, "not_ready", None)
+        assert graph.name in message
+        response = server.client.get("/health/ready")
+        assert graph.name in check_error(response, 503, "not_ready", None)
+        # Another process would find the same: this one goes on trying.
+        assert server.client.get("/health/live").status_code == 200
+        (tmp_path / "gone").rename(graph)
+        model.batcher._graphs._retry_at = 0.0
+        wait_until(lambda: server.client.get("/health/ready").status_code == 200)
+        answer = server.answer(ROUTE, {"input": "rain"})
+        check_same(answer["data"][0]["embedding"], pretraining.embed(["rain"])[0])
 
 
 def test_a_client_that_leaves_has_its_items_dropped(pretraining_bundle: Path) -> None:
@@ -86,13 +248,13 @@ def test_a_client_that_leaves_has_its_items_dropped(pretraining_bundle: Path) ->
         (model,) = server.models
         with hold_model(model):
             connection = send_only(server, ROUTE, {"input": ["rain"] * 50})
-            wait_until(lambda: model.batcher.queued_tokens > 0)
+            wait_until(lambda: model.batcher.queued_texts > 0)
             connection.close()
             wait_until(lambda: server.read_metric("cloze_requests_total", status="499") == 1)
         server.answer(ROUTE, {"input": ["snow", "sun"]})
         # Held one, answered two: of the fifty none was computed.
         assert server.read_metric("cloze_batch_texts_sum") == 3
-        assert model.batcher.queued_tokens == 0
+        assert model.batcher.queued_texts == 0
 
 
 def test_a_client_that_leaves_while_it_sends_is_no_error_of_ours(
@@ -120,10 +282,9 @@ def test_requests_of_several_tasks_share_a_batch(
         ]
         alone = [server.answer(path, body) for path, body in bodies]
         before = server.read_metric("cloze_batch_texts_count")
-        tokens = sum(answer["usage"]["prompt_tokens"] for answer in alone)
         with hold_model(model):
             waiting = [threads.submit(server.answer, path, body) for path, body in bodies]
-            wait_until(lambda: model.batcher.queued_tokens == tokens)
+            wait_until(lambda: model.batcher.queued_texts == 3)
         for future, answer in zip(waiting, alone, strict=True):
             check_same(future.result(), answer)
         # The held batch, and one for all three.
@@ -199,7 +360,10 @@ def test_tasks_without_a_route_are_listed_and_answered_in_turn(
             async def wait() -> Any:
                 never = asyncio.Event()
                 return await server.engine.answer(
-                    Question(task, items, options), Times(), never.wait
+                    Question(task, items, options),
+                    Terms(time.perf_counter(), PATIENCE_S),
+                    Times(),
+                    never.wait,
                 )
 
             return asyncio.run(wait())
@@ -224,4 +388,4 @@ def test_tasks_without_a_route_are_listed_and_answered_in_turn(
             [[asdict(entity) for entity in row] for row in entities],
             [[asdict(entity) for entity in row] for row in pipeline.token_classify(texts)],
         )
-        assert all(model.batcher.queued_tokens == 0 for model in server.models)
+        assert all(model.batcher.queued_texts == 0 for model in server.models)
