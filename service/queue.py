@@ -263,7 +263,8 @@ class Queue:
         while found.heap:
             piece = found.heap[0][2]
             ticket = piece.ticket
-            if not ticket.over and ticket.deadline < now:
+            soonest = now + self.work_s(piece.jobs[0][1].tokens) * self._pace.factor
+            if not ticket.over and ticket.deadline < soonest:
                 ticket.error = DeadlinePassed("the request waited longer than it may")
                 self.release(ticket)
                 self.late.append(ticket)

@@ -79,6 +79,24 @@ def test_not_ready_once_the_thread_of_a_model_has_ended(pretraining_bundle: Path
         server.refuse("/v1/embeddings", {"input": "rain"}, 503, "not_ready", None)
 
 
+def test_not_live_when_threads_pile_up(pretraining_bundle: Path) -> None:
+    """Computations that can neither finish nor be ended: three of them are one process too many."""
+    let_go = threading.Event()
+    with serve(pretraining_bundle) as server:
+        stuck = [threading.Thread(target=let_go.wait) for _ in range(3)]
+        for thread in stuck:
+            thread.start()
+        server.models[0].batcher._given_up += stuck
+        try:
+            message = check_error(server.client.get("/health/live"), 503, "not_ready", None)
+            assert message.startswith("3 computations")
+        finally:
+            let_go.set()
+            for thread in stuck:
+                thread.join()
+        assert server.client.get("/health/live").status_code == 200
+
+
 def test_metrics_speak_prometheus(tiny: Server) -> None:
     response = tiny.client.get("/metrics")
     assert response.status_code == 200
