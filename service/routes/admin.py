@@ -17,6 +17,7 @@ from service.routes.route import ERRORS, TaskRoute, json_response
 from service.settings import Settings
 from service.states import State
 
+_LONGEST_PATH = 4_096
 _CONFLICT = {"model": ErrorBody, "description": "Another change is under way, or the last model."}
 _NO_KEY = {"model": ErrorBody, "description": "No admin key, or an unknown one."}
 _COMMON: dict[int | str, dict[str, Any]] = {401: _NO_KEY, 500: ERRORS[500], 503: ERRORS[503]}
@@ -41,6 +42,7 @@ class LoadBody(BaseModel):
 
     path: str = Field(
         min_length=1,
+        max_length=_LONGEST_PATH,
         description="The bundle's directory, inside of a folder of CLOZE_BUNDLES.",
         examples=["/bundles/my-bert"],
     )
