@@ -24,7 +24,7 @@ from models.errors import (
 from models.heads import Head
 from models.pipeline import Pipeline
 from service.batcher import Batcher
-from service.errors import LastModel
+from service.errors import LastModel, NotReady
 from service.loading import (
     Refuse,
     find_roots,
@@ -165,7 +165,8 @@ class Registry:
         """Load the bundle at a path, and let it answer in place of the one of its name.
 
         Blocks until that one has answered its last and its memory is free. Raises PathRefused,
-        or an OperatorError that says what is wrong with the bundle: then nothing has changed.
+        NotReady after `close`, or an OperatorError that says what is wrong with the bundle: then
+        nothing has changed.
         """
         path = resolve_path(given, self._roots)
         wanted = precision or settings.precision
@@ -174,6 +175,8 @@ class Registry:
                 Bundle.open(path), wanted, settings, metrics, serving=True, by_admin=True
             )
         self._replace({**self._models, model.name: model})
+        if self._closed:
+            raise NotReady("the service is shutting down; ask another replica")
         return describe(model, "ready")
 
     def remove(self, name: str) -> Entry:

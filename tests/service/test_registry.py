@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from models.errors import AnswersWrong, BundleNotFound, OperatorError, SettingsError
-from service.errors import PathRefused
+from service.errors import NotReady, PathRefused
 from service.loading import find_roots, resolve_path
 from service.metrics import Metrics
 from service.registry import Registry
@@ -328,7 +328,8 @@ def test_what_is_loaded_after_closing_never_answers(
     pretraining_bundle: Path, folder: Folder, classify_bundle: Path
 ) -> None:
     folder.registry.close()
-    folder.load(folder.add(classify_bundle, "second"))
+    with pytest.raises(NotReady, match="shutting down"):
+        folder.load(folder.add(classify_bundle, "second"))
     assert folder.names == ["tiny-pretraining"]
     registry = Registry()
     registry.close()
