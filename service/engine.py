@@ -28,7 +28,8 @@ from service.errors import (
 )
 from service.memory import release_memory
 from service.metrics import Metrics
-from service.registry import Model, Registry
+from service.model import Model
+from service.registry import Registry
 from service.settings import Settings
 from service.states import Entry
 from service.times import Times

@@ -1,4 +1,4 @@
-"""Bundles from disk: which ones the settings name, where others may lie, how one becomes ready.
+"""Bundles from disk: which ones the settings name, where others may lie, how one is opened.
 
 Knows nothing of what answers requests; the registry does.
 """
@@ -10,7 +10,6 @@ import structlog
 
 from models.bundle import MANIFEST, Bundle, find_bundles
 from models.errors import OperatorError, SettingsError
-from models.golden import check_golden
 from models.pipeline import Pipeline
 from service.errors import PathRefused
 from service.memory import check_memory
@@ -18,36 +17,18 @@ from service.settings import Settings
 
 Refuse = Callable[[Path, OperatorError], None]
 
-_WARM_UP = "Some words to run every kernel once before the first request."
-
 _log = structlog.get_logger(__name__)
 
 
-def load_pipeline(
+def open_pipeline(
     bundle: Bundle, precision: str | None, settings: Settings, *, serving: bool = False
 ) -> Pipeline:
-    """A bundle that was opened, loaded and warm. Raises an OperatorError where it must not serve.
+    """A pipeline of a bundle that was opened. Raises an OperatorError.
 
     While `serving`, what might not fit into memory beside what runs is refused.
     """
     check_memory(bundle, bundle.choose_precision(precision), serving=serving)
-    pipeline = Pipeline(bundle, precision=precision, threads=settings.threads)
-    warm_up(pipeline)
-    return pipeline
-
-
-def warm_up(pipeline: Pipeline) -> None:
-    """Compute the golden answers, so that no request pays for the first run of a kernel.
-
-    Raises AnswersWrong where they come out otherwise than they should: such a bundle must not
-    serve here.
-    """
-    if check_golden(pipeline):
-        return
-    # A bundle of before, without answers to compare with.
-    encoded = pipeline.encoder.encode(_WARM_UP, overflow="truncate")
-    for texts in (1, 8):
-        pipeline.run_trunk([encoded] * texts)
+    return Pipeline(bundle, precision=precision, threads=settings.threads)
 
 
 def open_bundles(settings: Settings, refuse: Refuse) -> dict[str, Bundle]:

@@ -6,7 +6,6 @@ requests, and what it replaced is let go of when the last request that uses it h
 """
 
 import threading
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,57 +21,21 @@ from models.errors import (
     TaskUnsupported,
 )
 from models.heads import Head
-from models.pipeline import Pipeline
-from service.batcher import Batcher
 from service.errors import LastModel, NotReady
 from service.loading import (
     Refuse,
     find_roots,
     is_named,
-    load_pipeline,
     open_bundles,
+    open_pipeline,
     resolve_path,
 )
 from service.metrics import Metrics
+from service.model import Model
 from service.settings import Settings
 from service.states import Attempts, Entry, describe
 
 _log = structlog.get_logger(__name__)
-
-
-class Model:
-    """A loaded bundle with its queue: one trunk, one session, one batcher.
-
-    `wanted` is the precision that was asked for, `by_admin` whether that was over /admin.
-    """
-
-    def __init__(
-        self,
-        pipeline: Pipeline,
-        settings: Settings,
-        metrics: Metrics,
-        *,
-        wanted: str | None = None,
-        by_admin: bool = False,
-    ) -> None:
-        self.pipeline = pipeline
-        self.name = pipeline.manifest.name
-        self.fingerprint = pipeline.bundle.fingerprint
-        self.wanted = wanted
-        self.by_admin = by_admin
-        self.loaded_at = time.time()
-        self.requests = 0  # that use it now; the registry counts them
-        self.batcher = Batcher(
-            pipeline.compute,
-            name=self.name,
-            max_batch_tokens=settings.max_batch_tokens,
-            max_queue_tokens=settings.max_queue_tokens,
-            observe=metrics.batch_observer(self.name),
-        )
-
-    def answers(self, task: str) -> bool:
-        """Whether it has a head for the task."""
-        return any(head.task.name == task for head in self.pipeline.heads)
 
 
 class Registry:
@@ -299,7 +262,7 @@ def _load_model(
     serving: bool = False,
     by_admin: bool = False,
 ) -> Model:
-    pipeline = load_pipeline(bundle, precision, settings, serving=serving)
+    pipeline = open_pipeline(bundle, precision, settings, serving=serving)
     return Model(pipeline, settings, metrics, wanted=precision, by_admin=by_admin)
 
 

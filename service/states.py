@@ -6,12 +6,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from models.errors import ClozeError
-
-if TYPE_CHECKING:
-    from service.registry import Model
+from service.model import Model
 
 State = Literal["loading", "ready", "retiring", "removed", "failed"]
 
@@ -85,7 +83,7 @@ class Attempts:
         self._entries = {**self._entries, os.path.realpath(path): entry}
 
 
-def describe(model: "Model", state: State, reason: str | None = None) -> Entry:
+def describe(model: Model, state: State, reason: str | None = None) -> Entry:
     """The entry of a model that is or was loaded."""
     bundle = model.pipeline.bundle
     return Entry(

@@ -23,7 +23,7 @@ from models.tasks import TASKS
 from service.app import create_app
 from service.batcher import Batcher, Ticket
 from service.engine import Engine
-from service.registry import Model
+from service.model import Model
 from service.settings import Settings
 
 PATIENCE_S = 60.0

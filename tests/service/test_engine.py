@@ -18,7 +18,7 @@ from models import Pipeline
 from models.heads import AnswerOptions, TokenClassifyOptions, spread
 from models.pipeline import prepare
 from service.engine import Question
-from service.registry import Model
+from service.model import Model
 from service.times import Times
 from tests.service.server import Server, check_error, check_same, hold, serve, wait_until
 

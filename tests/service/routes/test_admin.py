@@ -17,7 +17,7 @@ import pytest
 from models import Pipeline
 from models.bundle import Bundle
 from models.manifest import FORMAT_VERSION
-from service import loading
+from service.model import warm_up
 from tests.checkpoints import change_json
 from tests.service.bundles import break_trunk, mark
 from tests.service.server import PATIENCE_S, Server, check_error, hold, serve, wait_until
@@ -88,14 +88,13 @@ class Gate:
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self.entered, self.opened = threading.Event(), threading.Event()
-        warm_up = loading.warm_up
 
         def warm_up_later(pipeline: Pipeline) -> None:
             self.entered.set()
             assert self.opened.wait(PATIENCE_S)
             warm_up(pipeline)
 
-        patch.setattr(loading, "warm_up", warm_up_later)
+        patch.setattr("service.model.warm_up", warm_up_later)
 
 
 def test_without_admin_keys_there_is_no_such_route(tiny: Server) -> None:
