@@ -80,7 +80,8 @@ def _serve(flags: dict[str, Any]) -> int:
     # The batcher's thread waits at most so long for the interpreter while the event loop is busy;
     # Python's default of 5 ms is half a small batch, for which the trunk would stand still.
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
-    # What is imported stays: collections need not walk it again and again.
+    # What is imported stays: collections need not walk it again and again. Models come later, and
+    # what is left of one that was replaced is still found.
     gc.collect()
     gc.freeze()
     try:

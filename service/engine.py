@@ -94,7 +94,7 @@ class Engine:
     def reload(self) -> None:
         """Read the set of bundles again while serving; blocks. What fails is logged."""
         with self._reading:
-            if self._closed or not self.ready:
+            if self._closed or self.draining or not self.ready:
                 return
             try:
                 self.registry.reload(self.settings, self.metrics)

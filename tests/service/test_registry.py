@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from models.errors import AnswersWrong, BundleNotFound, OperatorError, SettingsError
-from service.errors import NotReady, PathRefused
-from service.loading import find_roots, resolve_path
+from service.errors import NotReady
 from service.metrics import Metrics
 from service.registry import Registry
 from service.settings import Settings
@@ -316,12 +315,6 @@ def test_what_is_refused_is_listed_until_it_is_read_again(
     shutil.rmtree(folder.path / "third")
     folder.reload()
     assert folder.states == [("first", "ready")]
-
-
-def test_the_root_of_the_file_system_is_no_folder_of_bundles() -> None:
-    assert find_roots(Settings(bundles=(Path("/"),))) == ()
-    with pytest.raises(PathRefused, match=r"\(none\)"):
-        resolve_path("/etc", ())
 
 
 def test_what_is_loaded_after_closing_never_answers(
