@@ -101,6 +101,6 @@ def _serve(flags: dict[str, Any]) -> int:
 
 
 if __name__ == "__main__":
-    from service.server import leave
+    from service.server import end_process
 
-    leave(main())
+    end_process(main())

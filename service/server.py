@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import time
+from contextlib import suppress
 from types import FrameType
 from typing import Any
 
@@ -19,6 +20,8 @@ from fastapi import FastAPI
 
 from service.drain import Drain
 from service.settings import Settings
+
+_ENDED_AT_ONCE = b'{"event": "ended at once by a second signal", "level": "warning"}\n'
 
 _log = structlog.get_logger(__name__)
 
@@ -51,7 +54,8 @@ class Server(uvicorn.Server):
         del frame
         if self._signal is not None:
             # No lock is taken, and no log either: the signal may have come amid one.
-            os.write(2, b'{"event": "ended at once by a second signal", "level": "warning"}\n')
+            with suppress(OSError):
+                os.write(2, _ENDED_AT_ONCE)
             os._exit(128 + sig)
         self._signal = sig
         self._drain.begin()
@@ -84,8 +88,9 @@ def end_early_without_loss() -> None:
         signal.signal(number, lambda *_: os._exit(0))
 
 
-def leave(code: int) -> None:
-    """End the process, whatever its threads still load or compute."""
-    sys.stdout.flush()
-    sys.stderr.flush()
+def end_process(code: int) -> None:
+    """End the process with that exit code, whatever its threads still load or compute."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):  # nobody reads it any more
+            stream.flush()
     os._exit(code)

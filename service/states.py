@@ -55,14 +55,15 @@ class Attempts:
         try:
             yield
         except Exception as error:
-            self.fail(path, error, precision)
+            self.fail(path, error)
             raise
         self._forget(path)
 
-    def fail(self, path: Path, error: Exception, precision: str | None = None) -> None:
+    def fail(self, path: Path, error: Exception) -> None:
         """A bundle could not be loaded; the latest sixteen are kept."""
         reason = str(error) if isinstance(error, ClozeError) else _UNEXPECTED
-        self._note(path, precision, "failed", reason)
+        tried = self._entries.get(os.path.realpath(path))
+        self._note(path, tried.precision if tried else None, "failed", reason)
         failed = [entry for entry in self._entries.values() if entry.state == "failed"]
         for entry in failed[:-_MOST_FAILED]:
             self._forget(entry.path)
