@@ -85,12 +85,12 @@ class Registry:
         /admin from elsewhere. One that cannot be opened any more keeps answering as it did.
         Blocks until what was replaced or removed has answered its last.
         """
-        refused: list[OperatorError] = []
+        refused: list[Path] = []  # not the errors: they refer to what was loaded before them
 
         def refuse(path: Path, error: OperatorError) -> None:
             _log.error("bundle refused", reason=str(error))
             self._attempts.fail(path, error)
-            refused.append(error)
+            refused.append(path)
 
         self._attempts.clear()
         bundles = open_bundles(settings, refuse)

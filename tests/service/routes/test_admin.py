@@ -268,6 +268,16 @@ def test_what_cannot_be_loaded_changes_nothing_and_is_told(how: str, admin: Admi
     assert admin.states() == {"second": "ready"}
 
 
+def test_what_does_not_fit_beside_what_runs_is_refused(
+    admin: Admin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.memory.find_memory_limit", lambda _: 100_000_000)
+    message = check_error(admin.load(admin.folder / "first"), 422, "misconfigured", "path")
+    assert "of the 100 MB that this process may use" in message
+    assert admin.states() == {"first": "failed"}
+    assert admin.embed()["model"] == "tiny-pretraining"
+
+
 def test_the_latest_failures_are_listed(admin: Admin) -> None:
     for number in range(20):
         check_error(admin.load(admin.folder / f"no-{number}"), 422, "bundle_not_found", "path")
