@@ -1,4 +1,4 @@
-"""The command line of the service."""
+"""The command line of the service: flags, settings, and the exit code."""
 
 import argparse
 import gc
@@ -15,7 +15,10 @@ _SWITCH_INTERVAL_S = 0.0005
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Serve until told to stop, and return the exit code: 0, 1 if nothing can be served, 2."""
+    """Serve until told to stop, and return the exit code: 0, 1 if nothing can be served, 2.
+
+    A second SIGTERM or SIGINT ends the process here, with 128 and the signal's number.
+    """
     parser = argparse.ArgumentParser(
         prog="python -m service",
         description="Serve bundles over HTTP.",
@@ -42,13 +45,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _serve(flags: dict[str, Any]) -> int:
     # Imported here: --help and wrong arguments need not wait for the web framework.
-    import uvicorn
-
     from models.engines import return_large_blocks
     from service.app import configure_logging, create_app
     from service.engine import Engine
+    from service.server import Server, end_early_without_loss
     from service.settings import read_settings
 
+    end_early_without_loss()
     if sys.platform != "win32":
         # Asked for before it serves, the set of bundles is read anyway.
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
@@ -67,38 +70,22 @@ def _serve(flags: dict[str, Any]) -> int:
     return_large_blocks()
     app = create_app(settings, on_failure=stop)
     engine: Engine = app.state.engine
-    server = uvicorn.Server(
-        uvicorn.Config(
-            app,
-            host=settings.host,
-            port=settings.port,
-            loop="auto",
-            http="httptools",
-            ws="none",
-            access_log=False,
-            log_level="warning",
-            server_header=False,
-            proxy_headers=False,
-            timeout_keep_alive=75,
-        )
-    )
+    server = Server(app, settings)
     if sys.platform != "win32":
         # In a thread of its own: the handler runs on the event loop, which others wait for.
         signal.signal(
-            signal.SIGHUP, lambda *_: threading.Thread(target=engine.reload, name="reload").start()
+            signal.SIGHUP,
+            lambda *_: threading.Thread(target=engine.reload, name="reload", daemon=True).start(),
         )
-    # uvicorn raises the signal that stopped it again, once everything is shut down: that is exit 0.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     # The batcher's thread waits at most so long for the interpreter while the event loop is busy;
     # Python's default of 5 ms is half a small batch, for which the trunk would stand still.
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
-    # What is imported stays: collections need not walk it again and again.
+    # What is imported stays: collections need not walk it again and again. Models come later, and
+    # what is left of one that was replaced is still found.
     gc.collect()
     gc.freeze()
     try:
         server.run()
-    except KeyboardInterrupt:
-        return 0
     except SystemExit as leave:
         if not leave.code:
             return 0
@@ -114,4 +101,6 @@ def _serve(flags: dict[str, Any]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    from service.server import end_process
+
+    end_process(main())

@@ -5,7 +5,7 @@ import logging
 import math
 import sys
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import structlog
@@ -18,15 +18,19 @@ from structlog.tracebacks import ExceptionDictTransformer
 
 from models.errors import ClozeError
 from service import errors
+from service.background import run_blocking
+from service.drain import Drain
 from service.edge import Edge
 from service.engine import Engine
 from service.errors import ServiceError, describe, find_status, translate_validation
 from service.metrics import Metrics
-from service.routes import ROUTERS
+from service.routes import ROUTERS, admin
 from service.routes.route import json_response
 from service.settings import Settings
 
 VERSION = "0.1.0"
+# A batch that has not ended by then is stuck: the process ends without it.
+_CLOSE_S = 5.0
 _DESCRIPTION = "Embeddings, fill-mask, next-sentence and classification from trained BERTs."
 
 _log = structlog.get_logger(__name__)
@@ -41,13 +45,17 @@ def create_app(
     """
     metrics = Metrics()
     engine = Engine(settings, metrics)
+    drain = Drain(engine)
 
     @asynccontextmanager
     async def run(_: FastAPI) -> AsyncIterator[None]:
         loading = asyncio.create_task(_load(engine, on_failure))
         yield
-        await loading
-        await asyncio.to_thread(engine.close)
+        # Models that are still loading are not waited for.
+        loading.cancel()
+        with suppress(asyncio.CancelledError):
+            await loading
+        await _close(engine)
 
     app = FastAPI(
         title="Cloze",
@@ -59,8 +67,10 @@ def create_app(
     app.state.settings = settings
     app.state.metrics = metrics
     app.state.engine = engine
-    for router in ROUTERS:
+    app.state.drain = drain
+    for router in (*ROUTERS, admin.router) if settings.admin_keys else ROUTERS:
         app.include_router(router)
+    app.add_middleware(drain.wrap)
     app.add_middleware(Edge, metrics=metrics)
     app.add_exception_handler(ClozeError, _answer_error)
     app.add_exception_handler(RequestValidationError, _answer_invalid)
@@ -71,7 +81,7 @@ def create_app(
 
 async def _load(engine: Engine, on_failure: Callable[[Exception], None] | None) -> None:
     try:
-        await asyncio.to_thread(engine.load)
+        await run_blocking(engine.load, "loading")
     except ClozeError as error:
         _log.error("cannot serve", reason=str(error))
         if on_failure is not None:
@@ -85,6 +95,14 @@ async def _load(engine: Engine, on_failure: Callable[[Exception], None] | None) 
             url = f"http://{engine.settings.host}:{engine.settings.port}"
             tasks = model.pipeline.manifest.tasks
             _log.info("serving", model=model.name, tasks=tasks, url=url)
+
+
+async def _close(engine: Engine) -> None:
+    try:
+        async with asyncio.timeout(_CLOSE_S):
+            await run_blocking(engine.close, "closing")
+    except TimeoutError:
+        _log.warning("a batch has not ended and is left to itself", seconds=_CLOSE_S)
 
 
 async def _answer_error(_: Request, error: Exception) -> Response:
@@ -140,10 +158,19 @@ def _describe_api(app: FastAPI) -> dict[str, Any]:
                 "description": "Asked for where the operator has set API keys.",
             }
         }
+        if app.state.settings.admin_keys:
+            schema["components"]["securitySchemes"]["admin_key"] = {
+                "type": "http",
+                "scheme": "bearer",
+                "description": "One of the admin keys; API keys are none.",
+            }
         for path, operations in schema["paths"].items():
             if path.startswith("/v1/"):
                 for operation in operations.values():
                     operation["security"] = [{}, {"key": []}]
+            if path.startswith("/admin/"):
+                for operation in operations.values():
+                    operation["security"] = [{"admin_key": []}]
         app.openapi_schema = schema
     return app.openapi_schema
 

@@ -7,21 +7,30 @@ thread, and the outputs become answers. Knows nothing of HTTP but that a client 
 import asyncio
 import threading
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import structlog
 
-from models.errors import ClozeError, InternalError, TooManyInputs
+from models.errors import ClozeError, InternalError, OperatorError, TooManyInputs
 from models.heads import Head, Job, spread
 from models.pipeline import prepare
-from service.errors import ClientGone, DeadlinePassed, NotReady
+from service.errors import (
+    BundleRefused,
+    ChangeUnderWay,
+    ClientGone,
+    DeadlinePassed,
+    NotReady,
+)
+from service.memory import release_memory
 from service.metrics import Metrics
 from service.model import Model
 from service.registry import Registry
 from service.settings import Settings
+from service.states import Entry
 from service.ticket import Lane, Ticket
 from service.times import Times
 
@@ -84,6 +93,7 @@ class Engine:
         self.metrics = metrics
         self.registry = Registry()
         self.ready = False
+        self.draining = False
         self.reason = "the models are loading"
         self.started = int(time.time())
         self._threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="tokenizer")
@@ -98,17 +108,64 @@ class Engine:
             except Exception as error:
                 self.reason = str(error)
                 raise
-            self.ready = True
+            self.ready = not self._closed
 
     def reload(self) -> None:
         """Read the set of bundles again while serving; blocks. What fails is logged."""
         with self._reading:
-            if self._closed or not self.ready:
+            if self._closed or self.draining or not self.ready:
                 return
             try:
                 self.registry.reload(self.settings, self.metrics)
             except Exception:
                 _log.exception("the bundles could not be read again")
+            release_memory()
+
+    def add_bundle(self, path: str, precision: str | None) -> Entry:
+        """Load the bundle there, in place of a model of its name; blocks until that has gone.
+
+        Raises PathRefused, BundleRefused with the reason, ChangeUnderWay, or NotReady.
+        """
+        refused: BundleRefused | None = None
+        with self._change():
+            try:
+                return self.registry.add(path, precision, self.settings, self.metrics)
+            except OperatorError as error:
+                _log.warning("bundle refused", reason=str(error))
+                refused = BundleRefused(str(error), param="path", code=error.code)
+        # Outside, where nothing refers any more to what was loaded of it.
+        raise refused
+
+    def remove_bundle(self, name: str) -> Entry:
+        """Let a model answer no more; blocks until it has gone.
+
+        Raises ModelNotFound, LastModel, ChangeUnderWay, or NotReady.
+        """
+        with self._change():
+            return self.registry.remove(name)
+
+    @contextmanager
+    def _change(self) -> Iterator[None]:
+        """Change the set of models, and give back what that leaves behind."""
+        if not self.ready:
+            raise NotReady(self.reason)
+        if not self._reading.acquire(blocking=False):
+            raise ChangeUnderWay(
+                "the set of models is being changed already; ask again when that is over "
+                "(GET /admin/bundles shows it)"
+            )
+        try:
+            yield
+            release_memory()
+        finally:
+            self._reading.release()
+
+    def drain(self) -> None:
+        """Be ready for nothing new from now on, while what is under way is finished.
+
+        Sets one flag: may be called from a signal's handler.
+        """
+        self.draining = True
 
     def close(self) -> None:
         """Take nothing more, finish what is queued, and let go of the threads."""
@@ -117,7 +174,9 @@ class Engine:
         self._threads.shutdown()
 
     def check_ready(self) -> None:
-        """Raise NotReady, with the reason, unless every model would answer."""
+        """Raise NotReady, with the reason, unless new requests would be answered by any model."""
+        if self.draining:
+            raise NotReady("the service is shutting down; ask another replica")
         self.check_loaded()
         if not self.registry.alive:
             raise NotReady(self.registry.reason or "a model's thread has ended")

@@ -6,10 +6,15 @@ What time does to a request stands here too, since nothing below the service kno
     ├── InvalidRequest      a body that is not what the route takes     (the caller)
     │   ├── InvalidJson         not JSON at all
     │   ├── InvalidContentType  not declared as JSON
-    │   └── BodyTooLarge        more bytes than are read
+    │   ├── BodyTooLarge        more bytes than are read
+    │   ├── PathRefused         not where bundles may lie
+    │   └── BundleRefused       a bundle that cannot be loaded, told in full (the operator)
     ├── InvalidKey          no key, or an unknown one                   (the caller)
     ├── RouteNotFound       no such path                                (the caller)
     ├── MethodNotAllowed    the path, but not the method                (the caller)
+    ├── Conflict            the set of models does not allow it         (the operator)
+    │   ├── ChangeUnderWay      another change of it is not over yet
+    │   └── LastModel           without it nothing would answer
     ├── Overloaded          the queue is full                           (time)
     ├── NotReady            still loading, or shutting down             (time)
     ├── DeadlinePassed      the answer would come too late              (time)
@@ -61,6 +66,18 @@ class BodyTooLarge(InvalidRequest):
     code = "body_too_large"
 
 
+class PathRefused(InvalidRequest):
+    """A path outside of the folders that bundles may be loaded from."""
+
+    code = "path_not_allowed"
+
+
+class BundleRefused(InvalidRequest):
+    """A bundle that cannot be loaded. Says why, with the code of the reason: who asks operates."""
+
+    code = "bundle_refused"
+
+
 class InvalidKey(ServiceError):
     """No API key, or one that is not known."""
 
@@ -77,6 +94,24 @@ class MethodNotAllowed(ServiceError):
     """The route does not take that method."""
 
     code = "method_not_allowed"
+
+
+class Conflict(ServiceError):
+    """The set of models is not such that it can be changed so."""
+
+    code = "conflict"
+
+
+class ChangeUnderWay(Conflict):
+    """Another change of the set of models is not over yet."""
+
+    code = "change_under_way"
+
+
+class LastModel(Conflict):
+    """Without this model nothing would answer."""
+
+    code = "last_model"
 
 
 class Overloaded(ServiceError):
@@ -121,6 +156,7 @@ STATUSES: dict[type[ClozeError], int] = {
     InvalidKey: 401,
     RouteNotFound: 404,
     MethodNotAllowed: 405,
+    Conflict: 409,
     Overloaded: 429,
     NotReady: 503,
     DeadlinePassed: 504,
@@ -129,6 +165,7 @@ STATUSES: dict[type[ClozeError], int] = {
 }
 _TYPES = {
     401: "authentication_error",
+    409: "conflict_error",
     429: "overloaded_error",
     503: "unavailable_error",
     504: "timeout_error",

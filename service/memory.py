@@ -1,14 +1,15 @@
-"""Memory: a bundle that cannot fit is refused with a reason.
+"""Memory: a bundle that cannot fit is refused with a reason, what one leaves is given back.
 
 The kernel ends a process that grows beyond its container's limit, without a word in its log.
 """
 
+import gc
 from pathlib import Path
 
 import structlog
 
 from models.bundle import Bundle
-from models.engines import find_memory_limit
+from models.engines import find_memory_limit, return_freed_memory
 from models.errors import OperatorError
 from models.manifest import list_graphs
 
@@ -56,6 +57,12 @@ def check_memory(
             limit_mb=round(limit / _MB),
             remedy=remedy,
         )
+
+
+def release_memory() -> None:
+    """Give what nothing refers to any more back to the system, what refers to itself included."""
+    gc.collect()
+    return_freed_memory()
 
 
 def _read_held(root: Path) -> int | None:

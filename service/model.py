@@ -1,5 +1,6 @@
 """A loaded bundle with its queue: one trunk, one session, one batcher."""
 
+import time
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -20,14 +21,28 @@ _WARM_UP = "Some words to run every kernel once before the first request."
 
 
 class Model:
-    """A pipeline that was proven here, its costs measured, and its batcher at work."""
+    """A pipeline that was proven here, its costs measured, and its batcher at work.
 
-    def __init__(self, pipeline: Pipeline, settings: Settings, metrics: Metrics) -> None:
+    `wanted` is the precision that was asked for, `by_admin` whether that was over /admin.
+    """
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        settings: Settings,
+        metrics: Metrics,
+        *,
+        wanted: str | None = None,
+        by_admin: bool = False,
+    ) -> None:
         """Computes the golden answers first; raises AnswersWrong, see `warm_up`."""
         warm_up(pipeline)
         self.pipeline = pipeline
         self.name = pipeline.manifest.name
         self.fingerprint = pipeline.bundle.fingerprint
+        self.wanted = wanted
+        self.by_admin = by_admin
+        self.loaded_at = time.time()
         self.requests = 0  # that use it now; the registry counts them
         self.costs = _measure(pipeline, settings.max_batch_tokens)
         self.batcher = Batcher(

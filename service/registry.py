@@ -1,43 +1,58 @@
 """The bundles that are loaded, by name, and which of them answers a request.
 
-The set is read once at the start, and again whenever the operator asks: what is new or changed is
-loaded beside what runs, takes over between two requests, and what it replaced is let go of when
-the last request that uses it has its answer.
+The set is read once at the start, and again whenever the operator asks; single bundles are added,
+replaced and removed over /admin. What is new is loaded beside what runs, takes over between two
+requests, and what it replaced is let go of when the last request that uses it has its answer.
 """
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import structlog
 
-from models.bundle import Bundle, find_bundles
+from models.bundle import Bundle
 from models.errors import (
     BundleNotFound,
     ModelNotFound,
     OperatorError,
-    SettingsError,
     TaskUnsupported,
 )
 from models.heads import Head
-from models.pipeline import Pipeline
-from service.memory import check_memory
+from service.batcher import Batcher
+from service.errors import LastModel, NotReady
+from service.graphs import State
+from service.loading import (
+    Refuse,
+    find_roots,
+    is_named,
+    open_bundles,
+    open_pipeline,
+    resolve_path,
+)
 from service.metrics import Metrics
 from service.model import Model
 from service.settings import Settings
+from service.states import Attempts, Entry, describe
 from service.watchdog import Watchdog
+
+_CLOSE_S = 60.0
 
 _log = structlog.get_logger(__name__)
 
 
 class Registry:
-    """Every loaded model, in the order of the settings."""
+    """Every loaded model, in the order of the settings, then in that of being added."""
 
     def __init__(self) -> None:
-        self._models: dict[str, Model] = {}  # replaced whole, never changed
+        self._models: Mapping[str, Model] = {}  # replaced whole, never changed
+        self._retiring: tuple[Model, ...] = ()
+        self._attempts = Attempts()
+        self._roots: tuple[Path, ...] = ()
         self._released = threading.Condition()
+        self._closed = False
         self._watchdog: Watchdog | None = None
 
     def __iter__(self) -> Iterator[Model]:
@@ -46,91 +61,170 @@ class Registry:
     def load(self, settings: Settings, metrics: Metrics) -> None:
         """Open, check and warm every bundle of the settings. Raises an OperatorError."""
 
-        def refuse(error: OperatorError) -> None:
+        def refuse(path: Path, error: OperatorError) -> None:
+            self._attempts.fail(path, error)
             raise error
 
-        bundles = _find_bundles(settings, refuse)
+        self._roots = find_roots(settings)
+        self._attempts.start(settings.precision, settings.bundles)
+        bundles = open_bundles(settings, refuse)
         if not bundles:
             raise BundleNotFound(
                 f"no bundle in {', '.join(map(str, settings.bundles))}; "
                 "make one there with `python -m export SOURCE OUT`"
             )
-        self._models = {
-            name: _load_model(bundle, settings, metrics) for name, bundle in bundles.items()
-        }
-        self._watchdog = Watchdog(lambda: [model.batcher for model in self])
+        self._attempts.clear()
+        self._attempts.start(settings.precision, [bundle.path for bundle in bundles.values()])
+        models = {}
+        for name, bundle in bundles.items():
+            try:
+                models[name] = _load_model(bundle, settings.precision, settings, metrics)
+            except OperatorError as error:
+                refuse(bundle.path, error)
+        self._replace(models)
+        self._attempts.clear()
+        self._watchdog = Watchdog(self._list_batchers)
+
+    def _list_batchers(self) -> Sequence[Batcher]:
+        return [model.batcher for model in (*self, *self._retiring)]
 
     def reload(self, settings: Settings, metrics: Metrics) -> None:
         """Read the set again while serving; what cannot be loaded is logged, the rest goes on.
 
-        A bundle whose files are the same stays as it is. One that cannot be opened any more keeps
-        answering as it did. Blocks until what was replaced or removed has answered its last.
+        A bundle whose files are the same stays as it is, and so does one that was added over
+        /admin from elsewhere. One that cannot be opened any more keeps answering as it did.
+        Blocks until what was replaced or removed has answered its last.
         """
-        refused: list[OperatorError] = []
-        bundles = _find_bundles(settings, refused.append)
-        models = self._load_changed(bundles, refused, settings, metrics)
-        for reason in refused:
-            _log.error("bundle refused", reason=str(reason))
+        refused: list[Path] = []  # not the errors: they refer to what was loaded before them
+
+        def refuse(path: Path, error: OperatorError) -> None:
+            _log.error("bundle refused", reason=str(error))
+            self._attempts.fail(path, error)
+            refused.append(path)
+
+        self._attempts.clear()
+        bundles = open_bundles(settings, refuse)
+        models = self._load_changed(bundles, refuse, settings, metrics)
+        for name, model in self._models.items():
+            if _is_from_elsewhere(model, settings):
+                models.setdefault(name, model)
         if refused or not models:
             # Which bundle an error is about cannot always be told: nothing is taken away.
-            models = self._models | models
+            models = {**self._models, **models}
         self._replace(models)
         _log.info("bundles read again", models=list(models), refused=len(refused))
 
     def _load_changed(
-        self,
-        bundles: dict[str, Bundle],
-        refused: list[OperatorError],
-        settings: Settings,
-        metrics: Metrics,
+        self, bundles: dict[str, Bundle], refuse: Refuse, settings: Settings, metrics: Metrics
     ) -> dict[str, Model]:
         """A model for each bundle: the one that runs where its files are the same, else a new."""
         models: dict[str, Model] = {}
         for name, bundle in bundles.items():
             running = self._models.get(name)
-            if running is not None and running.fingerprint == bundle.fingerprint:
+            if running is not None and (
+                running.fingerprint == bundle.fingerprint or _is_from_elsewhere(running, settings)
+            ):
                 models[name] = running
                 continue
+            wanted = running.wanted if running is not None else settings.precision
             try:
-                models[name] = _load_model(bundle, settings, metrics, serving=True)
+                with self._attempts.follow(bundle.path, wanted):
+                    models[name] = _load_model(bundle, wanted, settings, metrics, serving=True)
             except OperatorError as error:
-                refused.append(error)
+                refuse(bundle.path, error)
         return models
 
-    def _replace(self, models: dict[str, Model]) -> None:
+    def add(self, given: str, precision: str | None, settings: Settings, metrics: Metrics) -> Entry:
+        """Load the bundle at a path, and let it answer in place of the one of its name.
+
+        Blocks until that one has answered its last and its memory is free. Raises PathRefused,
+        NotReady after `close`, or an OperatorError that says what is wrong with the bundle: then
+        nothing has changed.
+        """
+        path = resolve_path(given, self._roots)
+        wanted = precision or settings.precision
+        with self._attempts.follow(path, wanted):
+            model = _load_model(
+                Bundle.open(path), wanted, settings, metrics, serving=True, by_admin=True
+            )
+        self._replace({**self._models, model.name: model})
+        if self._closed:
+            raise NotReady("the service is shutting down; ask another replica")
+        return describe(model, "ready")
+
+    def remove(self, name: str) -> Entry:
+        """Let a model answer no more. Blocks until it has answered its last.
+
+        Raises ModelNotFound, or LastModel: without it nothing would answer.
+        """
+        model = self._find_named(name)
+        if len(self._models) == 1:
+            raise LastModel(
+                f"{name!r} is the only model, and the service would answer nothing without it; "
+                "load another one first, or stop the service"
+            )
+        self._replace({other: each for other, each in self._models.items() if other != name})
+        return describe(model, "removed")
+
+    def _replace(self, models: Mapping[str, Model]) -> None:
         """Let these answer from now on, and let go of the others when their requests are over."""
-        before, self._models = self._models, models
+        for model in self._swap(models):
+            if model.name not in models:
+                _log.info("bundle removed", model=model.name)
+            self._retire(model)
+
+    def _swap(self, models: Mapping[str, Model]) -> list[Model]:
+        """Let these answer from now on; gives the others, which nobody finds any more."""
+        with self._released:
+            if self._closed:
+                before, models = models, {}
+            else:
+                before, self._models = self._models, models
+            gone = [model for name, model in before.items() if models.get(name) is not model]
+            self._retiring += tuple(gone)
         for name, model in models.items():
-            if before.get(name) is not model:
+            if before and before.get(name) is not model:
                 event = "bundle replaced" if name in before else "bundle added"
                 _log.info(event, model=name, path=str(model.pipeline.bundle.path))
-        for name, model in before.items():
-            if models.get(name) is model:
-                continue
-            if name not in models:
-                _log.info("bundle removed", model=name)
-            self._retire(model)
+        return gone
+
+    def _retire(self, model: Model) -> None:
+        # Whoever found it before it was taken out of the set is counted as a request.
+        with self._released:
+            self._released.wait_for(lambda: not model.requests)
+        # Nobody waits for it any more: what still runs may as well be ended.
+        model.batcher.close(_CLOSE_S)
+        with self._released:
+            self._retiring = tuple(each for each in self._retiring if each is not model)
+
+    def list(self) -> list[Entry]:
+        """Every bundle and what becomes of it: those that answer first, in their order."""
+        models, retiring = self._models.values(), self._retiring
+        ready = [_describe(model) for model in models]
+        return [*ready, *(describe(model, "retiring") for model in retiring), *self._attempts]
 
     def find(self, name: str | None, task: str) -> Model:
         """The model of that name, or the first that has the task.
 
         Raises ModelNotFound for a name that is not loaded, TaskUnsupported if no model has it.
         """
-        models = self._models
         if name is not None:
-            if name not in models:
-                raise ModelNotFound(
-                    f"no model is named {name!r}; loaded are {', '.join(models)}",
-                    param="model",
-                )
-            return models[name]
-        for model in models.values():
+            return self._find_named(name)
+        for model in self._models.values():
             if model.answers(task):
                 return model
         raise TaskUnsupported(
             f"no loaded model has a head for {task}; see /v1/models for what they answer",
             param="model",
         )
+
+    def _find_named(self, name: str) -> Model:
+        models = self._models
+        if name not in models:
+            raise ModelNotFound(
+                f"no model is named {name!r}; loaded are {', '.join(models)}", param="model"
+            )
+        return models[name]
 
     @contextmanager
     def use_head(
@@ -164,56 +258,37 @@ class Registry:
         return next((model.batcher.reason for model in models if not model.batcher.alive), "")
 
     def close(self) -> None:
-        """Let every queue run empty, and end its thread."""
+        """Let every queue run empty, and end its thread. What is loaded later never answers."""
+        with self._released:
+            self._closed = True
         if self._watchdog is not None:
             self._watchdog.close()
         for model in self:
             model.batcher.close()
 
-    def _retire(self, model: Model) -> None:
-        # Whoever found it before it was taken out of the set is counted as a request.
-        with self._released:
-            self._released.wait_for(lambda: not model.requests)
-        model.batcher.close()
-
 
 def _load_model(
-    bundle: Bundle, settings: Settings, metrics: Metrics, *, serving: bool = False
+    bundle: Bundle,
+    precision: str | None,
+    settings: Settings,
+    metrics: Metrics,
+    *,
+    serving: bool = False,
+    by_admin: bool = False,
 ) -> Model:
-    check_memory(bundle, bundle.choose_precision(settings.precision), serving=serving)
-    pipeline = Pipeline(bundle, precision=settings.precision, threads=settings.threads)
-    return Model(pipeline, settings, metrics)
+    pipeline = open_pipeline(bundle, precision, settings, serving=serving)
+    return Model(pipeline, settings, metrics, wanted=precision, by_admin=by_admin)
 
 
-def _find_bundles(settings: Settings, refuse: Callable[[OperatorError], None]) -> dict[str, Bundle]:
-    """The bundles of the settings, opened and checked, by name; `refuse` hears what is not."""
-    bundles: dict[str, Bundle] = {}
-    for given in settings.bundles:
-        try:
-            paths = find_bundles(given)
-        except OperatorError as error:
-            refuse(error)
-            continue
-        if not paths:
-            _log.warning("no bundles yet", folder=str(given))
-        for path in paths:
-            try:
-                _add_bundle(bundles, path, named=path == given)
-            except OperatorError as error:
-                refuse(error)
-    return bundles
+def _describe(model: Model) -> Entry:
+    """A model that answers, or would if its graphs were whole."""
+    batcher = model.batcher
+    if batcher.alive:
+        return describe(model, "ready")
+    replacing = batcher.state is State.REPLACING
+    return describe(model, "loading" if replacing else "failed", batcher.reason or None)
 
 
-def _add_bundle(bundles: dict[str, Bundle], path: Path, *, named: bool) -> None:
-    bundle = Bundle.open(path)
-    other = bundles.setdefault(bundle.manifest.name, bundle)
-    if other is bundle:
-        return
-    if other.path.resolve() == path.resolve():
-        if named:
-            raise SettingsError(f"{path} is given twice; name it once")
-        return  # named itself, to come first, and in a folder of bundles
-    raise SettingsError(
-        f"{other.path} and {path} are both named {bundle.manifest.name!r}; "
-        "export one of them again with --name"
-    )
+def _is_from_elsewhere(model: Model, settings: Settings) -> bool:
+    """Whether it was added over /admin from where the settings would not find it."""
+    return model.by_admin and not is_named(model.pipeline.bundle.path, settings)

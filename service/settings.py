@@ -5,7 +5,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import (
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from models.encoding import Overflow
@@ -37,6 +44,12 @@ class Settings(BaseSettings):
     )
     api_keys_file: Path | None = Field(
         default=None, description="a file with one more key a line; # begins a comment"
+    )
+    admin_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
+        default=(), description="keys, comma-separated; with any, /admin is there and asks for one"
+    )
+    admin_keys_file: Path | None = Field(
+        default=None, description="a file with one more admin key a line; # begins a comment"
     )
     overflow: Overflow = Field(
         default="error", description="what to do with texts that are too long: error or truncate"
@@ -89,37 +102,52 @@ class Settings(BaseSettings):
         allow_inf_nan=False,
         description="seconds after which a batch that stands still is ended",
     )
+    drain_s: float = Field(
+        default=30.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="seconds for requests under way to be answered once it is told to stop",
+    )
     threads: int = Field(default=0, ge=0, description="threads of the trunk; 0: one a core")
 
-    @field_validator("bundles", "api_keys", mode="before")
+    @field_validator("bundles", "api_keys", "admin_keys", mode="before")
     @classmethod
     def _split_commas(cls, value: Any) -> Any:
         if isinstance(value, str):
             return tuple(part.strip() for part in value.split(",") if part.strip())
         return value
 
-    @field_validator("api_keys", mode="before")
+    @field_validator("api_keys", "admin_keys", mode="before")
     @classmethod
-    def _refuse_commas_alone(cls, value: Any) -> Any:
+    def _refuse_commas_alone(cls, value: Any, info: ValidationInfo) -> Any:
         # Whoever wrote that wanted keys, and would have none.
         if isinstance(value, str) and value.strip() and not value.replace(",", "").strip():
             raise SettingsError(
-                f"{PREFIX}API_KEYS: {value!r} holds no key; name one, or unset it to serve "
-                "without keys"
+                f"{PREFIX}{str(info.field_name).upper()}: {value!r} holds no key; name one, or "
+                "unset it to serve without keys"
             )
         return value
 
     @model_validator(mode="after")
     def _read_keys(self) -> Self:
-        if self.api_keys_file is not None:
-            keys = (*self.api_keys, *_read_keys(self.api_keys_file))
-            object.__setattr__(self, "api_keys", keys)  # frozen from here on
+        for name, file in (("api_keys", self.api_keys_file), ("admin_keys", self.admin_keys_file)):
+            if file is not None:
+                keys = (*getattr(self, name), *_read_keys(file, f"{PREFIX}{name}_file".upper()))
+                object.__setattr__(self, name, keys)  # frozen from here on
+        return self
+
+    @model_validator(mode="after")
+    def _refuse_keys_for_both(self) -> Self:
+        if {*self.api_keys} & {*self.admin_keys}:
+            raise SettingsError(
+                f"{PREFIX}ADMIN_KEYS: one of the admin keys is an API key too; who may ask must "
+                "not be who may change the models: make another one"
+            )
         return self
 
 
-def _read_keys(file: Path) -> list[SecretStr]:
+def _read_keys(file: Path, setting: str) -> list[SecretStr]:
     """The keys of a file. Raises SettingsError: without its keys everyone would be let in."""
-    setting = f"{PREFIX}API_KEYS_FILE"
     try:
         lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines()]
     except OSError as error:
@@ -150,7 +178,7 @@ def read_settings(flags: Mapping[str, Any] | None = None) -> Settings:
         first = error.errors(include_url=False)[0]
         field = str(first["loc"][0])
         # The value is told, since another may have set it (Kubernetes does); a key never is.
-        value = "" if field == "api_keys" else f" is {first['input']!r}"
+        value = "" if field in ("api_keys", "admin_keys") else f" is {first['input']!r}"
         raise SettingsError(
             f"{PREFIX}{field.upper()}{value}: {first['msg'][:1].lower()}{first['msg'][1:]}; "
             f"mend or unset it ({Settings.model_fields[field].description})"

@@ -28,9 +28,13 @@ class Watchdog:
 
     def _watch(self) -> None:
         while not self._closed.wait(_INTERVAL_S):
-            for batcher in list(self._find()):
-                try:
-                    batcher.check()
-                except Exception:
-                    # Whatever it is, the next look may do better, and other models are looked at.
-                    _log.exception("a model could not be checked")
+            self._look()
+
+    def _look(self) -> None:
+        # In a frame of its own: while this waits it refers to no model, which may be let go of.
+        for batcher in self._find():
+            try:
+                batcher.check()
+            except Exception:
+                # Whatever it is, the next look may do better, and other models are looked at.
+                _log.exception("a model could not be checked")

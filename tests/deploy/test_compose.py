@@ -119,9 +119,21 @@ def test_the_proxy_waits_longer_than_the_service_does() -> None:
     assert SERVICES["proxy"]["environment"] == {"PROXY_TIMEOUT": f"${{PROXY_TIMEOUT:-{server_s}s}}"}
     default_s = Settings.model_fields["timeout_s"].default
     assert int(server_s) > default_s
-    for name in ("proxy", "cloze"):
-        grace_s = int(SERVICES[name]["stop_grace_period"].removesuffix("s"))
-        assert grace_s > default_s, name
+    assert int(SERVICES["proxy"]["stop_grace_period"].removesuffix("s")) > default_s
+
+
+def test_a_replica_is_killed_only_after_it_would_have_drained() -> None:
+    (grace_s,) = re.findall(r":-(\d+)s}$", SERVICES["cloze"]["stop_grace_period"])
+    assert int(grace_s) >= Settings.model_fields["drain_s"].default + 10
+
+
+def test_models_are_not_changed_through_the_proxy() -> None:
+    (body,) = re.findall(
+        r"http-request return status 404 .*string '(.*)' if \{ path,url_dec -m beg /admin \}$",
+        PROXY,
+        re.MULTILINE,
+    )
+    assert ErrorBody.model_validate_json(body).error.code == "route_not_found"
 
 
 def test_a_replica_that_hangs_is_out_within_3_s() -> None:

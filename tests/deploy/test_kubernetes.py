@@ -283,8 +283,8 @@ def test_the_autoscaler_alone_sets_the_replicas(build: str) -> None:
 
 def test_a_pod_ends_after_its_last_request() -> None:
     sleep = server_of("base")["lifecycle"]["preStop"]["sleep"]["seconds"]
-    waiting = Settings.model_fields["timeout_s"].default
-    assert pod_of("base")["terminationGracePeriodSeconds"] >= sleep + waiting + 10
+    draining = Settings.model_fields["drain_s"].default
+    assert pod_of("base")["terminationGracePeriodSeconds"] >= sleep + draining + 10
     update = find("base", "Deployment")["spec"]["strategy"]["rollingUpdate"]
     assert update == {"maxUnavailable": 0, "maxSurge": 1}
 

@@ -1,5 +1,6 @@
 """`python -m service` as its users start it: a process of its own, on a free port."""
 
+import os
 import socket
 import subprocess
 import sys
@@ -15,12 +16,15 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @contextmanager
-def start_service(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], httpx.Client]]:
-    """Run it until it is ready, and kill it if the block does not end it."""
+def start_service(
+    *arguments: str, awaited: str = "/health/ready", **environment: str
+) -> Iterator[tuple[subprocess.Popen[str], httpx.Client]]:
+    """Run it until what is awaited answers 200, and kill it if the block does not end it."""
     port = find_free_port()
     process = subprocess.Popen(
         [sys.executable, "-m", "service", "--port", str(port), *arguments],
         cwd=ROOT,
+        env=os.environ | environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -28,14 +32,14 @@ def start_service(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], http
     try:
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE_S) as client:
 
-            def is_ready() -> bool:
+            def answers() -> bool:
                 assert process.poll() is None
                 try:
-                    return client.get("/health/ready").status_code == 200
+                    return client.get(awaited).status_code == 200
                 except httpx.TransportError:
                     return False
 
-            wait_until(is_ready)
+            wait_until(answers)
             yield process, client
     finally:
         process.kill()

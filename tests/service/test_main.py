@@ -1,5 +1,6 @@
 """The process: how it starts, what it says where it cannot, and how it ends."""
 
+import http.client
 import json
 import os
 import shutil
@@ -8,14 +9,20 @@ import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
+from models import Pipeline
 from models.manifest import FORMAT_VERSION
+from tests.checkpoints import change_json
+from tests.service.bundles import mark
 from tests.service.process import ROOT, start_service
-from tests.service.server import PATIENCE_S, wait_until
+from tests.service.server import PATIENCE_S, check_error, check_same, wait_until
 
 
 def call(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -113,6 +120,54 @@ def test_a_port_in_use_is_refused(pretraining_bundle: Path) -> None:
     assert "--port" in sentence
 
 
+class Sender:
+    """A request whose body is whole only when the test says so: it is under way until then."""
+
+    def __init__(self, connection: http.client.HTTPConnection, content: bytes) -> None:
+        self._connection, self._content = connection, content
+
+    def finish(self) -> http.client.HTTPResponse:
+        """Send the body, and give the answer."""
+        self._connection.send(self._content)
+        return self.read()
+
+    def read(self) -> http.client.HTTPResponse:
+        """The answer; there is none of a connection that is closed."""
+        return self._connection.getresponse()
+
+
+@contextmanager
+def send_slowly(client: httpx.Client, body: dict[str, Any]) -> Iterator[Sender]:
+    """A request to embeddings that the service has begun to read."""
+    content = json.dumps(body).encode()
+    connection = http.client.HTTPConnection("127.0.0.1", client.base_url.port, timeout=PATIENCE_S)
+    with closing(connection):
+        connection.putrequest("POST", "/v1/embeddings")
+        connection.putheader("Content-Type", "application/json")
+        connection.putheader("Content-Length", str(len(content)))
+        connection.putheader("Expect", "100-continue")
+        connection.endheaders()
+        # The service says so once it reads the body.
+        assert connection.sock.recv(1_000) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        yield Sender(connection, content)
+
+
+def read_log(process: subprocess.Popen[str]) -> list[dict[str, Any]]:
+    """The lines that a process which has ended wrote."""
+    assert process.stderr is not None
+    return [json.loads(line) for line in process.stderr.read().splitlines()]
+
+
+def check_unready(client: httpx.Client) -> bool:
+    """Whether it says that it is shutting down; asked over a connection of its own."""
+    with httpx.Client(base_url=client.base_url) as own:
+        response = own.get("/health/ready")
+    if response.status_code == 200:
+        return False
+    assert "shutting down" in check_error(response, 503, "not_ready", None)
+    return True
+
+
 @pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_it_once_requests_are_answered(
     ending: signal.Signals, pretraining_bundle: Path
@@ -131,9 +186,192 @@ def test_a_signal_ends_it_once_requests_are_answered(
         assert [answer.status_code for answer in answers] == [200]
         assert len(answers[0].json()["data"]) == 2_000
         assert process.wait(PATIENCE_S) == 0
-        assert process.stderr is not None
-        lines = [json.loads(line) for line in process.stderr.read().splitlines()]
+        lines = read_log(process)
         assert [line["event"] for line in lines if line["level"] != "info"] == []
+        (line,) = (line for line in lines if line["event"] == "shutting down")
+        assert line["signal"] == ending.name
+
+
+def test_while_it_drains_it_answers_what_is_under_way_and_nothing_new(
+    pretraining_bundle: Path,
+) -> None:
+    with (
+        start_service("--bundle", str(pretraining_bundle)) as (process, client),
+        send_slowly(client, {"input": "rain"}) as sender,
+    ):
+        assert client.post("/v1/embeddings", json={"input": "rain"}).status_code == 200
+        process.send_signal(signal.SIGTERM)
+        wait_until(lambda: check_unready(client))
+        # The port answers, over a connection that was open and over new ones.
+        for body in ({"input": "rain"}, {"input": "rain " * 100_000}):
+            response = client.post("/v1/embeddings", json=body)
+            assert "shutting down" in check_error(response, 503, "not_ready", None)
+            assert response.headers["connection"] == "close"
+            assert int(response.headers["retry-after"]) > 0
+        response = client.get("/v1/models")
+        check_error(response, 503, "not_ready", None)
+        response = client.get("/health/live")
+        assert response.status_code == 200
+        assert response.headers["connection"] == "close"
+        assert client.get("/metrics").status_code == 200
+        answer = sender.finish()
+        assert answer.status == 200
+        assert answer.headers["connection"] == "close"
+        assert len(json.loads(answer.read())["data"]) == 1
+        assert process.wait(PATIENCE_S) == 0
+
+
+def test_what_is_not_answered_in_time_gets_a_503(pretraining_bundle: Path) -> None:
+    arguments, environment = ("--bundle", str(pretraining_bundle)), {"CLOZE_DRAIN_S": "0"}
+    # One that is still sent, and one that waits for the trunk.
+    with (
+        start_service(*arguments, **environment) as (process, client),
+        send_slowly(client, {"input": "rain"}) as sender,
+    ):
+        answers: list[httpx.Response] = []
+        body = {"input": ["river " * 60] * 2_000}
+        asking = threading.Thread(
+            target=lambda: answers.append(client.post("/v1/embeddings", json=body))
+        )
+        asking.start()
+        with httpx.Client(base_url=client.base_url) as other:
+            wait_until(lambda: "cloze_batch_texts_sum" in other.get("/metrics").text)
+        process.send_signal(signal.SIGTERM)
+        asking.join()
+        message = check_error(answers[0], 503, "not_ready", None)
+        assert "send it again" in message
+        assert int(answers[0].headers["retry-after"]) > 0
+        answer = sender.read()
+        assert (answer.status, answer.headers["connection"]) == (503, "close")
+        assert process.wait(PATIENCE_S) == 0
+        (line,) = (line for line in read_log(process) if line["level"] == "warning")
+        assert line["requests"] == 2
+        assert "CLOZE_DRAIN_S" in line["event"]
+
+
+@pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT])
+def test_a_second_signal_ends_it_at_once(second: signal.Signals, pretraining_bundle: Path) -> None:
+    with (
+        start_service("--bundle", str(pretraining_bundle)) as (process, client),
+        send_slowly(client, {"input": "rain"}) as sender,
+    ):
+        process.send_signal(signal.SIGTERM)
+        wait_until(lambda: check_unready(client))
+        process.send_signal(second)
+        assert process.wait(PATIENCE_S) == 128 + second
+        with pytest.raises(http.client.RemoteDisconnected):
+            sender.read()
+        assert "second signal" in read_log(process)[-1]["event"]
+
+
+def make_endless(bundle: Path) -> Path:
+    """The bundle with a file that takes hours to hash, and no room: it is one hole."""
+    file = bundle / "endless"
+    file.touch()
+    os.truncate(file, 1 << 42)
+    files = json.loads((bundle / "manifest.json").read_text())["files"]
+    files[file.name] = {"sha256": "0" * 64, "bytes": 1 << 42}
+    change_json(bundle / "manifest.json", files=files)
+    return bundle
+
+
+@pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_while_the_models_load_ends_it(ending: signal.Signals, bundle: Path) -> None:
+    make_endless(bundle)
+    arguments = ("--bundle", str(bundle))
+    with start_service(*arguments, awaited="/health/live") as (process, client):
+        message = check_error(client.get("/health/ready"), 503, "not_ready", None)
+        assert "loading" in message
+        response = client.post("/v1/embeddings", json={"input": "rain"})
+        check_error(response, 503, "not_ready", None)
+        process.send_signal(ending)
+        assert process.wait(PATIENCE_S) == 0
+        assert [line["event"] for line in read_log(process)] == ["shutting down"]
+
+
+def test_a_signal_while_admin_loads_ends_it(
+    bundle: Path, pretraining_bundle: Path, tmp_path: Path
+) -> None:
+    """What is loading is given up with everything else that is under way."""
+    endless = make_endless(Path(shutil.copytree(pretraining_bundle, tmp_path / "endless")))
+    environment = {"CLOZE_ADMIN_KEYS": "secret", "CLOZE_DRAIN_S": "0"}
+    with start_service("--bundle", str(bundle), **environment) as (process, client):
+        answers: list[httpx.Response] = []
+        body = {"path": str(endless)}
+        client.headers["authorization"] = "Bearer secret"
+        asking = threading.Thread(
+            target=lambda: answers.append(client.post("/admin/bundles", json=body))
+        )
+        asking.start()
+        with httpx.Client(base_url=client.base_url, headers=client.headers) as other:
+            wait_until(
+                lambda: any(
+                    entry["state"] == "loading"
+                    for entry in other.get("/admin/bundles").json()["bundles"]
+                )
+            )
+        process.send_signal(signal.SIGTERM)
+        asking.join()
+        check_error(answers[0], 503, "not_ready", None)
+        assert process.wait(PATIENCE_S) == 0
+
+
+def test_a_model_is_replaced_while_it_answers(bundle: Path) -> None:
+    """No request fails, none is answered wrongly, and the process does not grow by a model."""
+    pipeline = Pipeline.open(bundle)
+    bodies: list[tuple[str, dict[str, Any]]] = [
+        ("/v1/embeddings", {"input": "rain"}),
+        ("/v1/fill-mask", {"inputs": "the [MASK] is cold"}),
+        ("/v1/next-sentence", {"inputs": {"first": "rain", "second": "snow"}}),
+    ]
+    arguments, environment = ("--bundle", str(bundle)), {"CLOZE_ADMIN_KEYS": "secret"}
+    with start_service(*arguments, **environment) as (process, client):
+        wanted = [client.post(path, json=body).json() for path, body in bodies]
+        check_same(wanted[0]["data"][0]["embedding"], pipeline.embed(["rain"])[0])
+        stop, failures, turns = threading.Event(), list[BaseException](), [0] * 3
+
+        def ask(place: int) -> None:
+            path, body = bodies[place]
+            with httpx.Client(base_url=client.base_url, timeout=PATIENCE_S) as own:
+                while not stop.is_set() and not failures:
+                    try:
+                        response = own.post(path, json=body)
+                        assert response.status_code == 200, response.text
+                        check_same(response.json(), wanted[place])
+                    except BaseException as error:
+                        failures.append(error)
+                    turns[place] += 1
+
+        asking = [threading.Thread(target=ask, args=[place]) for place in range(3)]
+        for thread in asking:
+            thread.start()
+        fingerprints = []
+        for number in range(3):
+            copy = shutil.copytree(bundle, bundle.with_name(f"bundle-{number}"))
+            mark(copy, str(number))
+            before = list(turns)
+            response = client.post(
+                "/admin/bundles",
+                json={"path": str(copy)},
+                headers={"authorization": "Bearer secret"},
+            )
+            assert response.status_code == 200, response.text
+            fingerprints.append(response.json()["fingerprint"])
+            wait_until(
+                lambda before=before: (  # type: ignore[misc]
+                    bool(failures) or all(map(int.__gt__, turns, before))
+                )
+            )
+        stop.set()
+        for thread in asking:
+            thread.join()
+        assert not failures
+        assert len(set(fingerprints)) == 3
+        (model,) = client.get("/v1/models").json()["data"]
+        assert model["fingerprint"] == fingerprints[-1]
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(PATIENCE_S) == 0
+        assert [line["event"] for line in read_log(process) if line["level"] != "info"] == []
 
 
 def test_on_hangup_it_reads_its_bundles_again_while_it_answers(

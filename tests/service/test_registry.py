@@ -1,21 +1,19 @@
 """Which bundle answers, and how the set of them changes while they do."""
 
-import json
 import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
-import onnx
 import pytest
 
-from models.bundle import hash_file
 from models.errors import AnswersWrong, BundleNotFound, OperatorError, SettingsError
+from service.errors import NotReady
 from service.metrics import Metrics
 from service.registry import Registry
 from service.settings import Settings
 from tests.checkpoints import change_json
+from tests.service.bundles import break_trunk, mark
 from tests.service.server import Server, hold, wait_until
 
 
@@ -96,12 +94,19 @@ class Folder:
     def add(self, bundle: Path, name: str) -> Path:
         return Path(shutil.copytree(bundle, self.path / name))
 
+    def load(self, path: Path, precision: str | None = None) -> None:
+        self.registry.add(str(path), precision, self.settings, Metrics())
+
     def reload(self) -> None:
         self.registry.reload(self.settings, Metrics())
 
     @property
     def names(self) -> list[str]:
         return [model.name for model in self.registry]
+
+    @property
+    def states(self) -> list[tuple[str, str]]:
+        return [(Path(entry.path).name, entry.state) for entry in self.registry.list()]
 
 
 @pytest.fixture
@@ -196,25 +201,10 @@ def test_a_folder_that_may_not_be_read_changes_nothing(folder: Folder) -> None:
     assert running.batcher.alive
 
 
-def break_trunk(bundle: Path, out: Path) -> Path:
-    """The bundle with other weights in one layer, under hashes that are right."""
-    broken = shutil.copytree(bundle, out)
-    file = broken / "trunk.fp32.onnx"
-    model = onnx.load(file)
-    weights = next(each for each in model.graph.initializer if len(each.dims) == 2)
-    numbers = onnx.numpy_helper.to_array(weights)
-    weights.CopyFrom(onnx.numpy_helper.from_array(numbers * np.float32(0.97), weights.name))
-    onnx.save(model, file)
-    files = json.loads((broken / "manifest.json").read_text())["files"]
-    files[file.name] |= {"sha256": hash_file(file), "bytes": file.stat().st_size}
-    change_json(broken / "manifest.json", files=files)
-    return broken
-
-
 def test_a_bundle_that_answers_otherwise_here_never_serves(
     pretraining_bundle: Path, tmp_path: Path
 ) -> None:
-    broken = break_trunk(pretraining_bundle, tmp_path / "broken")
+    broken = break_trunk(shutil.copytree(pretraining_bundle, tmp_path / "broken"))
     with pytest.raises(AnswersWrong, match="answers otherwise on this machine") as refusal:
         load(broken)
     assert str(broken) in str(refusal.value)
@@ -225,7 +215,117 @@ def test_a_bundle_that_answers_otherwise_does_not_take_over(
 ) -> None:
     registry = load(pretraining_bundle)
     (before,) = registry
-    other = break_trunk(pretraining_bundle, tmp_path / pretraining_bundle.name)
+    other = shutil.copytree(pretraining_bundle, tmp_path / pretraining_bundle.name)
+    break_trunk(other)
     registry.reload(Settings(bundles=(other,)), Metrics())
     assert list(registry) == [before]
     registry.close()
+
+
+@pytest.fixture
+def beside(pretraining_bundle: Path, tmp_path: Path) -> Iterator[Folder]:
+    """Serves one bundle that the settings name, with room for others beside it."""
+    folder = Folder(tmp_path / "all")
+    folder.settings = Settings(bundles=(folder.add(pretraining_bundle, "first"),))
+    folder.registry.load(folder.settings, Metrics())
+    yield folder
+    folder.registry.close()
+
+
+def test_what_admin_loaded_from_elsewhere_stays(beside: Folder, classify_bundle: Path) -> None:
+    other = beside.add(classify_bundle, "second")
+    beside.load(other)
+    added = beside.registry.find("tiny-classify", "classify")
+    mark(beside.path / "first", "changed")
+    before = beside.registry.find("tiny-pretraining", "embed")
+    beside.reload()
+    assert beside.names == ["tiny-pretraining", "tiny-classify"]
+    assert beside.registry.find("tiny-pretraining", "embed") is not before
+    assert beside.registry.find("tiny-classify", "classify") is added
+    # Even if its files have changed, or are gone: only /admin looks there.
+    shutil.rmtree(other)
+    beside.reload()
+    assert beside.registry.find("tiny-classify", "classify") is added
+
+
+def test_what_admin_loaded_from_elsewhere_keeps_a_name_of_the_settings(beside: Folder) -> None:
+    beside.load(mark(beside.add(beside.path / "first", "newer"), "newer"))
+    (replaced,) = beside.registry
+    assert replaced.pipeline.bundle.path == beside.path / "newer"
+    beside.reload()
+    assert list(beside.registry) == [replaced]
+    # What the settings name takes its place again once /admin loads that.
+    beside.load(beside.path / "first")
+    beside.reload()
+    assert beside.states == [("first", "ready")]
+
+
+def test_what_admin_loaded_from_a_folder_of_the_settings_is_as_what_lies_there(
+    folder: Folder, classify_bundle: Path
+) -> None:
+    folder.load(folder.add(classify_bundle, "second"))
+    added = folder.registry.find("tiny-classify", "classify")
+    folder.reload()
+    assert folder.registry.find("tiny-classify", "classify") is added
+    mark(folder.path / "second", "changed")
+    folder.reload()
+    assert folder.registry.find("tiny-classify", "classify") is not added
+    shutil.rmtree(folder.path / "second")
+    folder.reload()
+    assert folder.names == ["tiny-pretraining"]
+
+
+def test_what_admin_removed_comes_back_with_the_set_of_the_settings(
+    folder: Folder, classify_bundle: Path
+) -> None:
+    folder.add(classify_bundle, "second")
+    folder.reload()
+    folder.registry.remove("tiny-pretraining")
+    assert folder.names == ["tiny-classify"]
+    folder.reload()
+    assert folder.names == ["tiny-pretraining", "tiny-classify"]
+
+
+def test_a_precision_that_admin_chose_stays(minilm_bundle: Path, tmp_path: Path) -> None:
+    folder = Folder(tmp_path / "all")
+    first = folder.add(minilm_bundle, "first")
+    folder.registry.load(folder.settings, Metrics())
+    folder.load(first, "int8")
+    mark(first, "changed")
+    (before,) = folder.registry
+    folder.reload()
+    (after,) = folder.registry
+    assert after is not before
+    assert after.pipeline.precision == "int8"
+    folder.registry.close()
+
+
+def test_what_is_refused_is_listed_until_it_is_read_again(
+    folder: Folder, classify_bundle: Path
+) -> None:
+    damaged = folder.add(classify_bundle, "second")
+    (damaged / "tokenizer.json").write_text("{}")
+    break_trunk(folder.add(classify_bundle, "third"))
+    folder.reload()
+    assert sorted(folder.states) == [("first", "ready"), ("second", "failed"), ("third", "failed")]
+    reasons = [entry.reason for entry in folder.registry.list()]
+    assert reasons[0] is None
+    assert all(str(folder.path) in str(reason) for reason in reasons[1:])
+    shutil.rmtree(damaged)
+    shutil.rmtree(folder.path / "third")
+    folder.reload()
+    assert folder.states == [("first", "ready")]
+
+
+def test_what_is_loaded_after_closing_never_answers(
+    pretraining_bundle: Path, folder: Folder, classify_bundle: Path
+) -> None:
+    folder.registry.close()
+    with pytest.raises(NotReady, match="shutting down"):
+        folder.load(folder.add(classify_bundle, "second"))
+    assert folder.names == ["tiny-pretraining"]
+    registry = Registry()
+    registry.close()
+    registry.load(Settings(bundles=(pretraining_bundle,)), Metrics())
+    assert list(registry) == []
+    assert not registry.alive

@@ -60,6 +60,7 @@ def test_every_setting_says_what_it_means() -> None:
         ("overtaking", "0", 0.0),
         ("stall_s", "1.5", 1.5),
         ("timeout_s", "0.5", 0.5),
+        ("drain_s", "0", 0),
         ("threads", "4", 4),
     ],
 )
@@ -72,28 +73,48 @@ def test_each_is_read_from_the_environment(
 
 
 @pytest.mark.parametrize("keys", [",", " , ,"])
-def test_keys_that_are_none_are_refused(monkeypatch: pytest.MonkeyPatch, keys: str) -> None:
+@pytest.mark.parametrize("name", ["CLOZE_API_KEYS", "CLOZE_ADMIN_KEYS"])
+def test_keys_that_are_none_are_refused(
+    monkeypatch: pytest.MonkeyPatch, name: str, keys: str
+) -> None:
     """Everyone would be let in."""
-    monkeypatch.setenv("CLOZE_API_KEYS", keys)
-    with pytest.raises(SettingsError, match=r"CLOZE_API_KEYS: .* holds no key"):
+    monkeypatch.setenv(name, keys)
+    with pytest.raises(SettingsError, match=rf"{name}: .* holds no key"):
         read_settings()
 
 
-def test_keys_are_read_and_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CLOZE_API_KEYS", "first,second")
+@pytest.mark.parametrize("kind", ["api_keys", "admin_keys"])
+def test_keys_are_read_and_never_shown(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    monkeypatch.setenv(NAMES[kind], "first,second")
     settings = read_settings()
-    assert [key.get_secret_value() for key in settings.api_keys] == ["first", "second"]
+    assert [key.get_secret_value() for key in getattr(settings, kind)] == ["first", "second"]
     assert "first" not in repr(settings)
 
 
-def test_keys_of_a_file_are_added(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_key_is_for_asking_or_for_the_models_not_both(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "keys"
+    file.write_text("mine\n")
+    monkeypatch.setenv("CLOZE_API_KEYS", "caller,mine")
+    monkeypatch.setenv("CLOZE_ADMIN_KEYS_FILE", str(file))
+    with pytest.raises(SettingsError, match="is an API key too") as refused:
+        read_settings()
+    assert "mine" not in str(refused.value)
+
+
+@pytest.mark.parametrize("kind", ["api_keys", "admin_keys"])
+def test_keys_of_a_file_are_added(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
     file = tmp_path / "keys"
     file.write_text("# ours\nsecond\n\n  third  \n")
-    monkeypatch.setenv("CLOZE_API_KEYS", "first")
-    monkeypatch.setenv("CLOZE_API_KEYS_FILE", str(file))
+    monkeypatch.setenv(NAMES[kind], "first")
+    monkeypatch.setenv(f"{NAMES[kind]}_FILE", str(file))
     settings = read_settings()
-    assert settings.api_keys_file == file
-    assert [key.get_secret_value() for key in settings.api_keys] == ["first", "second", "third"]
+    assert getattr(settings, f"{kind}_file") == file
+    keys = [key.get_secret_value() for key in getattr(settings, kind)]
+    assert keys == ["first", "second", "third"]
     assert "second" not in repr(settings)
 
 
@@ -106,18 +127,23 @@ def test_keys_of_a_file_are_added(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         (b"\xff\xfe", "is not UTF-8"),
     ],
 )
+@pytest.mark.parametrize("name", ["CLOZE_API_KEYS_FILE", "CLOZE_ADMIN_KEYS_FILE"])
 def test_a_file_without_keys_is_refused(
-    content: bytes | None, complaint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str,
+    content: bytes | None,
+    complaint: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Served without keys, it would be open to everyone."""
     file = tmp_path / "keys"
     if content is not None:
         file.write_bytes(content)
-    monkeypatch.setenv("CLOZE_API_KEYS_FILE", str(file))
+    monkeypatch.setenv(name, str(file))
     with pytest.raises(SettingsError) as refused:
         read_settings()
     message = str(refused.value)
-    assert message.startswith(f"CLOZE_API_KEYS_FILE: {file} {complaint}")
+    assert message.startswith(f"{name}: {file} {complaint}")
     assert "key a line" in message or "one a line" in message
 
 
@@ -150,6 +176,8 @@ def test_flags_win_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None
         ("timeout_s", "0"),
         ("timeout_s", "nan"),
         ("timeout_s", "inf"),
+        ("drain_s", "-1"),
+        ("drain_s", "inf"),
         ("threads", "-1"),
     ],
 )

@@ -5,7 +5,7 @@ import pytest
 
 from models.bundle import Bundle
 from models.pipeline import Pipeline
-from service import model
+from service.model import warm_up
 from tests.service.server import PATIENCE_S, Server, check_error, read_times, serve, wait_until
 
 
@@ -22,13 +22,12 @@ def test_not_ready_while_the_models_load(
 ) -> None:
     # The golden answers are computed when this test allows it.
     allowed = threading.Event()
-    warm_up = model.warm_up
 
     def warm_up_later(pipeline: Pipeline) -> None:
         allowed.wait(PATIENCE_S)
         warm_up(pipeline)
 
-    monkeypatch.setattr(model, "warm_up", warm_up_later)
+    monkeypatch.setattr("service.model.warm_up", warm_up_later)
     with serve(pretraining_bundle, wait=False) as server:
         try:
             assert server.client.get("/health/live").status_code == 200

@@ -1,0 +1,114 @@
+"""/admin/bundles: bundles are loaded, replaced and removed while the service answers.
+
+There only where the operator has set admin keys. API keys do not open it, nor admin keys /v1.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+
+from service.background import run_blocking
+from service.engine import Engine
+from service.errors import ErrorBody
+from service.routes.route import ERRORS, TaskRoute, json_response
+from service.settings import Settings
+from service.states import State
+
+_LONGEST_PATH = 4_096
+_CONFLICT = {"model": ErrorBody, "description": "Another change is under way, or the last model."}
+_NO_KEY = {"model": ErrorBody, "description": "No admin key, or an unknown one."}
+_COMMON: dict[int | str, dict[str, Any]] = {401: _NO_KEY, 500: ERRORS[500], 503: ERRORS[503]}
+
+
+class AdminRoute(TaskRoute):
+    """A route that only admin keys open."""
+
+    @staticmethod
+    def list_keys(settings: Settings) -> Sequence[SecretStr]:
+        """The admin keys; without any there are no such routes."""
+        return settings.admin_keys
+
+
+router = APIRouter(prefix="/admin", tags=["admin"], route_class=AdminRoute)
+
+
+class LoadBody(BaseModel):
+    """Which bundle to load."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, protected_namespaces=())
+
+    path: str = Field(
+        min_length=1,
+        max_length=_LONGEST_PATH,
+        description="The bundle's directory, inside of a folder of CLOZE_BUNDLES.",
+        examples=["/bundles/my-bert"],
+    )
+    precision: str | None = Field(
+        default=None, description="Which of its precisions; left out, the server's setting."
+    )
+
+
+class BundleInfo(BaseModel):
+    """A bundle and what becomes of it; what is not known before it is loaded is null."""
+
+    name: str | None
+    path: str
+    precision: str | None
+    fingerprint: str | None
+    tasks: list[str]
+    state: State
+    reason: str | None = Field(description="Why it has failed.")
+    requests: int = Field(description="Requests that it answers at this moment.")
+    loaded_at: str | None = Field(examples=["2026-01-31T12:00:00+00:00"])
+
+
+class BundlesResponse(BaseModel):
+    """Every bundle: those that answer, in their order, then those that come, go or have failed."""
+
+    bundles: list[BundleInfo]
+
+
+@router.get("/bundles", response_model=BundlesResponse, responses=_COMMON)
+async def list_bundles(request: Request) -> Response:
+    """List the bundles, also while the service is not ready."""
+    engine: Engine = request.app.state.engine
+    return json_response({"bundles": [asdict(entry) for entry in engine.registry.list()]})
+
+
+@router.post(
+    "/bundles",
+    response_model=BundleInfo,
+    responses={
+        **_COMMON,
+        **{status: ERRORS[status] for status in (400, 413)},
+        409: _CONFLICT,
+        422: {"model": ErrorBody, "description": "The bundle cannot be loaded, and why."},
+    },
+)
+async def load_bundle(body: LoadBody, request: Request) -> Response:
+    """Load a bundle, or replace the loaded one of its name.
+
+    Answers when it serves and what it replaced is gone. If it cannot be loaded nothing changes.
+    """
+    engine: Engine = request.app.state.engine
+    entry = await run_blocking(lambda: engine.add_bundle(body.path, body.precision), "loading")
+    return json_response(asdict(entry))
+
+
+@router.delete(
+    "/bundles/{name:path}",
+    response_model=BundleInfo,
+    responses={
+        **_COMMON,
+        404: {"model": ErrorBody, "description": "No model of that name."},
+        409: _CONFLICT,
+    },
+)
+async def remove_bundle(name: str, request: Request) -> Response:
+    """Remove a model; answers when its last request is answered and its memory is free."""
+    engine: Engine = request.app.state.engine
+    entry = await run_blocking(lambda: engine.remove_bundle(name), "removing")
+    return json_response(asdict(entry))

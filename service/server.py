@@ -1,0 +1,96 @@
+"""The process's server: uvicorn, with an end that loses no request.
+
+uvicorn closes its port at the first signal. Here the port answers until what is under way is
+finished, so that a proxy learns from /health/ready that this replica goes, not from refused
+connections. Owns signals and exit codes; what is finished and what refused is the drain's.
+"""
+
+import math
+import os
+import signal
+import sys
+import time
+from contextlib import suppress
+from types import FrameType
+from typing import Any
+
+import structlog
+import uvicorn
+from fastapi import FastAPI
+
+from service.drain import Drain
+from service.settings import Settings
+
+_ENDED_AT_ONCE = b'{"event": "ended at once by a second signal", "level": "warning"}\n'
+
+_log = structlog.get_logger(__name__)
+
+
+class Server(uvicorn.Server):
+    """Serves until SIGTERM or SIGINT, then drains; a second signal ends the process now."""
+
+    def __init__(self, app: FastAPI, settings: Settings) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app,
+                host=settings.host,
+                port=settings.port,
+                loop="auto",
+                http="httptools",
+                ws="none",
+                access_log=False,
+                log_level="warning",
+                server_header=False,
+                proxy_headers=False,
+                timeout_keep_alive=75,
+            )
+        )
+        self._drain: Drain = app.state.drain
+        self._drain_s = settings.drain_s
+        self._signal: int | None = None
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begin to drain; at a second signal end here, with 128 and its number as a shell would."""
+        del frame
+        if self._signal is not None:
+            # No lock is taken, and no log either: the signal may have come amid one.
+            with suppress(OSError):
+                os.write(2, _ENDED_AT_ONCE)
+            os._exit(128 + sig)
+        self._signal = sig
+        self._drain.begin()
+        self.should_exit = True
+
+    async def shutdown(self, sockets: Any = None) -> None:
+        """Finish what is under way while the port still answers, then close it."""
+        self._drain.begin()
+        began = time.monotonic()
+        _log.info(
+            "shutting down",
+            signal=signal.Signals(self._signal).name if self._signal is not None else None,
+            requests=self._drain.requests,
+            drain_s=self._drain_s,
+        )
+        given_up = await self._drain.finish(self._drain_s)
+        if given_up:
+            _log.warning(
+                "requests were not answered within CLOZE_DRAIN_S and got a 503", requests=given_up
+            )
+        # What is left are answers on their way to clients who read slowly.
+        left_s = self._drain_s - (time.monotonic() - began)
+        self.config.timeout_graceful_shutdown = max(1, math.ceil(left_s))
+        await super().shutdown(sockets)
+
+
+def end_early_without_loss() -> None:
+    """Let SIGTERM and SIGINT end the process with 0 while there is nothing yet to be finished."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: os._exit(0))
+
+
+def end_process(code: int) -> None:
+    """End the process with that exit code, whatever its threads still load or compute."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):  # nobody reads it any more
+            stream.flush()
+    os._exit(code)
