@@ -128,8 +128,7 @@ class Engine:
     @contextmanager
     def _change(self) -> Iterator[None]:
         """Change the set of models, and give back what that leaves behind."""
-        if not self.ready:
-            raise NotReady(self.reason)
+        self.check_loaded()
         if not self._reading.acquire(blocking=False):
             raise ChangeUnderWay(
                 "the set of models is being changed already; ask again when that is over "
@@ -158,13 +157,14 @@ class Engine:
         """Raise NotReady, with the reason, unless new requests would be answered by any model."""
         if self.draining:
             raise NotReady("the service is shutting down; ask another replica")
-        self._check_models()
-
-    def _check_models(self) -> None:
-        if not self.ready:
-            raise NotReady(self.reason)
+        self.check_loaded()
         if not self.registry.alive:
             raise NotReady("a model's thread has ended; restart the service")
+
+    def check_loaded(self) -> None:
+        """Raise NotReady, with the reason, before the models are loaded and at the end."""
+        if not self.ready:
+            raise NotReady(self.reason)
 
     async def answer(
         self, question: Question, times: Times, disconnected: Callable[[], Awaitable[Any]]
@@ -173,7 +173,7 @@ class Engine:
 
         `disconnected` returns when the client has gone; its items are then dropped unrun.
         """
-        self._check_models()
+        self.check_loaded()
         with self.registry.use_head(question.model, question.task, question.head) as found:
             return await self._answer(question, found, times, disconnected)
 
