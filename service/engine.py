@@ -147,8 +147,7 @@ class Engine:
     @contextmanager
     def _change(self) -> Iterator[None]:
         """Change the set of models, and give back what that leaves behind."""
-        if not self.ready:
-            raise NotReady(self.reason)
+        self.check_loaded()
         if not self._reading.acquire(blocking=False):
             raise ChangeUnderWay(
                 "the set of models is being changed already; ask again when that is over "
@@ -181,16 +180,16 @@ class Engine:
         if not self.registry.alive:
             raise NotReady(self.registry.reason or "a model's thread has ended")
 
-    def check_loaded(self) -> None:
-        """Raise NotReady, with the reason, before the models are loaded and at the end."""
-        if not self.ready:
-            raise NotReady(self.reason)
-
     def check_live(self) -> None:
         """Raise NotReady where only a new process can help."""
         stuck = sum(model.batcher.stuck for model in self.registry)
         if stuck >= _MOST_STUCK:
             raise NotReady(f"{stuck} computations stand still and cannot be ended")
+
+    def check_loaded(self) -> None:
+        """Raise NotReady, with the reason, before the models are loaded and at the end."""
+        if not self.ready:
+            raise NotReady(self.reason)
 
     async def answer(
         self,

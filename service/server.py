@@ -5,6 +5,7 @@ finished, so that a proxy learns from /health/ready that this replica goes, not 
 connections. Owns signals and exit codes; what is finished and what refused is the drain's.
 """
 
+import asyncio
 import math
 import os
 import signal
@@ -21,6 +22,9 @@ from fastapi import FastAPI
 from service.drain import Drain
 from service.settings import Settings
 
+# Who is answered asks again within milliseconds, and had better read why not.
+_LINGER_S = 0.5
+_LOOK_S = 0.01
 _ENDED_AT_ONCE = b'{"event": "ended at once by a second signal", "level": "warning"}\n'
 
 _log = structlog.get_logger(__name__)
@@ -76,10 +80,17 @@ class Server(uvicorn.Server):
             _log.warning(
                 "requests were not answered within CLOZE_DRAIN_S and got a 503", requests=given_up
             )
+        end = began + self._drain_s
+        await self._linger(min(end, time.monotonic() + _LINGER_S))
         # What is left are answers on their way to clients who read slowly.
-        left_s = self._drain_s - (time.monotonic() - began)
-        self.config.timeout_graceful_shutdown = max(1, math.ceil(left_s))
+        self.config.timeout_graceful_shutdown = max(1, math.ceil(end - time.monotonic()))
         await super().shutdown(sockets)
+
+    async def _linger(self, end: float) -> None:
+        """Refuse until then what comes over connections that are open, rather than reset them."""
+        # uvicorn tells nobody when a connection goes.
+        while self.server_state.connections and time.monotonic() < end:  # noqa: ASYNC110
+            await asyncio.sleep(_LOOK_S)
 
 
 def end_early_without_loss() -> None:
