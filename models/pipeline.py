@@ -14,7 +14,13 @@ from numpy.typing import NDArray
 from models.bundle import MANIFEST, TOKENIZER, Bundle
 from models.encoding import Encoded, Encoder, Overflow
 from models.engines import Session, count_cores
-from models.errors import BundleDamaged, CallerError, HeadNotFound, TaskUnsupported
+from models.errors import (
+    BundleDamaged,
+    CallerError,
+    HeadNotFound,
+    InvalidValue,
+    TaskUnsupported,
+)
 from models.heads import (
     HEADS,
     Aggregation,
@@ -39,6 +45,8 @@ from models.packing import Packed, group_by_length, pack
 from models.tasks import TASKS
 
 MAX_BATCH_TOKENS = 512
+# Fill-mask answers with the text once for each candidate: a few kilobytes could ask for gigabytes.
+MAX_ANSWER_CHARACTERS = 1 << 25
 
 
 class Pipeline:
@@ -274,13 +282,24 @@ class Pipeline:
 def prepare(
     head: Head[Any, Any, Any], items: Iterable[Any], options: Any, field: str = "inputs"
 ) -> list[Job]:
-    """The items as jobs; an item that cannot be one is named by its place in the field."""
+    """The items as jobs; an item that cannot be one is named by its place in the field.
+
+    Raises InvalidValue where the answers together were longer than `MAX_ANSWER_CHARACTERS`.
+    """
     jobs = []
+    characters = 0
     for place, item in enumerate(items):
         try:
-            jobs.append(head.prepare(item, options))
+            job = head.prepare(item, options)
+            characters += head.count_characters(job)
+            if characters > MAX_ANSWER_CHARACTERS:
+                raise InvalidValue(
+                    f"with this item the answer would have more than {MAX_ANSWER_CHARACTERS} "
+                    "characters; ask for a smaller top_k, send shorter texts or fewer of them"
+                )
         except CallerError as error:
             raise error.at(field, place) from None
+        jobs.append(job)
     return jobs
 
 

@@ -47,6 +47,7 @@ def _serve(flags: dict[str, Any]) -> int:
     from models.engines import return_large_blocks
     from service.app import configure_logging, create_app
     from service.engine import Engine
+    from service.protocol import Protocol
     from service.settings import read_settings
 
     if sys.platform != "win32":
@@ -73,7 +74,7 @@ def _serve(flags: dict[str, Any]) -> int:
             host=settings.host,
             port=settings.port,
             loop="auto",
-            http="httptools",
+            http=Protocol,
             ws="none",
             access_log=False,
             log_level="warning",

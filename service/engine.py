@@ -122,8 +122,11 @@ class Engine:
         disconnected: Callable[[], Awaitable[Any]],
     ) -> Reply:
         model, head = found
-        self._check_count(question)
-        options = head.resolve(question.options)
+        check_count(len(question.items), self.settings.max_inputs, question.field)
+        targets = getattr(question.options, "targets", None) or ()
+        options = await self._offload(
+            len(targets) > _LARGE_ITEMS, lambda: head.resolve(question.options)
+        )
         began = time.perf_counter()
         jobs = await self._offload(
             _is_large(question.items),
@@ -139,15 +142,6 @@ class Engine:
         )
         times.decode = time.perf_counter() - began
         return self._reply(model, head, jobs, answers, times)
-
-    def _check_count(self, question: Question) -> None:
-        limit = self.settings.max_inputs
-        if len(question.items) > limit:
-            raise TooManyInputs(
-                f"{len(question.items)} items are more than the {limit} one request may carry; "
-                "send several requests",
-                param=question.field,
-            )
 
     async def _offload(self, large: bool, work: Callable[[], ResultT]) -> ResultT:  # noqa: FBT001
         if large:
@@ -196,6 +190,15 @@ class Engine:
             answers=answers,
             truncated=[job.encoded.truncated for job in jobs],
             tokens=tokens,
+        )
+
+
+def check_count(items: int, limit: int, field: str) -> None:
+    """Raise TooManyInputs for more items than one request may carry."""
+    if items > limit:
+        raise TooManyInputs(
+            f"{items} items are more than the {limit} one request may carry; send several requests",
+            param=field,
         )
 
 

@@ -5,7 +5,10 @@ What time does to a request stands here too, since nothing below the service kno
     ServiceError
     ├── InvalidRequest      a body that is not what the route takes     (the caller)
     │   ├── InvalidJson         not JSON at all
+    │   ├── DuplicateKey        a field twice in one object
     │   ├── InvalidContentType  not declared as JSON
+    │   ├── InvalidContentEncoding  compressed
+    │   ├── InvalidHttp         not even HTTP
     │   └── BodyTooLarge        more bytes than are read
     ├── InvalidKey          no key, or an unknown one                   (the caller)
     ├── RouteNotFound       no such path                                (the caller)
@@ -48,10 +51,28 @@ class InvalidJson(InvalidRequest):
     code = "invalid_json"
 
 
+class DuplicateKey(InvalidRequest):
+    """An object of the body has a key twice, so that one of its values would be lost."""
+
+    code = "duplicate_key"
+
+
 class InvalidContentType(InvalidRequest):
     """The body is not declared as JSON."""
 
     code = "invalid_content_type"
+
+
+class InvalidContentEncoding(InvalidRequest):
+    """The body is compressed, or otherwise not sent as it is."""
+
+    code = "invalid_content_encoding"
+
+
+class InvalidHttp(InvalidRequest):
+    """What came over the connection cannot be read as HTTP."""
+
+    code = "invalid_http"
 
 
 class BodyTooLarge(InvalidRequest):
@@ -109,7 +130,10 @@ STATUSES: dict[type[ClozeError], int] = {
     errors.ModelNotFound: 404,
     InvalidRequest: 422,
     InvalidJson: 400,
+    DuplicateKey: 400,
     InvalidContentType: 400,
+    InvalidContentEncoding: 400,
+    InvalidHttp: 400,
     BodyTooLarge: 413,
     InvalidKey: 401,
     RouteNotFound: 404,

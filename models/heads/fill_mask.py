@@ -22,6 +22,8 @@ from models.tasks import TASKS
 
 COMMON_MASK = "[MASK]"
 DEFAULT_TOP_K = 5
+# Of a candidate in an answer, besides its sequence.
+_FIELDS_CHARACTERS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +99,12 @@ class FillMaskHead(Head[str, FillMaskOptions, list[Mask]]):
         encoded = self.encoder.encode(own, overflow=options.overflow)
         rows = np.flatnonzero(encoded.ids == self._mask.id)
         return Job(head=self, item=item, options=options, encoded=encoded, rows=rows)
+
+    def count_characters(self, job: Job) -> int:
+        """Each candidate of each mask carries the whole text, and its own fields."""
+        masks = 0 if job.rows is None else len(job.rows)
+        candidates = min(job.options.top_k or DEFAULT_TOP_K, self.manifest.vocabulary_size)
+        return masks * candidates * (len(job.item) + _FIELDS_CHARACTERS)
 
     def compute(self, hidden: Floats, jobs: Sequence[Job], starts: Indices) -> None:
         """Keep the best candidates of each mask: ids and probabilities, [masks, candidates] each.

@@ -83,6 +83,10 @@ class Head(ABC, Generic[ItemT, OptionsT, AnswerT]):
     def decode(self, job: Job) -> AnswerT:
         """The answer in the caller's terms, from the output of the job and of its `more`."""
 
+    def count_characters(self, job: Job) -> int:
+        """About how long the answer will be, where a short request may ask for a long one."""
+        return 0
+
     def logits(self, hidden: Floats, jobs: Sequence[Job], starts: Indices) -> list[Floats]:
         """What the head's graph gives for each job, [rows, classes], from one run of it."""
         if self._session is None:
