@@ -46,8 +46,8 @@ def _serve(flags: dict[str, Any]) -> int:
 
     from models.engines import return_large_blocks
     from service.app import configure_logging, create_app
+    from service.connection import Connection
     from service.engine import Engine
-    from service.protocol import Protocol
     from service.settings import read_settings
 
     if sys.platform != "win32":
@@ -74,7 +74,7 @@ def _serve(flags: dict[str, Any]) -> int:
             host=settings.host,
             port=settings.port,
             loop="auto",
-            http=Protocol,
+            http=Connection,
             ws="none",
             access_log=False,
             log_level="warning",

@@ -8,7 +8,7 @@ What time does to a request stands here too, since nothing below the service kno
     │   ├── DuplicateKey        a field twice in one object
     │   ├── InvalidContentType  not declared as JSON
     │   ├── InvalidContentEncoding  compressed
-    │   ├── InvalidHttp         not even HTTP
+    │   ├── MalformedHttp       not HTTP at all
     │   └── BodyTooLarge        more bytes than are read
     ├── InvalidKey          no key, or an unknown one                   (the caller)
     ├── RouteNotFound       no such path                                (the caller)
@@ -69,10 +69,10 @@ class InvalidContentEncoding(InvalidRequest):
     code = "invalid_content_encoding"
 
 
-class InvalidHttp(InvalidRequest):
-    """What came over the connection cannot be read as HTTP."""
+class MalformedHttp(InvalidRequest):
+    """What arrived is not HTTP."""
 
-    code = "invalid_http"
+    code = "malformed_http"
 
 
 class BodyTooLarge(InvalidRequest):
@@ -133,7 +133,7 @@ STATUSES: dict[type[ClozeError], int] = {
     DuplicateKey: 400,
     InvalidContentType: 400,
     InvalidContentEncoding: 400,
-    InvalidHttp: 400,
+    MalformedHttp: 400,
     BodyTooLarge: 413,
     InvalidKey: 401,
     RouteNotFound: 404,

@@ -96,8 +96,9 @@ class JsonRequest(Request):
         """The parsed body."""
         return self._parsed
 
-    async def load(self, limit: int, max_inputs: int) -> None:
+    async def load(self, settings: Settings) -> None:
         """Read and parse. Raises BodyTooLarge, ClientGone, or what routes/body.py refuses."""
+        limit = settings.max_body_bytes
         declared = self.headers.get("content-length", "")
         if declared.isdecimal() and int(declared) > limit:
             raise _too_large(limit)
@@ -113,7 +114,7 @@ class JsonRequest(Request):
         self._body = b"".join(chunks)
         check_headers(self.headers)
         self._parsed = parse(self._body)
-        check_sizes(self._parsed, max_inputs)
+        check_sizes(self._parsed, settings.max_inputs)
         if hides_keys(self._body, self._parsed):
             await asyncio.to_thread(check_keys, self._body)
 
@@ -130,7 +131,7 @@ class TaskRoute(APIRoute):
             check_key(request, settings)
             if request.method == "POST":
                 request = JsonRequest(request.scope, request.receive)
-                await request.load(settings.max_body_bytes, settings.max_inputs)
+                await request.load(settings)
             return await handle(request)
 
         return handle_checked

@@ -65,7 +65,7 @@ def chunk(content: bytes) -> bytes:
 )
 def test_what_is_not_http_is_refused_and_hung_up_on(request_: bytes, tiny: Server) -> None:
     (answer,) = send(tiny, request_)
-    message = answer.refuse(400, "invalid_http")
+    message = answer.refuse(400, "malformed_http")
     assert "check" in message
     assert answer.headers["connection"] == "close"
 
@@ -73,14 +73,14 @@ def test_what_is_not_http_is_refused_and_hung_up_on(request_: bytes, tiny: Serve
 def test_the_same_length_twice_in_agreement_is_refused_too(tiny: Server) -> None:
     twice = LINE + b"Content-Length: %d\r\n" % len(BODY) * 2 + b"\r\n" + BODY
     (answer,) = send(tiny, twice.replace(LINE * 2, LINE))
-    answer.refuse(400, "invalid_http")
+    answer.refuse(400, "malformed_http")
 
 
 def test_a_length_that_is_too_short_leaves_no_second_request(tiny: Server) -> None:
     cut = LINE + b"Content-Length: %d\r\n\r\n%s" % (len(BODY) - 5, BODY)
     first, second = send(tiny, cut)
     first.refuse(400, "invalid_json")
-    second.refuse(400, "invalid_http")
+    second.refuse(400, "malformed_http")
 
 
 def test_a_smuggled_request_is_answered_as_what_it_is_and_in_turn(tiny: Server) -> None:
@@ -152,10 +152,10 @@ def test_what_came_ahead_of_a_mistake_is_answered_before_it(
 ) -> None:
     broken = broken if broken != CHUNKED + b"5\r\nx" else CHUNKED + b"1\r\nxx\r\n"
     answers = send(tiny, GOOD * ahead + broken + GOOD)
-    assert [name_answer(answer) for answer in answers] == ["200"] * ahead + ["invalid_http"]
+    assert [name_answer(answer) for answer in answers] == ["200"] * ahead + ["malformed_http"]
     # Parts of their own arrive while the ones ahead of them are computed, or after.
     answers = send(tiny, *[GOOD] * ahead, broken, GOOD)
-    assert [name_answer(answer) for answer in answers] == ["200"] * ahead + ["invalid_http"]
+    assert [name_answer(answer) for answer in answers] == ["200"] * ahead + ["malformed_http"]
 
 
 def test_a_mistake_after_a_refusal_that_did_not_wait_for_the_body(tiny: Server) -> None:
@@ -227,4 +227,4 @@ def test_a_body_that_comes_after_the_offer_is_read_too(upgrade: bytes, tiny: Ser
     (answer,) = send(
         tiny, whole.replace(b"Content-Length: %d" % len(BODY), b"Transfer-Encoding: chunked")
     )
-    answer.refuse(400, "invalid_http")
+    answer.refuse(400, "malformed_http")

@@ -11,7 +11,7 @@ import httptools
 import orjson
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from service.errors import InvalidHttp, describe, find_status
+from service.errors import MalformedHttp, describe, find_status
 from service.times import Times
 
 _MESSAGE = (
@@ -20,7 +20,7 @@ _MESSAGE = (
 )
 
 
-class Protocol(HttpToolsProtocol):
+class Connection(HttpToolsProtocol):
     """One connection. What is malformed is refused in its turn, and then the connection ends."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -59,13 +59,30 @@ class Protocol(HttpToolsProtocol):
         self._due.popleft()
         super().on_response_complete()
         if self._refused and not self._due:
-            self._refuse()
+            self.send_400_response(_MESSAGE)
 
     def eof_received(self) -> None:
         """The client has hung up: nothing is written to it from here on, not even an error."""
         for cycle in self._due:
             cycle.disconnected = True
             cycle.message_event.set()
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what cannot be parsed, and hang up; called once its turn has come."""
+        if self.transport.is_closing():
+            return
+        error = MalformedHttp(msg)
+        body = orjson.dumps(describe(error))
+        self.transport.write(
+            b"HTTP/1.1 %d Bad Request\r\n"
+            b"content-type: application/json\r\n"
+            b"content-length: %d\r\n"
+            b"server-timing: %s\r\n"
+            b"connection: close\r\n"
+            b"\r\n%s" % (find_status(error), len(body), Times().header().encode(), body)
+        )
+        self.eof_received()
+        self.transport.close()
 
     def _decline_upgrade(self) -> None:
         """Read the body of the request too: Java's client offers HTTP/2 with each that has one.
@@ -102,20 +119,4 @@ class Protocol(HttpToolsProtocol):
             self._due.pop()
             self.pipeline.popleft()
         elif broken or not self._due:
-            self._refuse()
-
-    def _refuse(self) -> None:
-        if self.transport.is_closing():
-            return
-        error = InvalidHttp(_MESSAGE)
-        body = orjson.dumps(describe(error))
-        self.transport.write(
-            b"HTTP/1.1 %d Bad Request\r\n"
-            b"content-type: application/json\r\n"
-            b"content-length: %d\r\n"
-            b"server-timing: %s\r\n"
-            b"connection: close\r\n"
-            b"\r\n%s" % (find_status(error), len(body), Times().header().encode(), body)
-        )
-        self.eof_received()
-        self.transport.close()
+            self.send_400_response(_MESSAGE)
