@@ -101,8 +101,11 @@ class Encoder:
             encoded = self._finish(whole)
             return replace(encoded, origins=_trace(whole)) if origins else encoded
         if overflow == "error":
+            tokens = len(whole)
+            # A traceback would keep it: a gigabyte for a text of a few million tokens.
+            del whole
             raise InputTooLong(
-                f"the text has {len(whole)} tokens, the model takes {self.max_tokens}; "
+                f"the text has {tokens} tokens, the model takes {self.max_tokens}; "
                 'shorten it, or send "overflow": "truncate"'
             )
         found = _trace(whole)

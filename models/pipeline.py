@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from models.bundle import MANIFEST, TOKENIZER, Bundle
 from models.encoding import Encoded, Encoder, Overflow
-from models.engines import Session, count_cores
+from models.engines import Session, count_cores, return_free_memory
 from models.errors import (
     BundleDamaged,
     CallerError,
@@ -47,6 +47,8 @@ from models.tasks import TASKS
 MAX_BATCH_TOKENS = 512
 # Fill-mask answers with the text once for each candidate: a few kilobytes could ask for gigabytes.
 MAX_ANSWER_CHARACTERS = 1 << 25
+# The tokens of so many leave holes in the heap behind that are given back at once.
+_LARGE_CHARACTERS = 1 << 20
 
 
 class Pipeline:
@@ -287,20 +289,35 @@ def prepare(
     Raises InvalidValue where the answers together were longer than `MAX_ANSWER_CHARACTERS`.
     """
     jobs = []
-    characters = 0
-    for place, item in enumerate(items):
-        try:
-            job = head.prepare(item, options)
-            characters += head.count_characters(job)
-            if characters > MAX_ANSWER_CHARACTERS:
-                raise InvalidValue(
-                    f"with this item the answer would have more than {MAX_ANSWER_CHARACTERS} "
-                    "characters; ask for a smaller top_k, send shorter texts or fewer of them"
-                )
-        except CallerError as error:
-            raise error.at(field, place) from None
-        jobs.append(job)
+    read, written = 0, 0
+    try:
+        for place, item in enumerate(items):
+            read += _count_characters(item)
+            try:
+                job = head.prepare(item, options)
+                written += head.count_characters(job)
+                _check_answer(written)
+            except CallerError as error:
+                raise error.at(field, place) from None
+            jobs.append(job)
+    finally:
+        if read > _LARGE_CHARACTERS:
+            return_free_memory()
     return jobs
+
+
+def _count_characters(item: Any) -> int:
+    if isinstance(item, str):
+        return len(item)
+    return sum(map(_count_characters, item)) if isinstance(item, tuple) else 0
+
+
+def _check_answer(characters: int) -> None:
+    if characters > MAX_ANSWER_CHARACTERS:
+        raise InvalidValue(
+            f"with this item the answer would have more than {MAX_ANSWER_CHARACTERS} characters; "
+            "ask for a smaller top_k, send shorter texts or fewer of them"
+        )
 
 
 def form_batches(jobs: Sequence[Job], max_tokens: int = MAX_BATCH_TOKENS) -> Iterator[list[Job]]:

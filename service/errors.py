@@ -154,6 +154,8 @@ _VALIDATION_CODES = {
     "extra_forbidden": "unknown_field",
     "missing": "missing_field",
 }
+_MESSAGE_CHARACTERS = 1_000
+_NAME_CHARACTERS = 200
 _INTERNAL_MESSAGE = "an error of the service's own; it was logged"
 
 
@@ -184,12 +186,19 @@ def describe(error: ClozeError) -> dict[str, Any]:
     detail = error.detail if isinstance(error, InvalidRequest) else None
     return {
         "error": {
-            "message": _INTERNAL_MESSAGE if ours else str(error),
+            "message": _INTERNAL_MESSAGE if ours else _shorten(str(error), _MESSAGE_CHARACTERS),
             "type": _TYPES.get(status, "server_error" if ours else "invalid_request_error"),
             "code": errors.InternalError.code if ours else detail or error.code,
-            "param": None if ours else error.param,
+            "param": None if ours or not error.param else _shorten(error.param, _NAME_CHARACTERS),
         }
     }
+
+
+def _shorten(text: str, characters: int) -> str:
+    """The beginning and the end, where the remedy stands: a request may name a field of 10 MB."""
+    if len(text) <= characters:
+        return text
+    return f"{text[: characters // 2]} ... {text[-characters // 2 :]}"
 
 
 def translate_validation(error: RequestValidationError) -> InvalidRequest:

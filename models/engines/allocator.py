@@ -8,6 +8,14 @@ _MMAP_THRESHOLD = -3
 _LARGE_BYTES = 1 << 20
 
 
+def return_free_memory() -> None:
+    """Give back what is free now, also small blocks between others. Takes milliseconds."""
+    if sys.platform == "linux":
+        malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        if malloc_trim is not None:
+            malloc_trim(0)
+
+
 def return_large_blocks() -> None:
     """Have the allocator give blocks of a megabyte and more back as soon as they are freed.
 

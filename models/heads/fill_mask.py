@@ -22,6 +22,8 @@ from models.tasks import TASKS
 
 COMMON_MASK = "[MASK]"
 DEFAULT_TOP_K = 5
+# Longer than any token; how many tokens it is then takes a while to find out.
+_TARGET_CHARACTERS = 1_000
 # Of a candidate in an answer, besides its sequence.
 _FIELDS_CHARACTERS = 64
 
@@ -129,6 +131,11 @@ class FillMaskHead(Head[str, FillMaskOptions, list[Mask]]):
         return masks
 
     def _find_target(self, text: str) -> int:
+        if len(text) > _TARGET_CHARACTERS:
+            raise InvalidTarget(
+                f"a target of {len(text)} characters is not one token of the vocabulary; "
+                "choose a target that is"
+            )
         unknown = self.manifest.special_tokens.get("unk")
         # A word in running text stands after a space, which byte-level tokens carry themselves.
         for written in (f" {text}", text):

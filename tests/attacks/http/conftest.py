@@ -42,4 +42,3 @@ def _survives(survive: Survive) -> Iterator[None]:
         yield
 
 
-from tests.attacks.http.fast_tmp import *  # noqa: F403 TMP
