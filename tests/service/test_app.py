@@ -77,7 +77,7 @@ def test_the_document_describes_every_operation(document: dict[str, Any]) -> Non
         for method, operation in operations.items()
     }
     assert {key: tuple(sorted(statuses)) for key, statuses in found.items()} == OPERATIONS
-    routed = {route.path for router in ROUTERS for route in router.routes}  # type: ignore[attr-defined]
+    routed = {route.path_format for router in ROUTERS for route in router.routes}  # type: ignore[attr-defined]
     assert routed == {path for path, _ in OPERATIONS}
 
 

@@ -40,5 +40,3 @@ def _survives(survive: Survive) -> Iterator[None]:
     """Every attack here, also those that do not say so."""
     with survive():
         yield
-
-

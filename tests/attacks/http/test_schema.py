@@ -88,7 +88,10 @@ def document(tiny: Server) -> dict[str, Any]:
 
 
 @pytest.fixture
-def probe() -> Iterator[Probe]:
+def probe(tiny: Server) -> Iterator[Probe]:
+    # The exports of the tiny models have switched denormal floats off in this thread; hypothesis
+    # makes up no floats without them.
+    torch.set_flush_denormal(False)
     probe = Probe()
     with probe.session:
         yield probe
@@ -190,9 +193,6 @@ def _send_random(
     def send(case: schemathesis.Case) -> None:
         probe.send(case, kind)
 
-    # Runs of the tiny models have switched denormal floats off in this thread; hypothesis will not
-    # make up floats without them.
-    torch.set_flush_denormal(False)
     with warnings.catch_warnings():
         warnings.simplefilter("default")  # of the library, about how it makes data up
         send()

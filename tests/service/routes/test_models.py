@@ -59,9 +59,7 @@ def test_tells_of_one_model_what_the_list_does(tiny: Server) -> None:
         assert response.json() == model
 
 
-def test_a_model_whose_name_has_a_slash_is_found(
-    pretraining_bundle: Path, tmp_path: Path
-) -> None:
+def test_a_model_whose_name_has_a_slash_is_found(pretraining_bundle: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(pretraining_bundle, tmp_path / "bundle"))
     manifest = folder / "manifest.json"
     manifest.write_text(manifest.read_text().replace('"tiny-pretraining"', '"team/tiny"'))
