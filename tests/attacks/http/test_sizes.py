@@ -111,10 +111,10 @@ def test_a_text_of_a_megabyte(path: str, overflow: str, process: Process) -> Non
 @pytest.mark.slow
 @TASKS
 @pytest.mark.parametrize("overflow", ["error", "truncate"])
-@pytest.mark.parametrize("text", ["a", "a ", "\u4e2d", ":", "\\\\"])
+@pytest.mark.parametrize("text", ["a", "\u4e2d"])
 def test_a_text_of_ten_megabytes(path: str, text: str, overflow: str, process: Process) -> None:
     whole = text * (10 * MB // len(text.encode()))
-    process.attack(path, make_body(path, whole, overflow), peak=8_000 * MB)
+    process.attack(path, make_body(path, whole, overflow), peak=4_000 * MB)
 
 
 @pytest.mark.parametrize(
