@@ -69,8 +69,12 @@ def test_a_key_that_is_sent_twice(path: str, tiny: Server) -> None:
         path, f'{{"{field}": {item}, "model": "x", "model": null}}', 400, "duplicate_key", None
     )
     assert "'model'" in message
-    # None of them twice, however the text looks.
+    # None of them twice, however the text looks, and however long it is.
     tiny.answer(path, f'{{"{field}" : {colons}, "model" :null}}')
+    for text in (": [MASK]", "\n:[MASK]", '":[MASK]', f": [MASK] {'x' * 100_000}"):
+        tiny.answer(path, {field: make_item(path, text)})
+        twice = json.dumps({field: make_item(path, text), "model": None})[:-1] + ', "model": null}'
+        assert "'model'" in tiny.refuse(path, twice, 400, "duplicate_key", None)
 
 
 @pytest.mark.parametrize("path", ["/v1/next-sentence", "/v1/classify"])
