@@ -87,8 +87,8 @@ def hides_keys(body: bytes, parsed: Any) -> bool:
     # A colon stands after each key, and perhaps in texts: none to spare, so none is hidden.
     if not isinstance(parsed, dict) or body.count(b":") == len(parsed):
         return False
-    # A quote before a colon ends a key, or begins a text; inside of a text a backslash stands before
-    # it. A key that itself ends with a backslash is missed, but no route knows of one.
+    # A quote before a colon ends a key, or begins a text; inside of a text it follows a backslash.
+    # A key that itself ends with a backslash is missed, but no route knows of one.
     written = len(_KEY.findall(body)) - len(_QUOTED.findall(body))
     return written != len(parsed) + sum(_count_keys(value) for value in parsed.values())
 
