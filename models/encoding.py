@@ -101,11 +101,14 @@ class Encoder:
             encoded = self._finish(whole)
             return replace(encoded, origins=_trace(whole)) if origins else encoded
         if overflow == "error":
+            tokens = len(whole)
+            # A traceback would keep it: a gigabyte for a text of a few million tokens.
+            del whole
             raise InputTooLong(
-                f"the text has {len(whole)} tokens, the model takes {self.max_tokens}; "
+                f"the text has {tokens} tokens, the model takes {self.max_tokens}; "
                 'shorten it, or send "overflow": "truncate"'
             )
-        found = _trace(whole)
+        found = _trace(whole) if origins else _trace_texts(whole)
         first, second = found.places(0), found.places(1)
         room = max(self.max_tokens - special, 0)
         keep_first, keep_second = cut_longest_first(len(first), len(second), room)
@@ -208,6 +211,16 @@ def _trace(encoding: Encoding) -> Origins:
         texts=_number(encoding.sequence_ids),
         offsets=np.array(encoding.offsets, dtype=np.int64).reshape(-1, 2),
         words=_number(encoding.word_ids),
+    )
+
+
+def _trace_texts(encoding: Encoding) -> Origins:
+    """Without offsets and words, which take 100 bytes a token on their way from the tokenizer."""
+    tokens = len(encoding)
+    return Origins(
+        texts=_number(encoding.sequence_ids),
+        offsets=np.zeros((tokens, 2), dtype=np.int64),
+        words=np.zeros(tokens, dtype=np.int64),
     )
 
 

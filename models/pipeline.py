@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 
 from models.bundle import MANIFEST, TOKENIZER, Bundle
 from models.encoding import Encoded, Encoder, Overflow
-from models.engines import Session, count_cores
+from models.engines import Session, count_cores, return_freed_memory
 from models.errors import (
     BundleDamaged,
     CallerError,
     HeadNotFound,
     InternalError,
+    InvalidValue,
     TaskUnsupported,
 )
 from models.heads import (
@@ -45,6 +46,10 @@ from models.packing import Extent, Packed, group_by_length, pack
 from models.tasks import TASKS
 
 MAX_BATCH_TOKENS = 512
+# Fill-mask answers with the text once for each candidate: a few kilobytes could ask for gigabytes.
+MAX_ANSWER_CHARACTERS = 1 << 25
+# The tokens of so many leave holes in the heap behind that are given back at once.
+_LARGE_CHARACTERS = 1 << 20
 
 
 class Pipeline:
@@ -322,14 +327,40 @@ class Pipeline:
 def prepare(
     head: Head[Any, Any, Any], items: Iterable[Any], options: Any, field: str = "inputs"
 ) -> list[Job]:
-    """The items as jobs; an item that cannot be one is named by its place in the field."""
+    """The items as jobs; an item that cannot be one is named by its place in the field.
+
+    Raises InvalidValue where the answers together were longer than `MAX_ANSWER_CHARACTERS`.
+    """
     jobs = []
-    for place, item in enumerate(items):
-        try:
-            jobs.append(head.prepare(item, options))
-        except CallerError as error:
-            raise error.at(field, place) from None
+    read, written = 0, 0
+    try:
+        for place, item in enumerate(items):
+            read += _count_characters(item)
+            try:
+                job = head.prepare(item, options)
+                written += head.count_characters(job)
+                _check_answer(written)
+            except CallerError as error:
+                raise error.at(field, place) from None
+            jobs.append(job)
+    finally:
+        if read > _LARGE_CHARACTERS:
+            return_freed_memory()
     return jobs
+
+
+def _count_characters(item: Any) -> int:
+    if isinstance(item, str):
+        return len(item)
+    return sum(map(_count_characters, item)) if isinstance(item, tuple) else 0
+
+
+def _check_answer(characters: int) -> None:
+    if characters > MAX_ANSWER_CHARACTERS:
+        raise InvalidValue(
+            f"with this item the answer would have more than {MAX_ANSWER_CHARACTERS} characters; "
+            "ask for a smaller top_k, send shorter texts or fewer of them"
+        )
 
 
 def form_batches(jobs: Sequence[Job], max_tokens: int = MAX_BATCH_TOKENS) -> Iterator[list[Job]]:

@@ -31,6 +31,7 @@ from service.settings import Settings
 VERSION = "0.1.0"
 # A batch that has not ended by then is stuck: the process ends without it.
 _CLOSE_S = 5.0
+_SHOWN_CHARACTERS = 200
 _DESCRIPTION = "Embeddings, fill-mask, next-sentence and classification from trained BERTs."
 
 _log = structlog.get_logger(__name__)
@@ -128,7 +129,9 @@ async def _answer_http(request: Request, error: Exception) -> Response:
     """Starlette's own errors: no such route, or not with that method."""
     if not isinstance(error, HTTPException):
         raise error
-    path = request.url.path
+    # As it was decoded: the URL made of it anew ends at the first question mark.
+    path = request.scope["path"]
+    path = path if len(path) <= _SHOWN_CHARACTERS else f"{path[:_SHOWN_CHARACTERS]}..."
     if error.status_code == 404:
         return await _answer_error(
             request, errors.RouteNotFound(f"there is no {path}; see /docs for what there is")

@@ -35,6 +35,9 @@ class Edge:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        if scope["method"] == "HEAD":
+            # Answered as GET is. uvicorn still knows what was asked, and leaves the body out.
+            scope = {**scope, "method": "GET"}
         began = time.perf_counter()
         times = Times()
         scope[TIMES] = times

@@ -215,12 +215,15 @@ class Engine:
         disconnected: Callable[[], Awaitable[Any]],
     ) -> Reply:
         model, head = found
-        self._check_count(question)
+        check_count(len(question.items), self.settings.max_inputs, question.field)
         bulk = len(question.items) > self.settings.bulk_inputs
         lane = terms.lane or (Lane.BULK if bulk else Lane.INTERACTIVE)
         # Before it is tokenised: what is refused anyway is refused for little.
         model.batcher.check_room(lane, terms.deadline)
-        options = head.resolve(question.options)
+        targets = getattr(question.options, "targets", None) or ()
+        options = await self._offload(
+            len(targets) > _LARGE_ITEMS, lambda: head.resolve(question.options)
+        )
         began = time.perf_counter()
         jobs = await self._offload(
             _is_large(question.items),
@@ -240,15 +243,6 @@ class Engine:
         )
         times.decode = time.perf_counter() - began
         return self._reply(model, head, jobs, answers, times)
-
-    def _check_count(self, question: Question) -> None:
-        limit = self.settings.max_inputs
-        if len(question.items) > limit:
-            raise TooManyInputs(
-                f"{len(question.items)} items are more than the {limit} one request may carry; "
-                "send several requests",
-                param=question.field,
-            )
 
     async def _offload(self, large: bool, work: Callable[[], ResultT]) -> ResultT:  # noqa: FBT001
         if large:
@@ -313,6 +307,15 @@ def _name_item(
         if ticket.guilty is not None and any(ticket.guilty is part for part in spread([job])):
             return InternalError(error.message, param=f"{field}[{place}]")
     return error
+
+
+def check_count(items: int, limit: int, field: str) -> None:
+    """Raise TooManyInputs for more items than one request may carry."""
+    if items > limit:
+        raise TooManyInputs(
+            f"{items} items are more than the {limit} one request may carry; send several requests",
+            param=field,
+        )
 
 
 def _is_large(items: Sequence[Any]) -> bool:

@@ -5,7 +5,10 @@ What time does to a request stands here too, since nothing below the service kno
     ServiceError
     ├── InvalidRequest      a body that is not what the route takes     (the caller)
     │   ├── InvalidJson         not JSON at all
+    │   ├── DuplicateKey        a field twice in one object
     │   ├── InvalidContentType  not declared as JSON
+    │   ├── InvalidContentEncoding  compressed
+    │   ├── MalformedHttp       not HTTP at all
     │   ├── BodyTooLarge        more bytes than are read
     │   ├── PathRefused         not where bundles may lie
     │   └── BundleRefused       a bundle that cannot be loaded, told in full (the operator)
@@ -54,10 +57,28 @@ class InvalidJson(InvalidRequest):
     code = "invalid_json"
 
 
+class DuplicateKey(InvalidRequest):
+    """An object of the body has a key twice, so that one of its values would be lost."""
+
+    code = "duplicate_key"
+
+
 class InvalidContentType(InvalidRequest):
     """The body is not declared as JSON."""
 
     code = "invalid_content_type"
+
+
+class InvalidContentEncoding(InvalidRequest):
+    """The body is compressed, or otherwise not sent as it is."""
+
+    code = "invalid_content_encoding"
+
+
+class MalformedHttp(InvalidRequest):
+    """What arrived is not HTTP."""
+
+    code = "malformed_http"
 
 
 class BodyTooLarge(InvalidRequest):
@@ -151,7 +172,10 @@ STATUSES: dict[type[ClozeError], int] = {
     errors.ModelNotFound: 404,
     InvalidRequest: 422,
     InvalidJson: 400,
+    DuplicateKey: 400,
     InvalidContentType: 400,
+    InvalidContentEncoding: 400,
+    MalformedHttp: 400,
     BodyTooLarge: 413,
     InvalidKey: 401,
     RouteNotFound: 404,
@@ -174,6 +198,8 @@ _VALIDATION_CODES = {
     "extra_forbidden": "unknown_field",
     "missing": "missing_field",
 }
+_MESSAGE_CHARACTERS = 1_000
+_NAME_CHARACTERS = 200
 _INTERNAL_MESSAGE = "an error of the service's own; it was logged"
 
 
@@ -205,13 +231,20 @@ def describe(error: ClozeError) -> dict[str, Any]:
     known = not ours or isinstance(error, errors.InternalError)
     return {
         "error": {
-            "message": _INTERNAL_MESSAGE if ours else str(error),
+            "message": _INTERNAL_MESSAGE if ours else _shorten(str(error), _MESSAGE_CHARACTERS),
             "type": _TYPES.get(status, "server_error" if ours else "invalid_request_error"),
             "code": errors.InternalError.code if ours else detail or error.code,
             # Where it is known which item it was, the others can be sent again without it.
-            "param": error.param if known else None,
+            "param": _shorten(error.param, _NAME_CHARACTERS) if known and error.param else None,
         }
     }
+
+
+def _shorten(text: str, characters: int) -> str:
+    """The beginning and the end, where the remedy stands: a request may name a field of 10 MB."""
+    if len(text) <= characters:
+        return text
+    return f"{text[: characters // 2]} ... {text[-characters // 2 :]}"
 
 
 def translate_validation(error: RequestValidationError) -> InvalidRequest:

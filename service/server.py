@@ -19,6 +19,7 @@ import structlog
 import uvicorn
 from fastapi import FastAPI
 
+from service.connection import Connection
 from service.drain import Drain
 from service.settings import Settings
 
@@ -40,7 +41,7 @@ class Server(uvicorn.Server):
                 host=settings.host,
                 port=settings.port,
                 loop="auto",
-                http="httptools",
+                http=Connection,
                 ws="none",
                 access_log=False,
                 log_level="warning",

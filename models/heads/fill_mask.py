@@ -22,6 +22,10 @@ from models.tasks import TASKS
 
 COMMON_MASK = "[MASK]"
 DEFAULT_TOP_K = 5
+# Longer than any token; how many tokens it is then takes a while to find out.
+_TARGET_CHARACTERS = 1_000
+# Of a candidate in an answer, besides its sequence.
+_FIELDS_CHARACTERS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +102,12 @@ class FillMaskHead(Head[str, FillMaskOptions, list[Mask]]):
         rows = np.flatnonzero(encoded.ids == self._mask.id)
         return Job(head=self, item=item, options=options, encoded=encoded, rows=rows)
 
+    def count_characters(self, job: Job) -> int:
+        """Each candidate of each mask carries the whole text, and its own fields."""
+        masks = 0 if job.rows is None else len(job.rows)
+        candidates = min(job.options.top_k or DEFAULT_TOP_K, self.manifest.vocabulary_size)
+        return masks * candidates * (len(job.item) + _FIELDS_CHARACTERS)
+
     def compute(self, hidden: Floats, jobs: Sequence[Job], starts: Indices) -> None:
         """Keep the best candidates of each mask: ids and probabilities, [masks, candidates] each.
 
@@ -121,6 +131,11 @@ class FillMaskHead(Head[str, FillMaskOptions, list[Mask]]):
         return masks
 
     def _find_target(self, text: str) -> int:
+        if len(text) > _TARGET_CHARACTERS:
+            raise InvalidTarget(
+                f"a target of {len(text)} characters is not one token of the vocabulary; "
+                "choose a target that is"
+            )
         unknown = self.manifest.special_tokens.get("unk")
         # A word in running text stands after a space, which byte-level tokens carry themselves.
         for written in (f" {text}", text):

@@ -98,6 +98,10 @@ class Head(ABC, Generic[ItemT, OptionsT, AnswerT]):
         if self._session is not None:
             self._session.stop()
 
+    def count_characters(self, job: Job) -> int:
+        """About how long the answer will be, where a short request may ask for a long one."""
+        return 0
+
     def logits(self, hidden: Floats, jobs: Sequence[Job], starts: Indices) -> list[Floats]:
         """What the head's graph gives for each job, [rows, classes], from one run of it."""
         if self._session is None:

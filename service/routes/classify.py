@@ -18,6 +18,7 @@ from models.manifest import Function
 from service.engine import Question
 from service.routes.route import (
     ERRORS,
+    NOT_EMPTY,
     Ask,
     HeadRequestBody,
     ResponseBody,
@@ -36,11 +37,13 @@ class TextPair(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    text: str
-    text_pair: str | None = None
+    text: str = Field(json_schema_extra=NOT_EMPTY)
+    text_pair: str | None = Field(default=None, json_schema_extra=NOT_EMPTY)
 
 
-_TEXTS = one_or_many({"anyOf": [{"type": "string"}, {"$ref": "#/components/schemas/TextPair"}]})
+_TEXTS = one_or_many(
+    {"anyOf": [{"type": "string", **NOT_EMPTY}, {"$ref": "#/components/schemas/TextPair"}]}
+)
 
 
 def _tag(item: Any) -> str:
@@ -89,7 +92,7 @@ async def classify(body: ClassifyRequest, ask: Ask) -> Response:
     options = ClassifyOptions(body.top_k, body.function, ask.overflow(body))
     items = [_read(item) for item in body.inputs]
     reply = await ask.ask(Question("classify", items, options, model=body.model, head=body.head))
-    return respond(reply, [{"labels": labels} for labels in reply.answers])
+    return await respond(reply, [{"labels": labels} for labels in reply.answers])
 
 
 def _read(item: str | TextPair) -> str | tuple[str, str]:

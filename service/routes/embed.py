@@ -1,6 +1,7 @@
 """POST /v1/embeddings: OpenAI's route, and a little more."""
 
-import base64
+from base64 import b64encode
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -10,20 +11,22 @@ from pydantic import BaseModel, BeforeValidator, Discriminator, Field, Tag, With
 
 from models.heads import EmbedOptions
 from models.manifest import Pooling
-from service.engine import Question
+from service.engine import Question, Reply
 from service.routes.route import (
     ERRORS,
+    NOT_EMPTY,
     Ask,
     RequestBody,
     TaskRoute,
     TruncatableResult,
     Usage,
     json_response,
+    write,
 )
 
 router = APIRouter(prefix="/v1", tags=["tasks"], route_class=TaskRoute)
 
-_TEXT = {"type": "string"}
+_TEXT = {"type": "string", **NOT_EMPTY}
 _TOKENS = {"type": "array", "items": {"type": "integer", "minimum": 0}, "minItems": 1}
 _SCHEMA = {
     "anyOf": [
@@ -60,7 +63,9 @@ class EmbeddingsRequest(RequestBody):
     input: Annotated[
         list[Item], Field(min_length=1), BeforeValidator(_as_list), WithJsonSchema(_SCHEMA)
     ]
-    encoding_format: Literal["float", "base64"] = "float"
+    encoding_format: Literal["float", "base64"] | None = Field(
+        default=None, description="Left out, float."
+    )
     dimensions: int | None = Field(
         default=None, ge=1, description="Keep only the first so many; normalising comes after."
     )
@@ -91,17 +96,21 @@ async def embed(body: EmbeddingsRequest, ask: Ask) -> Response:
     """Embed texts, or token ids, into vectors."""
     options = EmbedOptions(body.pooling, body.normalize, body.dimensions, ask.overflow(body))
     reply = await ask.ask(Question("embed", body.input, options, model=body.model, field="input"))
-    data = []
-    for index, (vector, truncated) in enumerate(zip(reply.answers, reply.truncated, strict=True)):
-        shown = to_base64(vector) if body.encoding_format == "base64" else vector
-        entry = {"object": "embedding", "index": index, "embedding": shown}
-        if truncated:
-            entry["truncated"] = True
-        data.append(entry)
+    base64 = body.encoding_format == "base64"
+    data = await write(_entries(reply, base64=base64), len(reply.answers))
     usage = {"prompt_tokens": reply.tokens, "total_tokens": reply.tokens}
     return json_response({"object": "list", "data": data, "model": reply.model, "usage": usage})
 
 
+def _entries(reply: Reply, *, base64: bool) -> Iterator[dict[str, Any]]:
+    for index, (vector, truncated) in enumerate(zip(reply.answers, reply.truncated, strict=True)):
+        shown = to_base64(vector) if base64 else vector
+        entry = {"object": "embedding", "index": index, "embedding": shown}
+        if truncated:
+            entry["truncated"] = True
+        yield entry
+
+
 def to_base64(vector: NDArray[np.float32]) -> str:
     """The bytes of a vector, float32 and little endian, as OpenAI's clients read them."""
-    return base64.b64encode(vector.astype("<f4").tobytes()).decode()
+    return b64encode(vector.astype("<f4").tobytes()).decode()

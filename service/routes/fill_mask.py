@@ -9,6 +9,7 @@ from models.heads import FillMaskOptions
 from service.engine import Question
 from service.routes.route import (
     ERRORS,
+    NOT_EMPTY,
     Ask,
     HeadRequestBody,
     ResponseBody,
@@ -21,7 +22,9 @@ from service.routes.route import (
 
 router = APIRouter(prefix="/v1", tags=["tasks"], route_class=TaskRoute)
 
-_TEXTS = one_or_many({"type": "string", "examples": ["The capital of [MASK] is Paris."]})
+_TEXTS = one_or_many(
+    {"type": "string", **NOT_EMPTY, "examples": ["The capital of [MASK] is Paris."]}
+)
 
 
 class FillMaskRequest(HeadRequestBody):
@@ -80,4 +83,4 @@ async def fill_mask(body: FillMaskRequest, ask: Ask) -> Response:
     reply = await ask.ask(
         Question("fill-mask", body.inputs, options, model=body.model, head=body.head)
     )
-    return respond(reply, [{"masks": masks} for masks in reply.answers])
+    return await respond(reply, [{"masks": masks} for masks in reply.answers])

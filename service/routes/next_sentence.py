@@ -9,6 +9,7 @@ from models.heads import NextSentenceOptions
 from service.engine import Question
 from service.routes.route import (
     ERRORS,
+    NOT_EMPTY,
     Ask,
     HeadRequestBody,
     ResponseBody,
@@ -27,8 +28,8 @@ class Pair(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    first: str
-    second: str
+    first: str = Field(json_schema_extra=NOT_EMPTY)
+    second: str = Field(json_schema_extra=NOT_EMPTY)
 
 
 _PAIRS = one_or_many({"$ref": "#/components/schemas/Pair"})
@@ -63,6 +64,6 @@ async def next_sentence(body: NextSentenceRequest, ask: Ask) -> Response:
     reply = await ask.ask(
         Question("next-sentence", pairs, options, model=body.model, head=body.head)
     )
-    return respond(
+    return await respond(
         reply, [{"is_next": answer.is_next, "score": answer.score} for answer in reply.answers]
     )

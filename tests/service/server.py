@@ -22,6 +22,7 @@ from models.pipeline import Pipeline
 from models.tasks import TASKS
 from service.app import create_app
 from service.batcher import Batcher
+from service.connection import Connection
 from service.engine import Engine
 from service.model import Model
 from service.settings import Settings
@@ -98,7 +99,7 @@ def serve(*bundles: Path, wait: bool = True, **settings: Any) -> Iterator[Server
 def run(app: FastAPI) -> Iterator[httpx.Client]:
     """Run any application until the block ends, and give a client that speaks to it."""
     config = uvicorn.Config(
-        app, http="httptools", ws="none", log_config=None, access_log=False, server_header=False
+        app, http=Connection, ws="none", log_config=None, access_log=False, server_header=False
     )
     server = uvicorn.Server(config)
     with socket.socket() as listener:

@@ -22,6 +22,7 @@ OPERATIONS = {
     ("/v1/next-sentence", "post"): (200, 400, 401, 404, 413, 422, 429, 500, 503, 504),
     ("/v1/classify", "post"): (200, 400, 401, 404, 413, 422, 429, 500, 503, 504),
     ("/v1/models", "get"): (200, 401, 500, 503),
+    ("/v1/models/{model}", "get"): (200, 401, 404, 500, 503),
     ("/health/live", "get"): (200, 500, 503),
     ("/health/ready", "get"): (200, 500, 503),
     ("/metrics", "get"): (200, 500),
@@ -76,7 +77,7 @@ def test_the_document_describes_every_operation(document: dict[str, Any]) -> Non
         for method, operation in operations.items()
     }
     assert {key: tuple(sorted(statuses)) for key, statuses in found.items()} == OPERATIONS
-    routed = {route.path for router in ROUTERS for route in router.routes}  # type: ignore[attr-defined]
+    routed = {route.path_format for router in ROUTERS for route in router.routes}  # type: ignore[attr-defined]
     assert routed == {path for path, _ in OPERATIONS}
 
 

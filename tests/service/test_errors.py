@@ -85,6 +85,10 @@ def test_the_statuses_of_the_contract() -> None:
     found = {kind.code: find_status(kind("")) for kind in KINDS}
     wanted = {
         "invalid_json": 400,
+        "duplicate_key": 400,
+        "invalid_content_type": 400,
+        "invalid_content_encoding": 400,
+        "malformed_http": 400,
         "invalid_api_key": 401,
         "model_not_found": 404,
         "route_not_found": 404,
@@ -104,6 +108,15 @@ def test_the_statuses_of_the_contract() -> None:
         "internal_error": 500,
     }
     assert {code: found[code] for code in wanted} == wanted
+
+
+def test_a_message_of_any_length_is_told_in_short_with_its_remedy() -> None:
+    error = InvalidRequest("x" * 10_000_000 + "; do this", param="y" * 10_000_000)
+    told = describe(error)["error"]
+    assert len(told["message"]) < 1_100
+    assert told["message"].endswith("; do this")
+    assert told["param"].startswith("yyy")
+    assert len(told["param"]) < 300
 
 
 def test_the_table_has_no_row_too_many() -> None:

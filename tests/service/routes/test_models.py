@@ -1,9 +1,13 @@
+import shutil
+from pathlib import Path
+
 import openai
+import pytest
 
 from models import Pipeline
 from models.bundle import Bundle
 from service.settings import Settings
-from tests.service.server import Server, check_error, read_times
+from tests.service.server import Server, check_error, read_times, serve
 
 
 def test_lists_what_is_loaded_in_its_order(
@@ -45,6 +49,38 @@ def test_a_fingerprint_is_that_of_the_bundle(minilm: Server) -> None:
 def test_openais_client_reads_the_list(minilm: Server) -> None:
     with openai.OpenAI(base_url=f"{minilm.url}/v1", api_key="any", max_retries=0) as client:
         assert [model.id for model in client.models.list()] == ["all-MiniLM-L6-v2"]
+
+
+def test_tells_of_one_model_what_the_list_does(tiny: Server) -> None:
+    for model in tiny.client.get("/v1/models").json()["data"]:
+        response = tiny.client.get(f"/v1/models/{model['id']}")
+        assert response.status_code == 200
+        read_times(response)
+        assert response.json() == model
+
+
+def test_a_model_whose_name_has_a_slash_is_found(pretraining_bundle: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(pretraining_bundle, tmp_path / "bundle"))
+    manifest = folder / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"tiny-pretraining"', '"team/tiny"'))
+    with serve(folder) as server:
+        for name in ("team/tiny", "team%2Ftiny"):
+            assert server.client.get(f"/v1/models/{name}").json()["id"] == "team/tiny"
+
+
+def test_openais_client_retrieves_a_model(minilm: Server) -> None:
+    with openai.OpenAI(base_url=f"{minilm.url}/v1", api_key="any", max_retries=0) as client:
+        assert client.models.retrieve("all-MiniLM-L6-v2").id == "all-MiniLM-L6-v2"
+        with pytest.raises(openai.NotFoundError, match="no model is named 'nobody'"):
+            client.models.retrieve("nobody")
+
+
+def test_a_model_that_is_not_loaded_is_refused(tiny: Server) -> None:
+    for name in ("nobody", "x/y", "%20", ""):
+        message = check_error(
+            tiny.client.get(f"/v1/models/{name}"), 404, "model_not_found", "model"
+        )
+        assert all(model.name in message for model in tiny.models)
 
 
 def test_an_unknown_model_is_refused_with_those_there_are(tiny: Server) -> None:

@@ -1,0 +1,246 @@
+"""What the OpenAPI document promises, tried with thousands of requests that schemathesis makes up.
+
+`FIT` requests keep to the document, `BREAK` break it in one place, and `KNOWING` keep to what a
+client of these models knows besides: their names, their vocabulary, where a mask has to stand.
+"""
+
+import copy
+import warnings
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import requests
+import schemathesis
+import torch
+from hypothesis import HealthCheck, Phase, given, settings
+from schemathesis.generation import GenerationMode
+from schemathesis.generation.drivers import CoverageGenerator
+from schemathesis.generation.feedback import NO_FEEDBACK
+from schemathesis.generation.overrides import Override
+from schemathesis.schemas import APIOperation
+
+from tests.service.server import Server
+
+TASKS = ("/v1/embeddings", "/v1/fill-mask", "/v1/next-sentence", "/v1/classify")
+READ = (
+    "/v1/models",
+    "/v1/models/{model}",
+    "/health/live",
+    "/health/ready",
+    "/metrics",
+)
+# At least so many requests to each task: more than 5,000 to all.
+CASES = 1_300
+_FIT, _BREAK, _KNOWING = 400, 500, 350
+
+# A request that fits the document may still ask for what no model has.
+_BEYOND_THE_DOCUMENT = {
+    "empty_input",
+    "head_not_found",
+    "input_too_long",
+    "invalid_target",
+    "invalid_token",
+    "missing_mask",
+    "model_not_found",
+    "route_not_found",  # a model whose name has a line break in it
+    "task_unsupported",
+}
+_METHODS = ("get", "head", "post", "put", "patch", "delete", "options", "trace")
+
+
+class Probe:
+    """Sends cases, holds each answer against the document, and counts."""
+
+    def __init__(self) -> None:
+        self.session = requests.Session()
+        self.statuses: Counter[tuple[str, int]] = Counter()
+
+    def send(self, case: schemathesis.Case, kind: str) -> None:
+        response = case.call(session=self.session)
+        self.statuses[kind, response.status_code] += 1
+        assert response.status_code < 500, response.content
+        if kind == "KNOWING":
+            assert response.status_code == 200, (case.body, response.content)
+        elif kind == "FIT" and response.status_code != 200:
+            _check_excuse(response.json()["error"], case.body)
+        case.validate_response(
+            response, excluded_checks=[schemathesis.checks.positive_data_acceptance]
+        )
+
+    @property
+    def sent(self) -> int:
+        return self.statuses.total()
+
+    def count(self, kind: str, *statuses: int) -> int:
+        return sum(
+            number
+            for (one, status), number in self.statuses.items()
+            if one == kind and (not statuses or status in statuses)
+        )
+
+
+@pytest.fixture(scope="module")
+def document(tiny: Server) -> dict[str, Any]:
+    content: dict[str, Any] = tiny.client.get("/openapi.json").json()
+    return content
+
+
+@pytest.fixture
+def probe(tiny: Server) -> Iterator[Probe]:
+    # The exports of the tiny models have switched denormal floats off in this thread; hypothesis
+    # makes up no floats without them.
+    torch.set_flush_denormal(False)
+    probe = Probe()
+    with probe.session:
+        yield probe
+
+
+def test_every_operation_is_tried_here(document: dict[str, Any]) -> None:
+    assert sorted(document["paths"]) == sorted((*TASKS, *READ))
+    assert CASES * len(TASKS) >= 5_000
+
+
+@pytest.mark.parametrize("path", TASKS)
+def test_a_task_keeps_its_promises(
+    path: str, document: dict[str, Any], probe: Probe, tiny: Server
+) -> None:
+    operation = _find(document, path, tiny)
+    _send_covering(operation, probe)
+    _send_random(operation, GenerationMode.POSITIVE, probe, "FIT", _FIT)
+    _send_random(operation, GenerationMode.NEGATIVE, probe, "BREAK", _BREAK)
+    knowing = _find(_add_knowledge(document), path, tiny)
+    _send_random(knowing, GenerationMode.POSITIVE, probe, "KNOWING", _KNOWING)
+    assert probe.sent >= CASES
+    # What was meant to be refused was, whatever else each answer was held against.
+    assert probe.count("BREAK", 400, 404, 405, 422) == probe.count("BREAK") >= _BREAK
+    assert probe.count("KNOWING", 200) >= _KNOWING
+
+
+@pytest.mark.parametrize("path", READ)
+def test_a_route_without_a_body_keeps_its_promises(
+    path: str, document: dict[str, Any], probe: Probe, tiny: Server
+) -> None:
+    operation = _find(document, path, tiny)
+    _send_covering(operation, probe)
+    _send_random(operation, GenerationMode.POSITIVE, probe, "FIT", _FIT if "{" in path else 1)
+    assert probe.sent >= (_FIT if "{" in path else 9)
+
+
+@pytest.mark.parametrize("path", [*TASKS, *READ])
+@pytest.mark.parametrize("method", _METHODS)
+def test_each_method_is_answered_or_refused(
+    path: str, method: str, document: dict[str, Any], tiny: Server
+) -> None:
+    place = path.replace("{model}", tiny.models[0].name)
+    response = tiny.client.request(method, place)
+    taken = set(document["paths"][path])
+    if method in taken or (method == "head" and "get" in taken):
+        assert response.status_code == (400 if method == "post" else 200)
+    else:
+        assert response.status_code == 405
+        assert response.headers["allow"].lower() in taken
+    if method == "head":
+        assert response.content == b""
+        shown = tiny.client.get(place)
+        assert response.status_code == shown.status_code
+        assert response.headers["content-type"] == shown.headers["content-type"]
+    elif response.status_code != 200:
+        assert response.json()["error"]["code"] in ("method_not_allowed", "invalid_content_type")
+
+
+def _find(document: dict[str, Any], path: str, server: Server) -> APIOperation:
+    schema = schemathesis.openapi.from_dict(document)
+    schema.config.update(base_url=server.url)
+    for result in schema.get_all_operations():
+        operation = result.ok()
+        if operation.path == path:
+            return operation
+    raise AssertionError(f"the document has no {path}")
+
+
+def _send_covering(operation: APIOperation, probe: Probe) -> None:
+    """Each boundary of each field, other methods, other content types, missing parts."""
+    config = operation.schema.config.generation_for(operation=operation, phase="coverage")
+    cases = CoverageGenerator(
+        operation=operation,
+        generation_modes=list(GenerationMode),
+        generation_config=config,
+        auth_storage=None,
+        override=Override(query={}, headers={}, cookies={}, path_parameters={}),
+        feedback=NO_FEEDBACK,
+    )
+    for case in cases:
+        assert case.meta is not None
+        fits = case.meta.generation.mode.is_positive or operation.path in READ
+        probe.send(case, "FIT" if fits and case.method == operation.method.upper() else "BREAK")
+
+
+def _send_random(
+    operation: APIOperation, mode: GenerationMode, probe: Probe, kind: str, count: int
+) -> None:
+    # The same requests in every run, none of them written to disk.
+    @settings(
+        max_examples=count,
+        derandomize=True,
+        database=None,
+        deadline=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(case=operation.as_strategy(generation_mode=mode))
+    def send(case: schemathesis.Case) -> None:
+        probe.send(case, kind)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")  # of the library, about how it makes data up
+        send()
+
+
+def _check_excuse(error: dict[str, Any], body: Any) -> None:
+    """A refusal of what fits the document is for what the document cannot say."""
+    if error["code"] not in _BEYOND_THE_DOCUMENT:
+        # JSON Schema takes 2.0 for an integer; we do not. And dimensions have their model's limit.
+        whole = error["message"].endswith("input should be a valid integer")
+        assert error["code"] == "invalid_value", (error, body)
+        assert whole or error["param"] == "dimensions", (error, body)
+
+
+def _add_knowledge(document: dict[str, Any]) -> dict[str, Any]:
+    """The document with what a client of the tiny models knows, so that all that fits is taken."""
+    known = copy.deepcopy(document)
+    schemas = known["components"]["schemas"]
+    words = {"type": "string", "pattern": "^(the|fox|dog|rain)( (the|fox|dog|rain)){0,8}$"}
+    tokens = {"type": "array", "items": {"enum": list(range(50))}, "minItems": 1, "maxItems": 64}
+    masked = {"type": "string", "pattern": r"^(the|fox|\[MASK\]) \[MASK\]( (the|fox|dog)){0,8}$"}
+    changes: dict[str, dict[str, Any]] = {
+        "EmbeddingsRequest": {
+            "input": _one_or_many(words, tokens),
+            "dimensions": {"enum": [None, 1, 2, 31, 32]},
+        },
+        "FillMaskRequest": {
+            "inputs": _one_or_many(masked),
+            "targets": {"enum": [None, ["the"], ["the", "f"]]},
+            "top_k": {"enum": [None, 1, 2, 1_000_000]},
+        },
+        "Pair": {"first": words, "second": words},
+        "TextPair": {"text": words, "text_pair": {"anyOf": [words, {"type": "null"}]}},
+        "ClassifyRequest": {
+            "inputs": _one_or_many(words, {"$ref": "#/components/schemas/TextPair"}),
+            "top_k": {"enum": [None, 1, 2, 1_000_000]},
+        },
+    }
+    for name, properties in changes.items():
+        schemas[name]["properties"] |= properties
+    for name in ("EmbeddingsRequest", "FillMaskRequest", "NextSentenceRequest", "ClassifyRequest"):
+        properties = schemas[name]["properties"]
+        properties["model"] = {"type": "null"}
+        if "head" in properties:
+            properties["head"] = {"type": "null"}
+    return known
+
+
+def _one_or_many(*items: dict[str, Any]) -> dict[str, Any]:
+    lists = [{"type": "array", "items": item, "minItems": 1, "maxItems": 8} for item in items]
+    return {"anyOf": [*items, *lists]}
