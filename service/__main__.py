@@ -45,8 +45,9 @@ def _serve(flags: dict[str, Any]) -> int:
     import uvicorn
 
     from models.engines import return_large_blocks
-    from service.app import configure_logging, create_app
+    from service.app import create_app
     from service.engine import Engine
+    from service.logs import configure_logging
     from service.settings import read_settings
 
     if sys.platform != "win32":
@@ -63,9 +64,13 @@ def _serve(flags: dict[str, Any]) -> int:
     except ClozeError as error:
         sys.stderr.write(f"error: {error}\n")
         return 2
-    configure_logging()
+    configure_logging(texts=settings.log_texts)
     return_large_blocks()
-    app = create_app(settings, on_failure=stop)
+    try:
+        app = create_app(settings, on_failure=stop)
+    except ClozeError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 2
     engine: Engine = app.state.engine
     server = uvicorn.Server(
         uvicorn.Config(
@@ -76,6 +81,7 @@ def _serve(flags: dict[str, Any]) -> int:
             http="httptools",
             ws="none",
             access_log=False,
+            log_config=None,
             log_level="warning",
             server_header=False,
             proxy_headers=False,

@@ -1,8 +1,6 @@
 """The application: everything is made here, from settings, and nothing at import."""
 
 import asyncio
-import logging
-import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -12,18 +10,19 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
 from starlette.exceptions import HTTPException
-from structlog.processors import ExceptionRenderer
-from structlog.tracebacks import ExceptionDictTransformer
 
 from models.errors import ClozeError
 from service import errors
-from service.edge import Edge
+from service.access import AccessLog
+from service.edge import TIMES, Edge
 from service.engine import Engine
 from service.errors import describe, find_status, translate_validation
 from service.metrics import Metrics
 from service.routes import ROUTERS
 from service.routes.route import json_response
 from service.settings import Settings
+from service.times import Times
+from service.tracing import start_tracing
 
 VERSION = "0.1.0"
 _RETRY_AFTER_S = "1"
@@ -38,8 +37,12 @@ def create_app(
     """Make an application that loads its models once it is started.
 
     It answers at once, with 503 until they are loaded; `on_failure` hears why they cannot be.
+    Raises SettingsError where traces cannot be sent as the environment asks.
     """
     metrics = Metrics()
+    tracing = start_tracing(VERSION)
+    if tracing is not None:
+        metrics.on_batch = tracing.observe_batch
     engine = Engine(settings, metrics)
 
     @asynccontextmanager
@@ -48,6 +51,8 @@ def create_app(
         yield
         await loading
         await asyncio.to_thread(engine.close)
+        if tracing is not None:
+            await asyncio.to_thread(tracing.close)
 
     app = FastAPI(
         title="Cloze",
@@ -61,7 +66,7 @@ def create_app(
     app.state.engine = engine
     for router in ROUTERS:
         app.include_router(router)
-    app.add_middleware(Edge, metrics=metrics)
+    app.add_middleware(Edge, metrics=metrics, access=AccessLog(settings), tracing=tracing)
     app.add_exception_handler(ClozeError, _answer_error)
     app.add_exception_handler(RequestValidationError, _answer_invalid)
     app.add_exception_handler(HTTPException, _answer_http)
@@ -87,11 +92,14 @@ async def _load(engine: Engine, on_failure: Callable[[Exception], None] | None) 
             _log.info("serving", model=model.name, tasks=tasks, url=url)
 
 
-async def _answer_error(_: Request, error: Exception) -> Response:
+async def _answer_error(request: Request, error: Exception) -> Response:
     if not isinstance(error, ClozeError):
         raise error
     status = find_status(error)
-    response = json_response(describe(error), status)
+    body = describe(error)
+    times: Times = request.scope[TIMES]
+    times.code = body["error"]["code"]
+    response = json_response(body, status)
     if status in (429, 503):
         response.headers["Retry-After"] = _RETRY_AFTER_S
     if status == 401:
@@ -145,19 +153,3 @@ def _describe_api(app: FastAPI) -> dict[str, Any]:
                     operation["security"] = [{}, {"key": []}]
         app.openapi_schema = schema
     return app.openapi_schema
-
-
-def configure_logging() -> None:
-    """JSON lines on stderr, from this service and from uvicorn."""
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            # Without the variables of each frame: these are texts and keys of callers.
-            ExceptionRenderer(ExceptionDictTransformer(show_locals=False)),
-            structlog.processors.JSONRenderer(),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
-        cache_logger_on_first_use=True,
-    )

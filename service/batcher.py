@@ -10,17 +10,43 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import structlog
 
 from models.errors import ClozeError, InternalError
 from models.heads import Job
 from service.errors import DeadlinePassed, NotReady, Overloaded
+from service.logs import list_requests
 
 Compute = Callable[[Sequence[Job]], None]
-Observe = Callable[[int, int, float], None]
 
 _log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """A batch that was run: how much it was, what it took, and whose it was."""
+
+    jobs: int
+    tokens: int
+    rows: int
+    cells: int
+    seconds: float
+    lane: str  # interactive, bulk, or mixed
+    predicted_s: float
+    began_s: float  # time.perf_counter()
+    links: tuple[Any, ...]  # the contexts of the tickets in it
+    failed: bool
+
+    @property
+    def waste(self) -> float:
+        """The part of its cells that no token stands in."""
+        return 1 - self.tokens / self.cells if self.cells else 0.0
+
+
+Observe = Callable[[Ran], None]
 
 
 class Ticket:
@@ -32,6 +58,7 @@ class Ticket:
 
     __slots__ = (
         "_loop",
+        "context",
         "deadline",
         "dropped",
         "error",
@@ -44,9 +71,10 @@ class Ticket:
         "submitted",
     )
 
-    def __init__(self, jobs: Sequence[Job], timeout_s: float) -> None:
+    def __init__(self, jobs: Sequence[Job], timeout_s: float, *, context: Any = None) -> None:
         self._loop = asyncio.get_running_loop()
         self.jobs = jobs
+        self.context = context  # whatever its maker wants to find again
         self.future: asyncio.Future[None] = self._loop.create_future()
         self.next = 0
         self.pending = len(jobs)
@@ -104,6 +132,7 @@ class Batcher:
         self._changed = threading.Condition()
         self._queue: deque[Ticket] = deque()
         self._queued_tokens = 0
+        self._token_s = 0.0
         self._closed = False
         self._thread = threading.Thread(target=self._loop, name=f"batcher-{name}", daemon=True)
         self._thread.start()
@@ -117,6 +146,11 @@ class Batcher:
     def queued_tokens(self) -> int:
         """Tokens that wait to be computed."""
         return self._queued_tokens
+
+    @property
+    def queued_ms(self) -> float:
+        """Milliseconds that what waits will take, at the pace of the last batch."""
+        return self._queued_tokens * self._token_s * 1e3
 
     def submit(self, ticket: Ticket) -> None:
         """Queue a request. Raises Overloaded if the queue is full, NotReady after `close`."""
@@ -186,10 +220,12 @@ class Batcher:
         for ticket, _ in batch:
             ticket.started = ticket.started or began
         failure: ClozeError | None = None
+        tickets = {id(ticket): ticket for ticket, _ in batch}.values()
+        links = tuple(ticket.context for ticket in tickets if ticket.context is not None)
         try:
             self._compute([job for _, job in batch])
         except Exception:
-            _log.exception("batch failed", texts=len(batch))
+            _log.exception("batch failed", texts=len(batch), requests=list_requests(links))
             failure = InternalError("the batch could not be computed")
         ended = time.perf_counter()
         settled = []
@@ -203,5 +239,20 @@ class Batcher:
                 settled.append(ticket)
         for ticket in settled:
             ticket.settle_soon()
+        tokens, seconds = sum(job.tokens for _, job in batch), ended - began
+        self._token_s = seconds / tokens if tokens else self._token_s
         if self._observe is not None:
-            self._observe(len(batch), sum(job.tokens for _, job in batch), ended - began)
+            self._observe(
+                Ran(
+                    jobs=len(batch),
+                    tokens=tokens,
+                    rows=len(batch),
+                    cells=tokens,
+                    seconds=seconds,
+                    lane="interactive",
+                    predicted_s=seconds,
+                    began_s=began,
+                    links=links,
+                    failed=failure is not None,
+                )
+            )

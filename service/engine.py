@@ -5,9 +5,10 @@ thread, and the outputs become answers. Knows nothing of HTTP but that a client 
 """
 
 import asyncio
+import contextvars
 import threading
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -19,7 +20,7 @@ from models.heads import Head, Job, spread
 from models.pipeline import prepare
 from service.batcher import Ticket
 from service.errors import ClientGone, DeadlinePassed, NotReady
-from service.metrics import Metrics
+from service.metrics import Metrics, ModelState
 from service.registry import Model, Registry
 from service.settings import Settings
 from service.times import Times
@@ -69,6 +70,7 @@ class Engine:
         self._threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="tokenizer")
         self._reading = threading.Lock()
         self._closed = False
+        metrics.watch(self._tell_models, self._is_ready)
 
     def load(self) -> None:
         """Load every bundle; blocks. Raises an OperatorError that says what to mend."""
@@ -103,6 +105,20 @@ class Engine:
         if not self.registry.alive:
             raise NotReady("a model's thread has ended; restart the service")
 
+    def _is_ready(self) -> bool:
+        return self.ready and self.registry.alive
+
+    def _tell_models(self) -> Iterator[ModelState]:
+        for model in self.registry:
+            yield ModelState(
+                name=model.name,
+                family=model.pipeline.manifest.family,
+                precision=model.pipeline.precision,
+                fingerprint=model.fingerprint,
+                queued_ms=model.batcher.queued_ms,
+                queued_tokens=model.batcher.queued_tokens,
+            )
+
     async def answer(
         self, question: Question, times: Times, disconnected: Callable[[], Awaitable[Any]]
     ) -> Reply:
@@ -111,6 +127,9 @@ class Engine:
         `disconnected` returns when the client has gone; its items are then dropped unrun.
         """
         self.check_ready()
+        times.items = len(question.items)
+        if self.settings.log_texts:
+            times.texts = question.items
         with self.registry.use_head(question.model, question.task, question.head) as found:
             return await self._answer(question, found, times, disconnected)
 
@@ -122,22 +141,23 @@ class Engine:
         disconnected: Callable[[], Awaitable[Any]],
     ) -> Reply:
         model, head = found
+        times.model = model.name
         self._check_count(question)
         options = head.resolve(question.options)
-        began = time.perf_counter()
+        times.prepared = time.perf_counter()
         jobs = await self._offload(
             _is_large(question.items),
             lambda: prepare(head, question.items, options, question.field),
         )
-        times.tokenize = time.perf_counter() - began
+        times.tokenize = time.perf_counter() - times.prepared
         sequences = spread(jobs)
         if sequences:
             await self._run(model, sequences, times, disconnected)
-        began = time.perf_counter()
+        times.decoded = time.perf_counter()
         answers = await self._offload(
             len(sequences) > _LARGE_ITEMS, lambda: [head.decode(job) for job in jobs]
         )
-        times.decode = time.perf_counter() - began
+        times.decode = time.perf_counter() - times.decoded
         return self._reply(model, head, jobs, answers, times)
 
     def _check_count(self, question: Question) -> None:
@@ -151,7 +171,9 @@ class Engine:
 
     async def _offload(self, large: bool, work: Callable[[], ResultT]) -> ResultT:  # noqa: FBT001
         if large:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+            # In the request's context, so that what is logged there has its id.
+            run = contextvars.copy_context().run
+            return await asyncio.get_running_loop().run_in_executor(self._threads, run, work)
         return work()
 
     async def _run(
@@ -161,7 +183,8 @@ class Engine:
         times: Times,
         disconnected: Callable[[], Awaitable[Any]],
     ) -> None:
-        ticket = Ticket(jobs, self.settings.timeout_s)
+        ticket = Ticket(jobs, self.settings.timeout_s, context=times)
+        times.submitted = ticket.submitted
         model.batcher.submit(ticket)
         watch = asyncio.ensure_future(disconnected())
         watch.add_done_callback(
@@ -174,6 +197,9 @@ class Engine:
         )
         try:
             await ticket.future
+        except (ClientGone, DeadlinePassed) as error:
+            self.metrics.observe_drop(model.name, error.code, ticket.pending)
+            raise
         finally:
             ticket.dropped = True
             alarm.cancel()
@@ -189,7 +215,7 @@ class Engine:
         answers: Sequence[Any],
         times: Times,
     ) -> Reply:
-        tokens = sum(job.tokens for job in spread(jobs))
+        times.tokens = tokens = sum(job.tokens for job in spread(jobs))
         self.metrics.observe_answer(model.name, head.task.name, tokens, times)
         return Reply(
             model=model.name,

@@ -131,7 +131,7 @@ EACH_ALERT = pytest.mark.parametrize("name", ALERTS)
 def render_metrics() -> dict[str, dict[str, set[str]]]:
     """Every name that the service renders, with its labels and their values."""
     metrics = Metrics()
-    metrics.observe_request("/v1/embeddings", 200, 0.1)
+    metrics.observe_request("/v1/embeddings", 200, 0.1, Times())
     metrics.observe_answer("lacuna-mini", "embed", 5, Times())
     metrics.batch_observer("lacuna-mini")(1, 5, 0.1)
     found: dict[str, dict[str, set[str]]] = {}

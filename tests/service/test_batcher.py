@@ -94,7 +94,7 @@ def test_a_batch_keeps_to_its_budget(make_jobs: MakeJobs) -> None:
     batcher = make_batcher(
         recorder,
         max_batch_tokens=40,
-        observe=lambda texts, tokens, _: observed.append((texts, tokens)),
+        observe=lambda ran: observed.append((ran.jobs, ran.tokens)),
     )
     requests = [
         make_jobs(str(name), *(chance.randint(1, 64) for _ in range(chance.randint(1, 30))))
@@ -161,9 +161,7 @@ def test_tasks_of_one_trunk_share_one_run_of_it(pretraining_bundle: Path) -> Non
     trunk = CountedSession(bundle.file(trunk_file("fp32")), threads=1)
     pipeline.trunk = trunk
     observed: list[int] = []
-    batcher = make_batcher(
-        pipeline.compute, observe=lambda texts, _tokens, _seconds: observed.append(texts)
-    )
+    batcher = make_batcher(pipeline.compute, observe=lambda ran: observed.append(ran.jobs))
     texts, masks, pairs = ["rain"], ["the [MASK] and the [MASK]"], [("rain", "snow")]
     questions: list[tuple[str, Sequence[Any], Any]] = [
         ("embed", texts, EmbedOptions()),
