@@ -1,9 +1,10 @@
 """`python -m service` as its users start it: a process of its own, on a free port."""
 
+import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,12 +16,18 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @contextmanager
-def start_service(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], httpx.Client]]:
-    """Run it until it is ready, and kill it if the block does not end it."""
+def start_service(
+    *arguments: str, program: Sequence[str] = ("-m", "service"), **environment: str
+) -> Iterator[tuple[subprocess.Popen[str], httpx.Client]]:
+    """Run it until it is ready, and kill it if the block does not end it.
+
+    `program` is what Python runs, for a service that is spoiled on purpose.
+    """
     port = find_free_port()
     process = subprocess.Popen(
-        [sys.executable, "-m", "service", "--port", str(port), *arguments],
+        [sys.executable, *program, "--port", str(port), *arguments],
         cwd=ROOT,
+        env=os.environ | environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
