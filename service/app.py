@@ -9,6 +9,7 @@ import structlog
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
+from fastapi.telemetry import TelemetryConfig
 from starlette.exceptions import HTTPException
 
 from models.errors import ClozeError
@@ -27,6 +28,15 @@ from service.tracing import start_tracing
 VERSION = "0.1.0"
 _RETRY_AFTER_S = "1"
 _DESCRIPTION = "Embeddings, fill-mask, next-sentence and classification from trained BERTs."
+# FastAPI's own spans and log records quote query strings and exceptions, and an environment
+# variable would switch them on; service/spans.py makes those that are sent.
+_NO_TELEMETRY: TelemetryConfig = {
+    "tracing": False,
+    "metrics": False,
+    "logs": False,
+    "operation_spans": False,
+    "auto_configure": False,
+}
 
 _log = structlog.get_logger(__name__)
 
@@ -60,6 +70,7 @@ def create_app(
         description=_DESCRIPTION,
         lifespan=run,
         redirect_slashes=False,
+        telemetry=_NO_TELEMETRY,
     )
     app.state.settings = settings
     app.state.metrics = metrics

@@ -78,9 +78,10 @@ def test_no_byte_of_an_id_makes_a_line_of_its_own(pretraining_bundle: Path) -> N
 
 def test_clients_are_told_only_where_the_operator_asks(pretraining_bundle: Path) -> None:
     bundle = str(pretraining_bundle)
-    with start_service(
-        "--bundle", bundle, CLOZE_ACCESS_LOG="all", CLOZE_LOG_CLIENTS="true"
-    ) as (process, client):
+    with start_service("--bundle", bundle, CLOZE_ACCESS_LOG="all", CLOZE_LOG_CLIENTS="true") as (
+        process,
+        client,
+    ):
         client.get("/v1/models", headers={"x-request-id": "one"})
         process.terminate()
         _, written = process.communicate(timeout=PATIENCE_S)

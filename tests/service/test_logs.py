@@ -214,6 +214,6 @@ def test_no_value_ends_its_line(value: str) -> None:
         "import structlog\n"
         "from service.logs import configure_logging\n"
         "configure_logging()\n"
-        f"structlog.get_logger().info({ascii(value)}, name={ascii(value)})\n"
+        f"structlog.get_logger().info({value!a}, name={value!a})\n"
     )
     assert (entry["event"], entry["name"]) == (value, value)
