@@ -152,6 +152,17 @@ class Batcher:
         """Milliseconds that what waits will take, at the pace of the last batch."""
         return self._queued_tokens * self._token_s * 1e3
 
+    @property
+    def limit_ms(self) -> float:
+        """The same of as much as may wait."""
+        return self._max_queue_tokens * self._token_s * 1e3
+
+    @property
+    def queued_texts(self) -> int:
+        """Texts that wait to be computed."""
+        with self._changed:
+            return sum(len(ticket.jobs) - ticket.next for ticket in self._queue)
+
     def submit(self, ticket: Ticket) -> None:
         """Queue a request. Raises Overloaded if the queue is full, NotReady after `close`."""
         tokens = sum(job.tokens for job in ticket.jobs)

@@ -20,7 +20,7 @@ from models.heads import Head, Job, spread
 from models.pipeline import prepare
 from service.batcher import Ticket
 from service.errors import ClientGone, DeadlinePassed, NotReady
-from service.metrics import Metrics, ModelState
+from service.metrics import LaneState, Metrics, ModelState
 from service.registry import Model, Registry
 from service.settings import Settings
 from service.times import Times
@@ -115,8 +115,8 @@ class Engine:
                 family=model.pipeline.manifest.family,
                 precision=model.pipeline.precision,
                 fingerprint=model.fingerprint,
-                queued_ms=model.batcher.queued_ms,
-                queued_tokens=model.batcher.queued_tokens,
+                lanes=(LaneState("interactive", model.batcher.queued_ms, model.batcher.limit_ms),),
+                queued_texts=model.batcher.queued_texts,
             )
 
     async def answer(

@@ -38,6 +38,15 @@ ObserveBatch = Callable[[Ran], None]
 
 
 @dataclass(frozen=True, slots=True)
+class LaneState:
+    """What waits in a lane of a model's queue now, and how much may: milliseconds of computing."""
+
+    lane: str
+    queued_ms: float
+    limit_ms: float
+
+
+@dataclass(frozen=True, slots=True)
 class ModelState:
     """A loaded model as it is now: what it is, and what waits for it."""
 
@@ -45,8 +54,8 @@ class ModelState:
     family: str
     precision: str
     fingerprint: str
-    queued_ms: float
-    queued_tokens: int
+    lanes: tuple[LaneState, ...]
+    queued_texts: int
 
 
 def find_outcome(status: int) -> str:
@@ -172,13 +181,13 @@ class Metrics:
         """Count texts that nobody waits for any more, by the code of the error."""
         self.dropped.labels(model, reason).inc(texts)
 
-    def observe_restart(self, model: str) -> None:
-        """Count a session that was made anew."""
-        self.restarts.labels(model).inc()
+    def replacement_observer(self, model: str) -> Callable[[], None]:
+        """What a batcher calls when its sessions were made anew."""
+        return self.restarts.labels(model).inc
 
     def batch_observer(self, model: str) -> ObserveBatch:
         """What a batcher tells each batch."""
-        self.restarts.labels(model)  # there from the start: the first one can be seen to happen
+        self.restarts.labels(model)  # told from the start: the first is seen to happen
         texts_of, tokens_of = self.batch_texts.labels(model), self.batch_tokens.labels(model)
         rows_of, waste_of = self.batch_rows.labels(model), self.batch_waste.labels(model)
         seconds_of = self.batch_seconds.labels(model)
@@ -221,16 +230,24 @@ class _Present(Collector):
         queued = GaugeMetricFamily(
             "cloze_queued_milliseconds",
             "Milliseconds of computing that wait.",
-            labels=("model",),
+            labels=("model", "lane"),
         )
-        tokens = GaugeMetricFamily("cloze_queued_tokens", "Tokens that wait.", labels=("model",))
+        limit = GaugeMetricFamily(
+            "cloze_queue_limit_milliseconds",
+            "Milliseconds of computing that may wait before requests are refused.",
+            labels=("model", "lane"),
+        )
+        texts = GaugeMetricFamily("cloze_queued_texts", "Texts that wait.", labels=("model",))
         for model in self._models():
             info.add_metric((model.name, model.family, model.precision, model.fingerprint), 1)
-            queued.add_metric((model.name,), model.queued_ms)
-            tokens.add_metric((model.name,), model.queued_tokens)
+            for each in model.lanes:
+                queued.add_metric((model.name, each.lane), each.queued_ms)
+                limit.add_metric((model.name, each.lane), each.limit_ms)
+            texts.add_metric((model.name,), model.queued_texts)
         yield info
         yield queued
-        yield tokens
+        yield limit
+        yield texts
         yield GaugeMetricFamily(
             "cloze_ready", "1 if every model answers, else 0.", value=float(self._ready())
         )

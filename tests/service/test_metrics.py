@@ -181,7 +181,7 @@ def test_a_batch_is_told_with_its_rows_and_waste() -> None:
     assert read("cloze_batch_predicted_seconds_total") == 0.25
     assert read("cloze_batches_total", lane="bulk", outcome="failed") == 1
     assert read("cloze_session_restarts_total") == 0
-    metrics.observe_restart("one")
+    metrics.replacement_observer("one")()
     assert read("cloze_session_restarts_total") == 1
 
 
@@ -190,13 +190,15 @@ def test_what_waits_and_what_is_dropped_is_told(pretraining_bundle: Path) -> Non
         (model,) = server.models
         server.answer("/v1/embeddings", {"input": "rain"})
         with hold(model.pipeline, model.batcher):
-            assert server.read_metric("cloze_queued_tokens", model=model.name) == 0
+            assert server.read_metric("cloze_queued_texts", model=model.name) == 0
             message = server.refuse(
                 "/v1/embeddings", {"input": ["rain"] * 3}, 504, "deadline_passed", None
             )
             assert message
-            assert server.read_metric("cloze_queued_tokens", model=model.name) > 0
-            assert server.read_metric("cloze_queued_milliseconds", model=model.name) > 0
+            assert server.read_metric("cloze_queued_texts", model=model.name) == 3
+            waiting = server.read_metric("cloze_queued_milliseconds", model=model.name)
+            limit = server.read_metric("cloze_queue_limit_milliseconds", model=model.name)
+            assert 0 < waiting < limit
         wait_until(lambda: server.read_metric("cloze_queued_milliseconds", model=model.name) == 0)
         dropped = server.read_metric(
             "cloze_inputs_dropped_total", model=model.name, reason="deadline_passed"
