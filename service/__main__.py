@@ -46,8 +46,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _serve(flags: dict[str, Any]) -> int:
     # Imported here: --help and wrong arguments need not wait for the web framework.
     from models.engines import return_large_blocks
-    from service.app import configure_logging, create_app
+    from service.app import create_app
     from service.engine import Engine
+    from service.logs import configure_logging
     from service.server import Server, end_early_without_loss
     from service.settings import read_settings
 
@@ -66,9 +67,13 @@ def _serve(flags: dict[str, Any]) -> int:
     except ClozeError as error:
         sys.stderr.write(f"error: {error}\n")
         return 2
-    configure_logging()
+    configure_logging(texts=settings.log_texts)
     return_large_blocks()
-    app = create_app(settings, on_failure=stop)
+    try:
+        app = create_app(settings, on_failure=stop)
+    except ClozeError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 2
     engine: Engine = app.state.engine
     server = Server(app, settings)
     if sys.platform != "win32":

@@ -1,9 +1,7 @@
 """The application: everything is made here, from settings, and nothing at import."""
 
 import asyncio
-import logging
 import math
-import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -12,27 +10,38 @@ import structlog
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
+from fastapi.telemetry import TelemetryConfig
 from starlette.exceptions import HTTPException
-from structlog.processors import ExceptionRenderer
-from structlog.tracebacks import ExceptionDictTransformer
 
 from models.errors import ClozeError
 from service import errors
+from service.access import AccessLog
 from service.background import run_blocking
 from service.drain import Drain
-from service.edge import Edge
+from service.edge import TIMES, Edge
 from service.engine import Engine
 from service.errors import ServiceError, describe, find_status, translate_validation
 from service.metrics import Metrics
 from service.routes import ROUTERS, admin
 from service.routes.route import json_response
 from service.settings import Settings
+from service.times import Times
+from service.tracing import start_tracing
 
 VERSION = "0.1.0"
 # A batch that has not ended by then is stuck: the process ends without it.
 _CLOSE_S = 5.0
 _SHOWN_CHARACTERS = 200
 _DESCRIPTION = "Embeddings, fill-mask, next-sentence and classification from trained BERTs."
+# FastAPI's own spans and log records quote query strings and exceptions, and an environment
+# variable would switch them on; service/spans.py makes those that are sent.
+_NO_TELEMETRY: TelemetryConfig = {
+    "tracing": False,
+    "metrics": False,
+    "logs": False,
+    "operation_spans": False,
+    "auto_configure": False,
+}
 
 _log = structlog.get_logger(__name__)
 
@@ -43,8 +52,12 @@ def create_app(
     """Make an application that loads its models once it is started.
 
     It answers at once, with 503 until they are loaded; `on_failure` hears why they cannot be.
+    Raises SettingsError where traces cannot be sent as the environment asks.
     """
     metrics = Metrics()
+    tracing = start_tracing(VERSION)
+    if tracing is not None:
+        metrics.on_batch = tracing.observe_batch
     engine = Engine(settings, metrics)
     drain = Drain(engine)
 
@@ -57,6 +70,8 @@ def create_app(
         with suppress(asyncio.CancelledError):
             await loading
         await _close(engine)
+        if tracing is not None:
+            await run_blocking(tracing.close, "traces")
 
     app = FastAPI(
         title="Cloze",
@@ -64,6 +79,7 @@ def create_app(
         description=_DESCRIPTION,
         lifespan=run,
         redirect_slashes=False,
+        telemetry=_NO_TELEMETRY,
     )
     app.state.settings = settings
     app.state.metrics = metrics
@@ -72,7 +88,7 @@ def create_app(
     for router in (*ROUTERS, admin.router) if settings.admin_keys else ROUTERS:
         app.include_router(router)
     app.add_middleware(drain.wrap)
-    app.add_middleware(Edge, metrics=metrics)
+    app.add_middleware(Edge, metrics=metrics, access=AccessLog(settings), tracing=tracing)
     app.add_exception_handler(ClozeError, _answer_error)
     app.add_exception_handler(RequestValidationError, _answer_invalid)
     app.add_exception_handler(HTTPException, _answer_http)
@@ -106,11 +122,14 @@ async def _close(engine: Engine) -> None:
         _log.warning("a batch has not ended and is left to itself", seconds=_CLOSE_S)
 
 
-async def _answer_error(_: Request, error: Exception) -> Response:
+async def _answer_error(request: Request, error: Exception) -> Response:
     if not isinstance(error, ClozeError):
         raise error
     status = find_status(error)
-    response = json_response(describe(error), status)
+    body = describe(error)
+    times: Times = request.scope[TIMES]
+    times.code = body["error"]["code"]
+    response = json_response(body, status)
     if status in (429, 503):
         after_s = error.retry_after_s if isinstance(error, ServiceError) else 1.0
         response.headers["Retry-After"] = str(max(1, math.ceil(after_s)))
@@ -176,19 +195,3 @@ def _describe_api(app: FastAPI) -> dict[str, Any]:
                     operation["security"] = [{"admin_key": []}]
         app.openapi_schema = schema
     return app.openapi_schema
-
-
-def configure_logging() -> None:
-    """JSON lines on stderr, from this service and from uvicorn."""
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            # Without the variables of each frame: these are texts and keys of callers.
-            ExceptionRenderer(ExceptionDictTransformer(show_locals=False)),
-            structlog.processors.JSONRenderer(),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
-        cache_logger_on_first_use=True,
-    )

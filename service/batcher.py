@@ -33,7 +33,10 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Ran:
-    """A batch that was run, for metrics and traces. `contexts` are those of its tickets."""
+    """A batch that was run: how much it was, what it took, and whose it was.
+
+    `began_s` by time.perf_counter(); `links` are the contexts of its tickets.
+    """
 
     jobs: int
     tokens: int
@@ -44,7 +47,12 @@ class Ran:
     began_s: float
     lane: Lane
     failed: bool
-    contexts: tuple[Any, ...]
+    links: tuple[Any, ...]
+
+    @property
+    def waste(self) -> float:
+        """The part of its cells that no token stands in."""
+        return 1 - self.tokens / self.cells if self.cells else 0.0
 
 
 class Batcher:
@@ -69,6 +77,7 @@ class Batcher:
         self._graphs = Graphs(trunk, name=name, changed=self._changed, on_replace=on_replace)
         self._pace = Pace(time.perf_counter())
         self._queue = Queue(costs, limits, self._pace)
+        self._bounds = bounds
         self._admission = Admission(self._queue, self._pace, bounds)
         self._run: Run | None = None
         self._closed = False
@@ -95,6 +104,14 @@ class Batcher:
         """Threads that were given up and still stand where they stood."""
         self._given_up = [thread for thread in self._given_up if thread.is_alive()]
         return len(self._given_up)
+
+    def queued_ms(self, lane: Lane) -> float:
+        """Predicted milliseconds of the work that waits in a lane."""
+        return 1e3 * self._queue.waiting_s(lane)
+
+    def limit_ms(self, lane: Lane) -> float:
+        """The same of as much as may wait there."""
+        return 1e3 * self._bounds.of(lane)
 
     @property
     def queued_s(self) -> float:
@@ -246,7 +263,7 @@ class Batcher:
                     began_s=run.began,
                     lane=batch.lane,
                     failed=run.failed,
-                    contexts=run.contexts,
+                    links=run.links,
                 )
             )
 

@@ -1,34 +1,46 @@
-"""The outermost layer of every request: times, metrics, and errors nobody expected.
+"""The outermost layer of every request: its id, times, metrics, trace, and the last resort.
 
 Pure ASGI, so that it costs microseconds. Errors that the service raises on purpose are turned
 into answers further in; what arrives here is a bug, and is logged whole.
 """
 
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from structlog.contextvars import bind_contextvars
 
 from models.errors import InternalError
+from service.access import AccessLog, find_request_id
 from service.errors import describe
 from service.metrics import Metrics
 from service.times import Times
 
+if TYPE_CHECKING:
+    from service.spans import Spans
+
 TIMES = "cloze.times"
-BEGAN = "cloze.began"
 _UNKNOWN_ROUTE = "unknown"
 
 _log = structlog.get_logger(__name__)
 
 
 class Edge:
-    """Wraps the application: adds Server-Timing, counts, and answers 500 for the unexpected."""
+    """Wraps the application: tells id and times, counts, and answers 500 for the unexpected."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        metrics: Metrics,
+        access: AccessLog | None = None,
+        tracing: "Spans | None" = None,
+    ) -> None:
         self.app = app
         self.metrics = metrics
+        self.access = access
+        self.tracing = tracing
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
@@ -38,10 +50,11 @@ class Edge:
         if scope["method"] == "HEAD":
             # Answered as GET is. uvicorn still knows what was asked, and leaves the body out.
             scope = {**scope, "method": "GET"}
-        began = time.perf_counter()
-        times = Times()
+        times = Times(began=time.perf_counter(), request_id=find_request_id(scope))
         scope[TIMES] = times
-        scope[BEGAN] = began
+        bind_contextvars(request_id=times.request_id)
+        if self.tracing is not None:
+            self.tracing.begin(scope, times)
         status = 0
 
         async def send_timed(message: Message) -> None:
@@ -51,6 +64,7 @@ class Edge:
                 message["headers"] = [
                     *message.get("headers", ()),
                     (b"server-timing", times.header().encode()),
+                    (b"x-request-id", times.request_id.encode()),
                 ]
             await send(message)
 
@@ -58,12 +72,23 @@ class Edge:
             await self.app(scope, receive, send_timed)
         except Exception:
             _log.exception("unexpected error", route=find_route(scope))
+            error = InternalError("unexpected")
+            times.code = error.code
             if status == 0:
-                await _send_json(send_timed, 500, describe(InternalError("unexpected")))
+                await _send_json(send_timed, 500, describe(error))
             else:
                 status = 500
         finally:
-            self.metrics.observe_request(find_route(scope), status, time.perf_counter() - began)
+            self._finish(scope, status, times)
+
+    def _finish(self, scope: Scope, status: int, times: Times) -> None:
+        ended = time.perf_counter()
+        route = find_route(scope)
+        self.metrics.observe_request(route, status, ended - times.began, times)
+        if self.access is not None:
+            self.access.write(scope, route, status, ended - times.began, times)
+        if times.span is not None and self.tracing is not None:
+            self.tracing.finish(scope["method"], route, status, ended, times)
 
 
 def find_route(scope: Scope) -> str:

@@ -5,6 +5,7 @@ thread, and the outputs become answers. Knows nothing of HTTP but that a client 
 """
 
 import asyncio
+import contextvars
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -26,7 +27,7 @@ from service.errors import (
     NotReady,
 )
 from service.memory import release_memory
-from service.metrics import Metrics
+from service.metrics import LaneState, Metrics, ModelState
 from service.model import Model
 from service.registry import Registry
 from service.settings import Settings
@@ -99,6 +100,7 @@ class Engine:
         self._threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="tokenizer")
         self._reading = threading.Lock()
         self._closed = False
+        metrics.watch(self._tell_models, self._is_ready)
 
     def load(self) -> None:
         """Load every bundle; blocks. Raises an OperatorError that says what to mend."""
@@ -191,6 +193,23 @@ class Engine:
         if not self.ready:
             raise NotReady(self.reason)
 
+    def _is_ready(self) -> bool:
+        return self.ready and not self.draining and self.registry.alive
+
+    def _tell_models(self) -> Iterator[ModelState]:
+        for model in self.registry:
+            yield ModelState(
+                name=model.name,
+                family=model.pipeline.manifest.family,
+                precision=model.pipeline.precision,
+                fingerprint=model.fingerprint,
+                lanes=tuple(
+                    LaneState(lane, model.batcher.queued_ms(lane), model.batcher.limit_ms(lane))
+                    for lane in Lane
+                ),
+                queued_texts=model.batcher.queued_texts,
+            )
+
     async def answer(
         self,
         question: Question,
@@ -203,6 +222,9 @@ class Engine:
         `disconnected` returns when the client has gone; its items are then dropped unrun.
         """
         self.check_loaded()
+        times.items = len(question.items)
+        if self.settings.log_texts:
+            times.texts = question.items
         with self.registry.use_head(question.model, question.task, question.head) as found:
             return await self._answer(question, terms, found, times, disconnected)
 
@@ -215,6 +237,7 @@ class Engine:
         disconnected: Callable[[], Awaitable[Any]],
     ) -> Reply:
         model, head = found
+        times.model = model.name
         check_count(len(question.items), self.settings.max_inputs, question.field)
         bulk = len(question.items) > self.settings.bulk_inputs
         lane = terms.lane or (Lane.BULK if bulk else Lane.INTERACTIVE)
@@ -224,29 +247,32 @@ class Engine:
         options = await self._offload(
             len(targets) > _LARGE_ITEMS, lambda: head.resolve(question.options)
         )
-        began = time.perf_counter()
+        times.prepared = time.perf_counter()
         jobs = await self._offload(
             _is_large(question.items),
             lambda: prepare(head, question.items, options, question.field),
         )
-        times.tokenize = time.perf_counter() - began
+        times.tokenize = time.perf_counter() - times.prepared
         sequences = spread(jobs)
         if sequences:
-            ticket = Ticket(sequences, deadline=terms.deadline, lane=lane)
+            ticket = Ticket(sequences, deadline=terms.deadline, lane=lane, context=times)
+            times.submitted = ticket.submitted
             try:
                 await self._run(model, ticket, terms, times, disconnected)
             except InternalError as error:
                 raise _name_item(error, ticket, jobs, question.field) from None
-        began = time.perf_counter()
+        times.decoded = time.perf_counter()
         answers = await self._offload(
             len(sequences) > _LARGE_ITEMS, lambda: [head.decode(job) for job in jobs]
         )
-        times.decode = time.perf_counter() - began
+        times.decode = time.perf_counter() - times.decoded
         return self._reply(model, head, jobs, answers, times)
 
     async def _offload(self, large: bool, work: Callable[[], ResultT]) -> ResultT:  # noqa: FBT001
         if large:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+            # In the request's context, so that what is logged there has its id.
+            run = contextvars.copy_context().run
+            return await asyncio.get_running_loop().run_in_executor(self._threads, run, work)
         return work()
 
     async def _run(
@@ -274,6 +300,9 @@ class Engine:
         alarm = loop.call_later(ticket.deadline - time.perf_counter(), give_up, late)
         try:
             await ticket.future
+        except (ClientGone, DeadlinePassed) as error:
+            self.metrics.observe_drop(model.name, error.code, ticket.pending)
+            raise
         finally:
             model.batcher.drop(ticket)
             alarm.cancel()
@@ -289,7 +318,7 @@ class Engine:
         answers: Sequence[Any],
         times: Times,
     ) -> Reply:
-        tokens = sum(job.tokens for job in spread(jobs))
+        times.tokens = tokens = sum(job.tokens for job in spread(jobs))
         self.metrics.observe_answer(model.name, head.task.name, tokens, times)
         return Reply(
             model=model.name,

@@ -13,6 +13,7 @@ from models.heads import Job
 from models.packing import Extent
 from service.errors import NotReady
 from service.graphs import Graphs
+from service.logs import list_requests
 from service.queue import Batch
 from service.ticket import Lane, Ticket
 
@@ -58,7 +59,7 @@ class Run:
             ticket.started = ticket.started or self.began
 
     @property
-    def contexts(self) -> tuple[Any, ...]:
+    def links(self) -> tuple[Any, ...]:
         """What the makers of its tickets wanted to find again."""
         tickets = {id(ticket): ticket for ticket, _ in self.batch.entries}
         return tuple(each.context for each in tickets.values() if each.context is not None)
@@ -163,7 +164,7 @@ class Run:
             self.stuck_at = math.inf
             self.failed = True
             self._changed.notify_all()
-        _log.exception("batch failed", texts=len(entries), requests=self.contexts or None)
+        _log.exception("batch failed", texts=len(entries), requests=list_requests(self.links))
 
     def _check(self) -> None:
         if self.given_up:

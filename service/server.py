@@ -44,6 +44,7 @@ class Server(uvicorn.Server):
                 http=Connection,
                 ws="none",
                 access_log=False,
+                log_config=None,
                 log_level="warning",
                 server_header=False,
                 proxy_headers=False,

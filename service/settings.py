@@ -3,7 +3,7 @@
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     Field,
@@ -109,6 +109,17 @@ class Settings(BaseSettings):
         description="seconds for requests under way to be answered once it is told to stop",
     )
     threads: int = Field(default=0, ge=0, description="threads of the trunk; 0: one a core")
+    access_log: Literal["off", "errors", "all"] = Field(
+        default="errors", description="requests that get a line in the log: off, errors or all"
+    )
+    log_clients: bool = Field(
+        default=False, description="whether lines of requests have the address of the client"
+    )
+    log_texts: bool = Field(
+        default=False,
+        description="whether the log may have what callers sent: the texts of failed requests, "
+        "and messages of exceptions that may quote them",
+    )
 
     @field_validator("bundles", "api_keys", "admin_keys", mode="before")
     @classmethod

@@ -1,16 +1,33 @@
-"""Where the milliseconds of one request went. Told in `Server-Timing` and in metrics."""
+"""What is known of one request when it is over, and where its milliseconds went.
 
+Made at the edge, filled on the way down. Told in `Server-Timing`, metrics, logs and traces.
+"""
+
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(slots=True)
 class Times:
-    """Seconds a request spent being tokenised, waiting, computed and decoded."""
+    """Seconds a request spent being tokenised, waiting, computed and decoded; and what it was."""
 
     tokenize: float = 0.0
     queue: float = 0.0
     infer: float = 0.0
     decode: float = 0.0
+    # When it began, was handed to the tokenizer, the queue and the decoder: time.perf_counter().
+    began: float = 0.0
+    prepared: float = 0.0
+    submitted: float = 0.0
+    decoded: float = 0.0
+    request_id: str = ""
+    model: str = ""  # the loaded model that answers; empty until it is found
+    items: int = 0
+    tokens: int = 0
+    code: str = ""  # of the error that was answered; empty if there was none
+    texts: Sequence[Any] = ()  # its items, where the operator asks for them in the log
+    span: Any = None  # of its trace, where it is traced
 
     def header(self) -> str:
         """The value of the Server-Timing header (W3C Server Timing), in milliseconds."""

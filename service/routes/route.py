@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, SecretStr
 from starlette.requests import ClientDisconnect
 
 from models.encoding import Overflow
-from service.edge import BEGAN, TIMES
+from service.edge import TIMES
 from service.engine import Engine, Question, Reply, Terms
 from service.errors import (
     BodyTooLarge,
@@ -23,6 +23,7 @@ from service.errors import (
 from service.routes.body import check_headers, check_keys, check_sizes, hides_keys, parse
 from service.settings import Settings
 from service.ticket import Lane
+from service.times import Times
 
 _LONGEST_TIMEOUT_S = 3600.0
 
@@ -175,8 +176,8 @@ class Asker:
     def __init__(self, request: Request, timeout_s: float | None, lane: Lane | None) -> None:
         self._request = request
         self._engine: Engine = request.app.state.engine
-        began: float = request.scope[BEGAN]
-        self._terms = Terms(began, timeout_s or self._engine.settings.timeout_s, lane)
+        times: Times = request.scope[TIMES]
+        self._terms = Terms(times.began, timeout_s or self._engine.settings.timeout_s, lane)
 
     def overflow(self, body: RequestBody) -> Overflow:
         """What the request says, else the server."""

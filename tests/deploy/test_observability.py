@@ -17,7 +17,8 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from service.metrics import Metrics
+from service.batcher import Ran
+from service.metrics import LaneState, Metrics, ModelState
 from service.settings import PREFIX, Settings
 from service.times import Times
 
@@ -59,6 +60,7 @@ _TOKEN = re.compile(
     r"|(?P<call>[a-zA-Z_]\w*)(?=\s*(?:\(|by\b|without\b))"
     r"|(?P<metric>[a-zA-Z_]\w*)(?:\{(?P<matchers>[^{}]*)\})?"
 )
+_SCALAR = re.compile(r"\bscalar\((?:[^()]|\((?:[^()]|\([^()]*\))*\))*\)")
 _MATCHER = re.compile(r'(\w+)\s*(=~|!~|!=|=)\s*"([^"]*)"')
 _OPERATORS = {"and", "or", "unless", "bool"}
 
@@ -131,9 +133,17 @@ EACH_ALERT = pytest.mark.parametrize("name", ALERTS)
 def render_metrics() -> dict[str, dict[str, set[str]]]:
     """Every name that the service renders, with its labels and their values."""
     metrics = Metrics()
-    metrics.observe_request("/v1/embeddings", 200, 0.1)
-    metrics.observe_answer("lacuna-mini", "embed", 5, Times())
-    metrics.batch_observer("lacuna-mini")(1, 5, 0.1)
+    model = "lacuna-mini"
+    for status in range(200, 600):
+        times = Times(model=model, code="overloaded" if status == 429 else "")
+        metrics.observe_request("/v1/embeddings", status, 0.1, times)
+    metrics.observe_answer(model, "embed", 5, Times())
+    metrics.observe_drop(model, "client_gone", 1)
+    for failed in (False, True):
+        metrics.batch_observer(model)(Ran(1, 5, 1, 5, 0.1, "interactive", 0.1, 0.0, (), failed))
+    lanes = tuple(LaneState(lane, 1.0, 2.0) for lane in ("interactive", "bulk"))
+    state = ModelState(model, "bert", "fp32", "abc", lanes, 1)
+    metrics.watch(lambda: [state], lambda: True)
     found: dict[str, dict[str, set[str]]] = {}
     for family in text_string_to_metric_families(metrics.render().decode()):
         for sample in family.samples:
@@ -155,9 +165,12 @@ def know_labels() -> dict[str, set[str]]:
 def know_values(metric: str, label: str) -> set[str] | None:
     """The values that a label can have, where these are few and known."""
     kind = metric.split("_")[1] if metric.startswith("haproxy_") else ""
+    told = render_metrics().get(metric, {})
     section = "frontend" if kind == "frontend" else "backend"
     return {
         "stage": render_metrics()["cloze_stage_seconds_count"]["stage"],
+        "outcome": told.get("outcome"),
+        "lane": told.get("lane"),
         "proxy": set(re.findall(rf"^{section} (\w+)$", PROXY, re.MULTILINE)),
         "code": HAPROXY_CODES,
         "state": HAPROXY_STATES,
@@ -207,10 +220,13 @@ def test_expressions_are_read(
 def test_every_metric_and_label_exists(expression: str) -> None:
     query = parse(expression)
     assert query.selectors
+    grouped = {metric for metric, _ in parse(_SCALAR.sub("1", expression)).selectors}
     for metric, matchers in query.selectors:
         assert metric in know_labels(), metric
         labels = know_labels()[metric]
         assert {matcher.label for matcher in matchers} <= labels, metric
+        if metric not in grouped:
+            continue  # a number, whatever the rest is grouped by
         # The bounds of a histogram may stand beside its count, which has none.
         assert query.clauses - {"le"} <= labels, metric
     assert query.clauses <= set().union(*(know_labels()[name] for name, _ in query.selectors))
@@ -319,7 +335,7 @@ def test_panels_have_numbers_of_their_own_and_places_of_their_own() -> None:
 def test_rows_stand_in_order_and_none_is_empty() -> None:
     panels = DASHBOARD["panels"]
     rows = [panel["title"] for panel in panels if panel["type"] == "row"]
-    assert rows == ["Traffic", "Latency", "Batches", "Proxy", "Replicas"]
+    assert rows == ["Traffic", "Latency", "Queue", "Batches", "Models", "Proxy", "Replicas"]
     assert panels[0]["type"] == "row"
     assert panels[-1]["type"] != "row"
     for one, other in pairwise(panels):

@@ -4,7 +4,7 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,12 +17,18 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @contextmanager
 def start_service(
-    *arguments: str, awaited: str = "/health/ready", **environment: str
+    *arguments: str,
+    awaited: str = "/health/ready",
+    program: Sequence[str] = ("-m", "service"),
+    **environment: str,
 ) -> Iterator[tuple[subprocess.Popen[str], httpx.Client]]:
-    """Run it until what is awaited answers 200, and kill it if the block does not end it."""
+    """Run it until what is awaited answers 200, and kill it if the block does not end it.
+
+    `program` is what Python runs, for a service that is spoiled on purpose.
+    """
     port = find_free_port()
     process = subprocess.Popen(
-        [sys.executable, "-m", "service", "--port", str(port), *arguments],
+        [sys.executable, *program, "--port", str(port), *arguments],
         cwd=ROOT,
         env=os.environ | environment,
         stdout=subprocess.PIPE,

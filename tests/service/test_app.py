@@ -1,9 +1,6 @@
 """The application: what it says of itself, and that each makes its own."""
 
-import json
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -192,29 +189,6 @@ def test_each_application_makes_its_own(pretraining_bundle: Path, classify_bundl
             for server in (one, other)
         ]
         assert counts == [1, 0]
-
-
-def test_a_bug_is_logged_whole_but_for_what_callers_sent() -> None:
-    program = (
-        "import structlog, service.app\n"
-        "service.app.configure_logging()\n"
-        "def compute(text):\n"
-        "    raise RuntimeError('the reason')\n"
-        "try:\n"
-        "    compute('pri' + 'vate')\n"
-        "except RuntimeError:\n"
-        "    structlog.get_logger().exception('broken')\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    (line,) = done.stderr.splitlines()
-    entry = json.loads(line)
-    assert (entry["event"], entry["level"]) == ("broken", "error")
-    (cause,) = entry["exception"]
-    assert (cause["exc_type"], cause["exc_value"]) == ("RuntimeError", "the reason")
-    assert [frame["name"] for frame in cause["frames"]] == ["<module>", "compute"]
-    assert "private" not in line
 
 
 def test_making_one_loads_nothing(tmp_path: Path) -> None:

@@ -81,4 +81,5 @@ def test_what_nobody_expected_is_ours(capfd: pytest.CaptureFixture[str]) -> None
         assert client.get("/broken").status_code == 500
     # Told without internals, logged whole.
     assert "a secret of the house" in "".join(capfd.readouterr())
-    assert 'cloze_requests_total{route="/broken",status="500"} 2.0' in metrics.render().decode()
+    sample = 'cloze_requests_total{model="",outcome="error",route="/broken",status="500"} 2.0'
+    assert sample in metrics.render().decode()

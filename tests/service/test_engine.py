@@ -185,7 +185,7 @@ def test_a_poisonous_item_is_named_and_harms_nobody(
             vector = answer.result()["data"][0]["embedding"]
             check_same(vector, pretraining.embed(["rain"])[0])
         assert server.client.get("/health/ready").status_code == 200
-        assert server.read_metric("cloze_session_replacements_total") == 0
+        assert server.read_metric("cloze_session_restarts_total") == 0
 
 
 def test_a_dead_session_is_replaced_and_nobody_hears_of_it(
@@ -201,7 +201,7 @@ def test_a_dead_session_is_replaced_and_nobody_hears_of_it(
             vector = answer.result()["data"][0]["embedding"]
             check_same(vector, pretraining.embed(["rain"])[0])
         assert server.client.get("/health/ready").status_code == 200
-        assert server.read_metric("cloze_session_replacements_total") == 1
+        assert server.read_metric("cloze_session_restarts_total") == 1
 
 
 def test_a_session_that_hangs_is_replaced(
@@ -214,7 +214,7 @@ def test_a_session_that_hangs_is_replaced(
         trunk._session, trunk._inputs = endless._session, endless._inputs
         answer = server.answer(ROUTE, {"input": "rain"})
         check_same(answer["data"][0]["embedding"], pretraining.embed(["rain"])[0])
-        assert server.read_metric("cloze_session_replacements_total") == 1
+        assert server.read_metric("cloze_session_restarts_total") == 1
         wait_until(lambda: server.client.get("/health/ready").status_code == 200)
         assert server.client.get("/health/live").status_code == 200
 
