@@ -278,13 +278,6 @@ def test_what_does_not_fit_beside_what_runs_is_refused(
     assert admin.embed()["model"] == "tiny-pretraining"
 
 
-def test_the_latest_failures_are_listed(admin: Admin) -> None:
-    for number in range(20):
-        check_error(admin.load(admin.folder / f"no-{number}"), 422, "bundle_not_found", "path")
-    failed = [name for name, state in admin.states().items() if state == "failed"]
-    assert failed == [f"no-{number}" for number in range(4, 20)]
-
-
 def test_only_paths_inside_the_folders_of_bundles_are_taken(
     admin: Admin, classify_bundle: Path, tmp_path: Path
 ) -> None:
