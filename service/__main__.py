@@ -47,6 +47,7 @@ def _serve(flags: dict[str, Any]) -> int:
     from models.engines import return_large_blocks
     from service.app import configure_logging, create_app
     from service.engine import Engine
+    from service.protocol import allow_files, make_protocol
     from service.settings import read_settings
 
     if sys.platform != "win32":
@@ -65,6 +66,11 @@ def _serve(flags: dict[str, Any]) -> int:
         return 2
     configure_logging()
     return_large_blocks()
+    if not allow_files(settings):
+        sys.stderr.write(
+            f"warning: this process may not open enough files for {settings.max_connections} "
+            "connections; raise its limit (ulimit -n), or set CLOZE_MAX_CONNECTIONS lower\n"
+        )
     app = create_app(settings, on_failure=stop)
     engine: Engine = app.state.engine
     server = uvicorn.Server(
@@ -73,7 +79,7 @@ def _serve(flags: dict[str, Any]) -> int:
             host=settings.host,
             port=settings.port,
             loop="auto",
-            http="httptools",
+            http=make_protocol(settings, app.state.metrics.count_refused),
             ws="none",
             access_log=False,
             log_level="warning",

@@ -17,9 +17,13 @@ from structlog.tracebacks import ExceptionDictTransformer
 
 from models.errors import ClozeError
 from service import errors
+from service.docs import add_docs
 from service.edge import Edge
 from service.engine import Engine
 from service.errors import describe, find_status, translate_validation
+from service.guard import Guard
+from service.headers import Cors, SecurityHeaders, describe_cors
+from service.keys import KeyRing
 from service.metrics import Metrics
 from service.routes import ROUTERS
 from service.routes.route import json_response
@@ -40,6 +44,7 @@ def create_app(
     It answers at once, with 503 until they are loaded; `on_failure` hears why they cannot be.
     """
     metrics = Metrics()
+    keys = KeyRing(settings.api_keys, settings.api_keys_file)
     engine = Engine(settings, metrics)
 
     @asynccontextmanager
@@ -55,18 +60,41 @@ def create_app(
         description=_DESCRIPTION,
         lifespan=run,
         redirect_slashes=False,
+        docs_url=None,
+        redoc_url=None,
     )
     app.state.settings = settings
     app.state.metrics = metrics
     app.state.engine = engine
+    app.state.keys = keys
     for router in ROUTERS:
         app.include_router(router)
-    app.add_middleware(Edge, metrics=metrics)
+    add_docs(app)
+    _add_layers(app, settings, metrics, keys)
     app.add_exception_handler(ClozeError, _answer_error)
     app.add_exception_handler(RequestValidationError, _answer_invalid)
     app.add_exception_handler(HTTPException, _answer_http)
     app.openapi = lambda: _describe_api(app)  # type: ignore[method-assign]
     return app
+
+
+def _add_layers(app: FastAPI, settings: Settings, metrics: Metrics, keys: KeyRing) -> None:
+    """What a request passes before its route: security headers, CORS, the edge, the guard."""
+
+    def find_route(path: str) -> Any:
+        return next((route for route in app.routes if getattr(route, "path", "") == path), None)
+
+    # The innermost first. CORS is the last, for answers of the edge; the guard answers preflights,
+    # so that these are timed and counted too.
+    layers: list[tuple[Any, dict[str, Any]]] = [
+        (Guard, {"settings": settings, "keys": keys, "find_route": find_route}),
+        (Edge, {"metrics": metrics}),
+        (SecurityHeaders, {}),
+    ]
+    if settings.cors_origins:
+        layers.append((Cors, describe_cors(settings.cors_origins)))
+    for layer, options in layers:
+        app.add_middleware(layer, **options)
 
 
 async def _load(engine: Engine, on_failure: Callable[[Exception], None] | None) -> None:

@@ -6,11 +6,18 @@ What time does to a request stands here too, since nothing below the service kno
     ├── InvalidRequest      a body that is not what the route takes     (the caller)
     │   ├── InvalidJson         not JSON at all
     │   ├── InvalidContentType  not declared as JSON
+    │   ├── MalformedHttp       not HTTP at all
+    │   ├── TooManyCharacters   more text than one request may carry
     │   └── BodyTooLarge        more bytes than are read
+    ├── HeadersTooLarge     more bytes of headers than are read         (the caller)
+    ├── RequestTimeout      the request was not whole in time           (the caller)
     ├── InvalidKey          no key, or an unknown one                   (the caller)
+    ├── RateLimited         more requests than this caller may send     (the caller)
+    ├── CorsRefused         a page of another origin may not ask this   (the caller)
     ├── RouteNotFound       no such path                                (the caller)
     ├── MethodNotAllowed    the path, but not the method                (the caller)
     ├── Overloaded          the queue is full                           (time)
+    ├── TooManyConnections  more than the service keeps open            (time)
     ├── NotReady            still loading, or shutting down             (time)
     ├── DeadlinePassed      the answer would come too late              (time)
     └── ClientGone          nobody is there to be answered              (time)
@@ -54,16 +61,57 @@ class InvalidContentType(InvalidRequest):
     code = "invalid_content_type"
 
 
+class MalformedHttp(InvalidRequest):
+    """What arrived is not HTTP."""
+
+    code = "malformed_http"
+
+
+class TooManyCharacters(InvalidRequest):
+    """More characters than one request may carry."""
+
+    code = "too_many_characters"
+
+
 class BodyTooLarge(InvalidRequest):
     """The body is larger than the service reads."""
 
     code = "body_too_large"
+
+    @classmethod
+    def of(cls, limit: int) -> "BodyTooLarge":
+        """The error of a body with more bytes than the limit."""
+        return cls(f"the body has more than {limit} bytes; send several requests")
+
+
+class HeadersTooLarge(ServiceError):
+    """The headers are larger than the service reads."""
+
+    code = "headers_too_large"
+
+
+class RequestTimeout(ServiceError):
+    """The request was not whole within its time."""
+
+    code = "request_timeout"
+
+
+class RateLimited(ServiceError):
+    """The caller sends more requests a second than it may."""
+
+    code = "rate_limited"
 
 
 class InvalidKey(ServiceError):
     """No API key, or one that is not known."""
 
     code = "invalid_api_key"
+
+
+class CorsRefused(ServiceError):
+    """A page of another origin asks for what it may not."""
+
+    code = "cors_refused"
 
 
 class RouteNotFound(ServiceError):
@@ -82,6 +130,12 @@ class Overloaded(ServiceError):
     """The queue is full."""
 
     code = "overloaded"
+
+
+class TooManyConnections(ServiceError):
+    """More connections than the service keeps open."""
+
+    code = "too_many_connections"
 
 
 class NotReady(ServiceError):
@@ -110,11 +164,17 @@ STATUSES: dict[type[ClozeError], int] = {
     InvalidRequest: 422,
     InvalidJson: 400,
     InvalidContentType: 400,
+    MalformedHttp: 400,
     BodyTooLarge: 413,
+    HeadersTooLarge: 431,
+    RequestTimeout: 408,
     InvalidKey: 401,
+    CorsRefused: 403,
+    RateLimited: 429,
     RouteNotFound: 404,
     MethodNotAllowed: 405,
     Overloaded: 429,
+    TooManyConnections: 503,
     NotReady: 503,
     DeadlinePassed: 504,
     # nginx's number; it is logged and counted, there is nobody to send it to.

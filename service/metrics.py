@@ -87,6 +87,10 @@ class Metrics:
         self.requests.labels(route, str(status)).inc()
         self.request_seconds.labels(route).observe(seconds)
 
+    def count_refused(self, status: int) -> None:
+        """Count an answer that was given before there was a request: to no route, in no time."""
+        self.requests.labels("unknown", str(status)).inc()
+
     def observe_answer(self, model: str, task: str, tokens: int, times: Times) -> None:
         """Count what an answer took."""
         self.tokens.labels(model, task).inc(tokens)

@@ -1,6 +1,5 @@
-"""What all routes of /v1 share: the key, the body as JSON, the shape of requests and answers."""
+"""What all routes of /v1 share: the body as JSON, the shape of requests and answers."""
 
-import hmac
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Annotated, Any
 
@@ -19,7 +18,7 @@ from service.errors import (
     ErrorBody,
     InvalidContentType,
     InvalidJson,
-    InvalidKey,
+    TooManyCharacters,
 )
 from service.settings import Settings
 
@@ -30,7 +29,7 @@ ERRORS: dict[int | str, dict[str, Any]] = {
     404: {"model": ErrorBody, "description": "No model of that name."},
     413: {"model": ErrorBody, "description": "The body is too large."},
     422: {"model": ErrorBody, "description": "The request cannot be answered as it was sent."},
-    429: {"model": ErrorBody, "description": "Too busy; Retry-After says when to try again."},
+    429: {"model": ErrorBody, "description": "Too busy, or asked too often; see Retry-After."},
     500: {"model": ErrorBody, "description": "An error of the service's own."},
     503: {"model": ErrorBody, "description": "Not ready, or shutting down."},
     504: {"model": ErrorBody, "description": "The answer would have come too late."},
@@ -90,18 +89,16 @@ class JsonRequest(Request):
         """The parsed body."""
         return self._parsed
 
-    async def load(self, limit: int) -> None:
-        """Read and parse. Raises BodyTooLarge, ClientGone, InvalidContentType or InvalidJson."""
-        declared = self.headers.get("content-length", "")
-        if declared.isdecimal() and int(declared) > limit:
-            raise _too_large(limit)
+    async def load(self, settings: Settings) -> None:
+        """Read and parse. Raises one of InvalidRequest, or ClientGone."""
+        limit = settings.max_body_bytes
         chunks, size = [], 0
         try:
             async for chunk in self.stream():
                 chunks.append(chunk)
                 size += len(chunk)
                 if size > limit:
-                    raise _too_large(limit)
+                    raise BodyTooLarge.of(limit)
         except ClientDisconnect:
             raise ClientGone("the client left before its request was whole") from None
         self._body = b"".join(chunks)
@@ -115,43 +112,44 @@ class JsonRequest(Request):
             self._parsed = orjson.loads(self._body)
         except orjson.JSONDecodeError as error:
             raise InvalidJson(f"the body is not JSON: {error}") from None
+        # A character takes at least a byte: a body that is not longer needs no count.
+        if size > settings.max_characters:
+            _check_characters(self._parsed, settings.max_characters)
+
+
+def _check_characters(parsed: Any, limit: int) -> None:
+    """Raise TooManyCharacters if the strings of a JSON value are longer, all together."""
+    count, left = 0, [parsed]
+    while left:
+        part = left.pop()
+        if isinstance(part, str):
+            count += len(part)
+        elif isinstance(part, list):
+            left.extend(part)
+        elif isinstance(part, dict):
+            left.extend(part.values())
+    if count > limit:
+        raise TooManyCharacters(
+            f"{count} characters of text are more than the {limit} one request may carry; "
+            "send several requests"
+        )
 
 
 class TaskRoute(APIRoute):
-    """A route that asks for the key first, and reads its own body."""
+    """A route that reads its own body."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """FastAPI's handler, behind the key and the parser."""
+        """FastAPI's handler, behind the parser."""
         handle = super().get_route_handler()
 
         async def handle_checked(request: Request) -> Response:
-            settings: Settings = request.app.state.settings
-            check_key(request, settings)
             if request.method == "POST":
+                settings: Settings = request.app.state.settings
                 request = JsonRequest(request.scope, request.receive)
-                await request.load(settings.max_body_bytes)
+                await request.load(settings)
             return await handle(request)
 
         return handle_checked
-
-
-def check_key(request: Request, settings: Settings) -> None:
-    """Raise InvalidKey unless no keys are set, or the Bearer token is one of them."""
-    if not settings.api_keys:
-        return
-    scheme, _, given = request.headers.get("authorization", "").partition(" ")
-    # Headers are read as latin-1, whatever bytes they are.
-    sent = given.strip().encode("latin-1")
-    known = False
-    for key in settings.api_keys:
-        # Every key is compared, whole, whatever the others gave: time tells nothing.
-        known |= hmac.compare_digest(key.get_secret_value().encode(), sent)
-    if not known or scheme.lower() != "bearer":
-        raise InvalidKey("send a known key with the header Authorization: Bearer KEY")
-
-
-def _too_large(limit: int) -> BodyTooLarge:
-    return BodyTooLarge(f"the body has more than {limit} bytes; send several requests")
 
 
 class Asker:
