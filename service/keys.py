@@ -104,9 +104,7 @@ def read_keys(file: Path, source: str) -> tuple[Key, ...]:
 
 def _parse_entry(entry: str, place: str) -> Key:
     name, colon, rest = entry.partition(":")
-    if not colon:
-        name, rest = "", entry
-    elif name == _HASHED:
+    if not colon or name == _HASHED:
         name, rest = "", entry
     elif not _NAME.fullmatch(name):
         raise SettingsError(
