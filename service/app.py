@@ -80,14 +80,12 @@ def create_app(
 
 def _add_layers(app: FastAPI, settings: Settings, metrics: Metrics, keys: KeyRing) -> None:
     """What a request passes before its route: security headers, CORS, the edge, the guard."""
-
-    def find_route(path: str) -> Any:
-        return next((route for route in app.routes if getattr(route, "path", "") == path), None)
-
+    found = (*app.routes, *(route for router in ROUTERS for route in router.routes))
+    routes = {getattr(route, "path", ""): route for route in found}
     # The innermost first. CORS is the last, for answers of the edge; the guard answers preflights,
     # so that these are timed and counted too.
     layers: list[tuple[Any, dict[str, Any]]] = [
-        (Guard, {"settings": settings, "keys": keys, "find_route": find_route}),
+        (Guard, {"settings": settings, "keys": keys, "find_route": routes.get}),
         (Edge, {"metrics": metrics}),
         (SecurityHeaders, {}),
     ]
@@ -138,10 +136,9 @@ async def _answer_http(request: Request, error: Exception) -> Response:
     if not isinstance(error, HTTPException):
         raise error
     path = request.url.path
+    settings: Settings = request.app.state.settings
     if error.status_code == 404:
-        return await _answer_error(
-            request, errors.RouteNotFound(f"there is no {path}; see /docs for what there is")
-        )
+        return await _answer_error(request, errors.RouteNotFound.of(path, settings.docs))
     if error.status_code == 405:
         response = await _answer_error(
             request, errors.MethodNotAllowed(f"{path} does not take {request.method}")

@@ -119,6 +119,13 @@ class RouteNotFound(ServiceError):
 
     code = "route_not_found"
 
+    @classmethod
+    def of(cls, path: str, docs: str) -> "RouteNotFound":
+        """The error of a path; it names the page of the routes, if that is not off."""
+        return cls(
+            f"there is no {path}" + ("" if docs == "off" else "; see /docs for what there is")
+        )
+
 
 class MethodNotAllowed(ServiceError):
     """The route does not take that method."""

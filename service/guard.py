@@ -96,7 +96,7 @@ class Guard:
             )
         access = self._access.get(path)
         if access == "off":
-            raise _Refusal(errors.RouteNotFound(f"there is no {path}"))
+            raise _Refusal(errors.RouteNotFound.of(path, self._settings.docs))
         task = path.startswith("/v1/") or path == "/v1"
         # Any other path is open, or looks after itself.
         if (task and (self._keys or self._limiter)) or access == "key":

@@ -9,7 +9,12 @@ from collections.abc import Callable
 from typing import Any, cast
 
 import orjson
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn._types import ASGI3Application
+from uvicorn.protocols.http.httptools_impl import (
+    STATUS_LINE,
+    HttpToolsProtocol,
+    RequestResponseCycle,
+)
 
 from service.errors import (
     HeadersTooLarge,
@@ -25,6 +30,8 @@ from service.settings import Settings
 
 # Beyond the limit, connections are kept as long as a 503 takes, and probes; so many at most.
 _RESERVE = 64
+# nginx's number for a client that is gone, of one that did not take its answer.
+_UNREAD = 499
 # Bundles, libraries, logs.
 _OTHER_FILES = 256
 # What a client has sent before it reads the refusal is read too: a reset would take it away.
@@ -73,6 +80,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._arrival: asyncio.TimerHandle | None = None
         self._departure: asyncio.TimerHandle | None = None
         self._left_bytes = 0
+        self._running: RequestResponseCycle | None = None
         # Of the message that arrives: began in these data; has its headers; is whole.
         self._began, self._headed, self._whole = False, False, True
         # Bytes since anything but headers came, without and with those of the data at hand.
@@ -94,6 +102,10 @@ class BoundedProtocol(HttpToolsProtocol):
         self._end_arrival()
         if self._departure is not None:
             self._departure.cancel()
+        if self._running is not None and not self._running.response_complete:
+            # uvicorn tells the last request alone, of several that were sent at once.
+            self._running.disconnected = True
+            self._running.message_event.set()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -145,6 +157,10 @@ class BoundedProtocol(HttpToolsProtocol):
         self._end_arrival()
         super().on_message_complete()
 
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._running = cycle
+        super()._start_asgi_task(cycle, app)
+
     def on_response_complete(self) -> None:
         """See to it that the answer is also taken."""
         super().on_response_complete()
@@ -154,7 +170,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def send_400_response(self, msg: str) -> None:
         """Answer what cannot be parsed."""
         too_large = self._say_too_large() if self._too_large else None
-        self._refuse(too_large or MalformedHttp("this is no HTTP/1.1 request that can be read"))
+        self._refuse(too_large or MalformedHttp("this cannot be read as an HTTP request"))
 
     def pause_writing(self) -> None:
         """Wait for the client to read."""
@@ -267,5 +283,6 @@ class BoundedProtocol(HttpToolsProtocol):
             return
         if left > self._left_bytes - _PROGRESS_BYTES:
             self.transport.abort()
+            self.refused(_UNREAD)
         else:
             self._await_departure()
