@@ -122,9 +122,8 @@ class RouteNotFound(ServiceError):
     @classmethod
     def of(cls, path: str, docs: str) -> "RouteNotFound":
         """The error of a path; it names the page of the routes, if that is not off."""
-        return cls(
-            f"there is no {path}" + ("" if docs == "off" else "; see /docs for what there is")
-        )
+        hint = "" if docs == "off" else "; see /docs for what there is"
+        return cls(f"there is no {path}{hint}")
 
 
 class MethodNotAllowed(ServiceError):
