@@ -100,16 +100,15 @@ class Guard:
         task = path.startswith("/v1/") or path == "/v1"
         # Any other path is open, or looks after itself.
         if (task and (self._keys or self._limiter)) or access == "key":
-            headers = _pick_headers(scope)
-            self._check_key(scope, headers, browser=not task)
+            self._check_key(scope, browser=not task)
             if task and self._limiter:
-                self._check_rate(scope, headers, self._limiter)
+                self._check_rate(scope, self._limiter)
         self._check_size(scope)
 
-    def _check_key(self, scope: Scope, headers: Mapping[bytes, bytes], *, browser: bool) -> None:
+    def _check_key(self, scope: Scope, *, browser: bool) -> None:
         if not self._keys:
             return
-        name = self._keys.find(headers.get(b"authorization"), basic=browser)
+        name = self._keys.find(_find_header(scope, b"authorization"), basic=browser)
         if name is None:
             raise _Refusal(
                 errors.InvalidKey("send a known key with the header Authorization: Bearer KEY"),
@@ -117,10 +116,8 @@ class Guard:
             )
         scope[KEY] = name
 
-    def _check_rate(
-        self, scope: Scope, headers: Mapping[bytes, bytes], limiter: RateLimiter
-    ) -> None:
-        caller = scope.get(KEY) or self._find_address(scope, headers)
+    def _check_rate(self, scope: Scope, limiter: RateLimiter) -> None:
+        caller = scope.get(KEY) or self._find_address(scope)
         wait_s = limiter.take(caller)
         if wait_s:
             retry_s = max(1, math.ceil(wait_s))
@@ -132,14 +129,14 @@ class Guard:
                 ((b"retry-after", b"%d" % retry_s),),
             )
 
-    def _find_address(self, scope: Scope, headers: Mapping[bytes, bytes]) -> str:
+    def _find_address(self, scope: Scope) -> str:
         """The address of whoever asks; of IPv6 the network, since one host has a whole /64."""
         client = scope.get("client")
         address = str(client[0]) if client else ""
         proxies = self._settings.trusted_proxies
         if proxies:
             # Each proxy adds whom it was asked by: what stands further left, anyone may have sent.
-            told = headers.get(b"x-forwarded-for", b"").decode("latin-1").split(",")
+            told = _find_header(scope, b"x-forwarded-for").decode("latin-1").rsplit(",", proxies)
             address = told[-proxies].strip() if len(told) >= proxies else address
         try:
             parsed = ipaddress.ip_address(address)
@@ -183,9 +180,6 @@ def _is_preflight(scope: Scope) -> bool:
     return {b"origin", b"access-control-request-method"} <= names
 
 
-def _pick_headers(scope: Scope) -> dict[bytes, bytes]:
-    """Headers by name; values of a name that comes twice are joined, as HTTP has it."""
-    found: dict[bytes, bytes] = {}
-    for name, value in scope["headers"]:
-        found[name] = found[name] + b"," + value if name in found else value
-    return found
+def _find_header(scope: Scope, wanted: bytes) -> bytes:
+    """The value of a header; the values of one that comes twice are joined, as HTTP has it."""
+    return b",".join([value for name, value in scope["headers"] if name == wanted])

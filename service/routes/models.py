@@ -46,7 +46,7 @@ class ModelsResponse(BaseModel):
 @router.get(
     "/models",
     response_model=ModelsResponse,
-    responses={status: ERRORS[status] for status in (401, 500, 503)},
+    responses={status: ERRORS[status] for status in (401, 429, 500, 503)},
 )
 async def list_models(request: Request) -> Response:
     """List the loaded models."""
