@@ -193,6 +193,21 @@ def test_the_name_of_the_key_goes_along_and_not_the_key() -> None:
     assert len(asking.application.scopes) == 2
 
 
+def test_keys_can_be_changed_while_it_serves(pretraining_bundle: Path, tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    file.write_text("shop:old\n")
+    with serve(pretraining_bundle, api_keys_file=file) as server:
+
+        def find_status(key: str) -> int:
+            headers = {"authorization": f"Bearer {key}"}
+            return server.client.get("/v1/models", headers=headers).status_code
+
+        assert (find_status("old"), find_status("new")) == (200, 401)
+        file.write_text("shop:new\n")
+        server.app.state.keys.reload()
+        assert (find_status("old"), find_status("new")) == (401, 200)
+
+
 def test_rates_over_http(pretraining_bundle: Path) -> None:
     with serve(
         pretraining_bundle, api_keys="a:one,b:two", rate_limit=0.001, rate_burst=2
