@@ -36,7 +36,7 @@ def impatient(pretraining_bundle: Path) -> Iterator[Server]:
     with serve(
         pretraining_bundle,
         receive_timeout_s=SHORT_S,
-        send_timeout_s=SHORT_S,
+        send_timeout_s=1.0,
         max_body_bytes=100_000,
     ) as server:
         yield server
