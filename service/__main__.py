@@ -23,7 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m service",
         description="Serve bundles over HTTP.",
         epilog="Every other setting is an environment variable; see docs/settings.md. "
-        "SIGHUP reads the set of bundles again, without disturbing what runs.",
+        "SIGHUP reads the set of bundles and the files of keys again, without disturbing what runs.",
     )
     parser.add_argument(
         "--bundle",
@@ -46,9 +46,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _serve(flags: dict[str, Any]) -> int:
     # Imported here: --help and wrong arguments need not wait for the web framework.
     from models.engines import return_large_blocks
-    from service.app import create_app
-    from service.engine import Engine
+    from service.app import create_app, reload_all
     from service.logs import configure_logging
+    from service.protocol import allow_files
     from service.server import Server, end_early_without_loss
     from service.settings import read_settings
 
@@ -69,18 +69,24 @@ def _serve(flags: dict[str, Any]) -> int:
         return 2
     configure_logging(texts=settings.log_texts)
     return_large_blocks()
+    if not allow_files(settings):
+        sys.stderr.write(
+            f"warning: this process may not open enough files for {settings.max_connections} "
+            "connections; raise its limit (ulimit -n), or set CLOZE_MAX_CONNECTIONS lower\n"
+        )
     try:
         app = create_app(settings, on_failure=stop)
     except ClozeError as error:
         sys.stderr.write(f"error: {error}\n")
         return 2
-    engine: Engine = app.state.engine
     server = Server(app, settings)
     if sys.platform != "win32":
         # In a thread of its own: the handler runs on the event loop, which others wait for.
         signal.signal(
             signal.SIGHUP,
-            lambda *_: threading.Thread(target=engine.reload, name="reload", daemon=True).start(),
+            lambda *_: threading.Thread(
+                target=reload_all, args=[app], name="reload", daemon=True
+            ).start(),
         )
     # The batcher's thread waits at most so long for the interpreter while the event loop is busy;
     # Python's default of 5 ms is half a small batch, for which the trunk would stand still.

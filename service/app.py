@@ -13,14 +13,18 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.telemetry import TelemetryConfig
 from starlette.exceptions import HTTPException
 
-from models.errors import ClozeError
+from models.errors import ClozeError, SettingsError
 from service import errors
 from service.access import AccessLog
 from service.background import run_blocking
+from service.docs import add_docs
 from service.drain import Drain
 from service.edge import TIMES, Edge
 from service.engine import Engine
 from service.errors import ServiceError, describe, find_status, translate_validation
+from service.guard import Guard
+from service.headers import Cors, SecurityHeaders, describe_cors
+from service.keys import KeyRing
 from service.metrics import Metrics
 from service.routes import ROUTERS, admin
 from service.routes.route import json_response
@@ -58,6 +62,7 @@ def create_app(
     tracing = start_tracing(VERSION)
     if tracing is not None:
         metrics.on_batch = tracing.observe_batch
+    keys = KeyRing(settings.api_keys, settings.api_keys_file)
     engine = Engine(settings, metrics)
     drain = Drain(engine)
 
@@ -80,20 +85,53 @@ def create_app(
         lifespan=run,
         redirect_slashes=False,
         telemetry=_NO_TELEMETRY,
+        docs_url=None,
+        redoc_url=None,
     )
     app.state.settings = settings
     app.state.metrics = metrics
     app.state.engine = engine
     app.state.drain = drain
-    for router in (*ROUTERS, admin.router) if settings.admin_keys else ROUTERS:
+    admin_keys = KeyRing(settings.admin_keys, settings.admin_keys_file)
+    app.state.keys, app.state.admin_keys = keys, admin_keys
+    routers = (*ROUTERS, admin.router) if settings.admin_keys else ROUTERS
+    for router in routers:
         app.include_router(router)
+    add_docs(app)
+    found = (*app.routes, *(route for router in routers for route in router.routes))
+    # The innermost first. CORS is the last, for answers of the edge; the guard answers preflights,
+    # so that these are timed and counted too.
     app.add_middleware(drain.wrap)
+    app.add_middleware(
+        Guard,
+        settings=settings,
+        keys=keys,
+        admin_keys=admin_keys,
+        admit=engine.check_room,
+        find_route={getattr(route, "path", ""): route for route in found}.get,
+    )
     app.add_middleware(Edge, metrics=metrics, access=AccessLog(settings), tracing=tracing)
+    app.add_middleware(SecurityHeaders)
+    if settings.cors_origins:
+        app.add_middleware(Cors, **describe_cors(settings.cors_origins))
     app.add_exception_handler(ClozeError, _answer_error)
     app.add_exception_handler(RequestValidationError, _answer_invalid)
     app.add_exception_handler(HTTPException, _answer_http)
     app.openapi = lambda: _describe_api(app)  # type: ignore[method-assign]
     return app
+
+
+def reload_all(app: FastAPI) -> None:
+    """Read the files of keys and the set of bundles again, while serving; blocks.
+
+    What fails is logged, and leaves what was there.
+    """
+    for ring in (app.state.keys, app.state.admin_keys):
+        try:
+            ring.reload()
+        except SettingsError as error:
+            _log.error("the keys could not be read again", reason=str(error))
+    app.state.engine.reload()
 
 
 async def _load(engine: Engine, on_failure: Callable[[Exception], None] | None) -> None:
@@ -151,10 +189,9 @@ async def _answer_http(request: Request, error: Exception) -> Response:
     # As it was decoded: the URL made of it anew ends at the first question mark.
     path = request.scope["path"]
     path = path if len(path) <= _SHOWN_CHARACTERS else f"{path[:_SHOWN_CHARACTERS]}..."
+    settings: Settings = request.app.state.settings
     if error.status_code == 404:
-        return await _answer_error(
-            request, errors.RouteNotFound(f"there is no {path}; see /docs for what there is")
-        )
+        return await _answer_error(request, errors.RouteNotFound.of(path, settings.docs))
     if error.status_code == 405:
         response = await _answer_error(
             request, errors.MethodNotAllowed(f"{path} does not take {request.method}")

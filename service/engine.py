@@ -8,7 +8,7 @@ import asyncio
 import contextvars
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,6 +25,7 @@ from service.errors import (
     ClientGone,
     DeadlinePassed,
     NotReady,
+    Overloaded,
 )
 from service.memory import release_memory
 from service.metrics import LaneState, Metrics, ModelState
@@ -41,6 +42,8 @@ _LARGE_CHARACTERS = 4_000
 _LARGE_ITEMS = 16
 # Each keeps a core busy, perhaps, and its graphs in memory.
 _MOST_STUCK = 3
+# Of the length of a body that is surely not bulk: below ten kilobytes.
+_SMALL_DIGITS = 4
 
 ResultT = TypeVar("ResultT")
 
@@ -181,6 +184,31 @@ class Engine:
         self.check_loaded()
         if not self.registry.alive:
             raise NotReady(self.registry.reason or "a model's thread has ended")
+
+    def check_room(self, scope: Mapping[str, Any]) -> None:
+        """Raise Overloaded where no model has room for a request with these headers.
+
+        Without its body it is not known which model it asks, nor how much: that is checked later.
+        A large one may be bulk, and is let through.
+        """
+        timeout_s, lane = self.settings.timeout_s, Lane.INTERACTIVE
+        for name, value in scope["headers"]:
+            if name == b"x-request-timeout":
+                timeout_s = _read_timeout(value) or timeout_s
+            elif name == b"x-priority" and value == b"bulk":
+                lane = Lane.BULK
+            elif name == b"content-length" and len(value) > _SMALL_DIGITS:
+                return
+        full: Overloaded | None = None
+        for model in self.registry:
+            try:
+                model.batcher.check_room(lane, time.perf_counter() + timeout_s)
+            except Overloaded as error:
+                full = error
+            else:
+                return
+        if full is not None:
+            raise full
 
     def check_live(self) -> None:
         """Raise NotReady where only a new process can help."""
@@ -326,6 +354,15 @@ class Engine:
             truncated=[job.encoded.truncated for job in jobs],
             tokens=tokens,
         )
+
+
+def _read_timeout(value: bytes) -> float | None:
+    """A positive number of seconds; None for what the route will refuse."""
+    try:
+        found = float(value)
+    except ValueError:
+        return None
+    return found if found > 0 else None
 
 
 def _name_item(

@@ -9,16 +9,22 @@ What time does to a request stands here too, since nothing below the service kno
     │   ├── InvalidContentType  not declared as JSON
     │   ├── InvalidContentEncoding  compressed
     │   ├── MalformedHttp       not HTTP at all
+    │   ├── TooManyCharacters   more text than one request may carry
     │   ├── BodyTooLarge        more bytes than are read
     │   ├── PathRefused         not where bundles may lie
     │   └── BundleRefused       a bundle that cannot be loaded, told in full (the operator)
+    ├── HeadersTooLarge     more bytes of headers than are read         (the caller)
+    ├── RequestTimeout      the request was not whole in time           (the caller)
     ├── InvalidKey          no key, or an unknown one                   (the caller)
+    ├── RateLimited         more requests than this caller may send     (the caller)
+    ├── CorsRefused         a page of another origin may not ask this   (the caller)
     ├── RouteNotFound       no such path                                (the caller)
     ├── MethodNotAllowed    the path, but not the method                (the caller)
     ├── Conflict            the set of models does not allow it         (the operator)
     │   ├── ChangeUnderWay      another change of it is not over yet
     │   └── LastModel           without it nothing would answer
     ├── Overloaded          the queue is full                           (time)
+    ├── TooManyConnections  more than the service keeps open            (time)
     ├── NotReady            still loading, or shutting down             (time)
     ├── DeadlinePassed      the answer would come too late              (time)
     └── ClientGone          nobody is there to be answered              (time)
@@ -81,10 +87,39 @@ class MalformedHttp(InvalidRequest):
     code = "malformed_http"
 
 
+class TooManyCharacters(InvalidRequest):
+    """More characters than one request may carry."""
+
+    code = "too_many_characters"
+
+
 class BodyTooLarge(InvalidRequest):
     """The body is larger than the service reads."""
 
     code = "body_too_large"
+
+    @classmethod
+    def of(cls, limit: int) -> "BodyTooLarge":
+        """The error of a body with more bytes than the limit."""
+        return cls(f"the body has more than {limit} bytes; send several requests")
+
+
+class HeadersTooLarge(ServiceError):
+    """The headers are larger than the service reads."""
+
+    code = "headers_too_large"
+
+
+class RequestTimeout(ServiceError):
+    """The request was not whole within its time."""
+
+    code = "request_timeout"
+
+
+class RateLimited(ServiceError):
+    """The caller sends more requests a second than it may."""
+
+    code = "rate_limited"
 
 
 class PathRefused(InvalidRequest):
@@ -105,10 +140,22 @@ class InvalidKey(ServiceError):
     code = "invalid_api_key"
 
 
+class CorsRefused(ServiceError):
+    """A page of another origin asks for what it may not."""
+
+    code = "cors_refused"
+
+
 class RouteNotFound(ServiceError):
     """No route at that path."""
 
     code = "route_not_found"
+
+    @classmethod
+    def of(cls, path: str, docs: str) -> "RouteNotFound":
+        """The error of a path; it names the page of the routes, if that is not off."""
+        hint = "" if docs == "off" else "; see /docs for what there is"
+        return cls(f"there is no {path}{hint}")
 
 
 class MethodNotAllowed(ServiceError):
@@ -147,6 +194,12 @@ class Overloaded(ServiceError):
         self.retry_after_s = retry_after_s
 
 
+class TooManyConnections(ServiceError):
+    """More connections than the service keeps open."""
+
+    code = "too_many_connections"
+
+
 class NotReady(ServiceError):
     """The service is still loading, or shutting down."""
 
@@ -177,11 +230,16 @@ STATUSES: dict[type[ClozeError], int] = {
     InvalidContentEncoding: 400,
     MalformedHttp: 400,
     BodyTooLarge: 413,
+    HeadersTooLarge: 431,
+    RequestTimeout: 408,
     InvalidKey: 401,
+    CorsRefused: 403,
+    RateLimited: 429,
     RouteNotFound: 404,
     MethodNotAllowed: 405,
     Conflict: 409,
     Overloaded: 429,
+    TooManyConnections: 503,
     NotReady: 503,
     DeadlinePassed: 504,
     # nginx's number; it is logged and counted, there is nobody to send it to.

@@ -19,8 +19,8 @@ import structlog
 import uvicorn
 from fastapi import FastAPI
 
-from service.connection import Connection
 from service.drain import Drain
+from service.protocol import make_protocol
 from service.settings import Settings
 
 # Who is answered asks again within milliseconds, and had better read why not.
@@ -41,7 +41,7 @@ class Server(uvicorn.Server):
                 host=settings.host,
                 port=settings.port,
                 loop="auto",
-                http=Connection,
+                http=make_protocol(settings, app.state.metrics.count_refused),
                 ws="none",
                 access_log=False,
                 log_config=None,

@@ -1,26 +1,25 @@
 """What an operator can set: flags over environment over defaults, checked once at the start."""
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import (
-    Field,
-    SecretStr,
-    ValidationError,
-    ValidationInfo,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from models.encoding import Overflow
 from models.errors import SettingsError
 from models.pipeline import MAX_BATCH_TOKENS
+from service.keys import Key, parse_keys, read_keys
+
+Access = Literal["open", "key", "off"]
 
 PREFIX = "CLOZE_"
 DEFAULT_BUNDLE = Path(__file__).resolve().parent.parent / "bundles" / "lacuna-mini"
+# As browsers write it: in lower case, without a path.
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[a-z0-9.:\[\]_-]+")
 
 
 class Settings(BaseSettings):
@@ -39,23 +38,71 @@ class Settings(BaseSettings):
     )
     host: str = Field(default="127.0.0.1", description="the address to listen on")
     port: int = Field(default=8080, ge=0, le=65535, description="the port to listen on")
-    api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
-        default=(), description="keys, comma-separated; with any, /v1 asks for a Bearer token"
+    api_keys: Annotated[tuple[Key, ...], NoDecode] = Field(
+        default=(),
+        description="keys, comma-separated: KEY, name:KEY or name:sha256:HEX; "
+        "with any, /v1 asks for a Bearer token",
     )
     api_keys_file: Path | None = Field(
         default=None, description="a file with one more key a line; # begins a comment"
     )
-    admin_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
+    admin_keys: Annotated[tuple[Key, ...], NoDecode] = Field(
         default=(), description="keys, comma-separated; with any, /admin is there and asks for one"
     )
     admin_keys_file: Path | None = Field(
         default=None, description="a file with one more admin key a line; # begins a comment"
+    )
+    rate_limit: float = Field(
+        default=0.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="requests a second of one key (without keys: of one address); 0: no limit",
+    )
+    rate_burst: int = Field(
+        default=0,
+        ge=0,
+        description="requests that may come at once; 0: twice the rate, at least 1",
+    )
+    trusted_proxies: int = Field(
+        default=0,
+        ge=0,
+        description="proxies that add to X-Forwarded-For; 0: the header is not believed",
+    )
+    docs: Access = Field(
+        default="open", description="who may see /docs and /openapi.json: open, key or off"
+    )
+    metrics: Access = Field(default="open", description="who may see /metrics: open, key or off")
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="origins whose pages may ask, comma-separated, like https://example.org; "
+        "* for all",
     )
     overflow: Overflow = Field(
         default="error", description="what to do with texts that are too long: error or truncate"
     )
     max_inputs: int = Field(default=2048, ge=1, description="items one request may carry")
     max_body_bytes: int = Field(default=16 << 20, ge=1024, description="largest body read, bytes")
+    max_characters: int = Field(
+        default=4_000_000, ge=1, description="characters of text one request may carry"
+    )
+    max_header_bytes: int = Field(
+        default=64 << 10, ge=1024, description="largest request line with headers read, bytes"
+    )
+    max_connections: int = Field(
+        default=1000, ge=1, description="open connections; further ones get a 503"
+    )
+    receive_timeout_s: float = Field(
+        default=30.0,
+        gt=0,
+        allow_inf_nan=False,
+        description="seconds in which a request must have arrived, else it gets a 408",
+    )
+    send_timeout_s: float = Field(
+        default=30.0,
+        gt=0,
+        allow_inf_nan=False,
+        description="seconds in which a client must take 64 KiB of its answer, or all that is left",
+    )
     max_batch_tokens: int = Field(
         default=MAX_BATCH_TOKENS, ge=1, description="tokens the trunk computes at once"
     )
@@ -121,7 +168,7 @@ class Settings(BaseSettings):
         "and messages of exceptions that may quote them",
     )
 
-    @field_validator("bundles", "api_keys", "admin_keys", mode="before")
+    @field_validator("bundles", "cors_origins", mode="before")
     @classmethod
     def _split_commas(cls, value: Any) -> Any:
         if isinstance(value, str):
@@ -130,50 +177,41 @@ class Settings(BaseSettings):
 
     @field_validator("api_keys", "admin_keys", mode="before")
     @classmethod
-    def _refuse_commas_alone(cls, value: Any, info: ValidationInfo) -> Any:
-        # Whoever wrote that wanted keys, and would have none.
-        if isinstance(value, str) and value.strip() and not value.replace(",", "").strip():
-            raise SettingsError(
-                f"{PREFIX}{str(info.field_name).upper()}: {value!r} holds no key; name one, or "
-                "unset it to serve without keys"
-            )
+    def _parse_keys(cls, value: Any, info: ValidationInfo) -> Any:
+        setting = f"{PREFIX}{info.field_name}".upper()
+        return parse_keys(value, setting) if isinstance(value, str) else value
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _check_origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in value:
+            if origin != "*" and not _ORIGIN.fullmatch(origin):
+                raise ValueError(
+                    f"{origin!r} is no origin; write scheme://host or scheme://host:port"
+                )
+        if "*" in value and len(value) > 1:
+            raise ValueError("* stands for every origin; name it alone, or without it the others")
         return value
 
     @model_validator(mode="after")
     def _read_keys(self) -> Self:
         for name, file in (("api_keys", self.api_keys_file), ("admin_keys", self.admin_keys_file)):
             if file is not None:
-                keys = (*getattr(self, name), *_read_keys(file, f"{PREFIX}{name}_file".upper()))
-                object.__setattr__(self, name, keys)  # frozen from here on
-        return self
-
-    @model_validator(mode="after")
-    def _refuse_keys_for_both(self) -> Self:
-        if {*self.api_keys} & {*self.admin_keys}:
+                filed = read_keys(file, f"{PREFIX}{name}_file".upper())
+                object.__setattr__(self, name, (*getattr(self, name), *filed))  # frozen from here
+        if not self.api_keys:
+            for field in ("docs", "metrics"):
+                if getattr(self, field) == "key":
+                    raise SettingsError(
+                        f"{PREFIX}{field.upper()} is key, but there are no keys: nobody could see "
+                        f"it; set {PREFIX}API_KEYS or {PREFIX}API_KEYS_FILE, or say off"
+                    )
+        if {key.digest for key in self.api_keys} & {key.digest for key in self.admin_keys}:
             raise SettingsError(
                 f"{PREFIX}ADMIN_KEYS: one of the admin keys is an API key too; who may ask must "
                 "not be who may change the models: make another one"
             )
         return self
-
-
-def _read_keys(file: Path, setting: str) -> list[SecretStr]:
-    """The keys of a file. Raises SettingsError: without its keys everyone would be let in."""
-    try:
-        lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines()]
-    except OSError as error:
-        raise SettingsError(
-            f"{setting}: {file} cannot be read ({error.strerror}); write one key a line into it, "
-            "readable for the service, or unset it"
-        ) from None
-    except UnicodeDecodeError:
-        raise SettingsError(f"{setting}: {file} is not UTF-8 text; write one key a line") from None
-    keys = [SecretStr(line) for line in lines if line and not line.startswith("#")]
-    if not keys:
-        raise SettingsError(
-            f"{setting}: {file} holds no key; write one a line, or unset it to serve without keys"
-        )
-    return keys
 
 
 def read_settings(flags: Mapping[str, Any] | None = None) -> Settings:

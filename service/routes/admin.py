@@ -3,18 +3,16 @@
 There only where the operator has set admin keys. API keys do not open it, nor admin keys /v1.
 """
 
-from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field
 
 from service.background import run_blocking
 from service.engine import Engine
 from service.errors import ErrorBody
 from service.routes.route import ERRORS, TaskRoute, json_response
-from service.settings import Settings
 from service.states import State
 
 _LONGEST_PATH = 4_096
@@ -23,16 +21,7 @@ _NO_KEY = {"model": ErrorBody, "description": "No admin key, or an unknown one."
 _COMMON: dict[int | str, dict[str, Any]] = {401: _NO_KEY, 500: ERRORS[500], 503: ERRORS[503]}
 
 
-class AdminRoute(TaskRoute):
-    """A route that only admin keys open."""
-
-    @staticmethod
-    def list_keys(settings: Settings) -> Sequence[SecretStr]:
-        """The admin keys; without any there are no such routes."""
-        return settings.admin_keys
-
-
-router = APIRouter(prefix="/admin", tags=["admin"], route_class=AdminRoute)
+router = APIRouter(prefix="/admin", tags=["admin"], route_class=TaskRoute)
 
 
 class LoadBody(BaseModel):

@@ -48,7 +48,7 @@ class ModelsResponse(BaseModel):
 @router.get(
     "/models",
     response_model=ModelsResponse,
-    responses={status: ERRORS[status] for status in (401, 500, 503)},
+    responses={status: ERRORS[status] for status in (401, 429, 500, 503)},
 )
 async def list_models(request: Request) -> Response:
     """List the loaded models."""
@@ -62,7 +62,7 @@ async def list_models(request: Request) -> Response:
 @router.get(
     "/models/{model:path}",
     response_model=ModelInfo,
-    responses={status: ERRORS[status] for status in (401, 404, 500, 503)},
+    responses={status: ERRORS[status] for status in (401, 404, 429, 500, 503)},
     # Told here, since FastAPI would promise a 422 for a parameter of the function.
     openapi_extra={
         "parameters": [

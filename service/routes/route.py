@@ -1,14 +1,13 @@
-"""What all routes of /v1 share: the key, the body as JSON, the shape of requests and answers."""
+"""What all routes of /v1 share: the body as JSON, the shape of requests and answers."""
 
 import asyncio
-import hmac
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import Annotated, Any
 
 import orjson
 from fastapi import Depends, Header, Request, Response
 from fastapi.routing import APIRoute
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from starlette.requests import ClientDisconnect
 
 from models.encoding import Overflow
@@ -18,7 +17,7 @@ from service.errors import (
     BodyTooLarge,
     ClientGone,
     ErrorBody,
-    InvalidKey,
+    TooManyCharacters,
 )
 from service.routes.body import check_headers, check_keys, check_sizes, hides_keys, parse
 from service.settings import Settings
@@ -39,7 +38,7 @@ ERRORS: dict[int | str, dict[str, Any]] = {
     404: {"model": ErrorBody, "description": "No model of that name."},
     413: {"model": ErrorBody, "description": "The body is too large."},
     422: {"model": ErrorBody, "description": "The request cannot be answered as it was sent."},
-    429: {"model": ErrorBody, "description": "Too busy; Retry-After says when to try again."},
+    429: {"model": ErrorBody, "description": "Too busy, or asked too often; see Retry-After."},
     500: {"model": ErrorBody, "description": "An error of the service's own."},
     503: {"model": ErrorBody, "description": "Not ready, or shutting down."},
     504: {"model": ErrorBody, "description": "The answer would have come too late."},
@@ -103,24 +102,24 @@ class JsonRequest(Request):
         return self._parsed
 
     async def load(self, settings: Settings) -> None:
-        """Read and parse. Raises BodyTooLarge, ClientGone, or what routes/body.py refuses."""
+        """Read and parse. Raises one of InvalidRequest, or ClientGone."""
         limit = settings.max_body_bytes
-        declared = self.headers.get("content-length", "")
-        if declared.isdecimal() and int(declared) > limit:
-            raise _too_large(limit)
         chunks, size = [], 0
         try:
             async for chunk in self.stream():
                 chunks.append(chunk)
                 size += len(chunk)
                 if size > limit:
-                    raise _too_large(limit)
+                    raise BodyTooLarge.of(limit)
         except ClientDisconnect:
             raise ClientGone("the client left before its request was whole") from None
         self._body = b"".join(chunks)
         check_headers(self.headers)
         self._parsed = parse(self._body)
         check_sizes(self._parsed, settings.max_inputs)
+        # A character takes at least a byte: a body that is not longer needs no count.
+        if size > settings.max_characters:
+            _check_characters(self._parsed, settings.max_characters)
         if hides_keys(self._body, self._parsed):
             if len(self._body) > _LARGE_BYTES:
                 await asyncio.to_thread(check_keys, self._body)
@@ -128,46 +127,39 @@ class JsonRequest(Request):
                 check_keys(self._body)
 
 
-class TaskRoute(APIRoute):
-    """A route that asks for the key first, and reads its own body."""
+def _check_characters(parsed: Any, limit: int) -> None:
+    """Raise TooManyCharacters if the strings of a JSON value are longer, all together."""
+    count, left = 0, [parsed]
+    while left:
+        part = left.pop()
+        if isinstance(part, str):
+            count += len(part)
+        elif isinstance(part, list):
+            left.extend(part)
+        elif isinstance(part, dict):
+            left.extend(part.values())
+    if count > limit:
+        raise TooManyCharacters(
+            f"{count} characters of text are more than the {limit} one request may carry; "
+            "send several requests"
+        )
 
-    @staticmethod
-    def list_keys(settings: Settings) -> Sequence[SecretStr]:
-        """The keys that open it; without any it is open."""
-        return settings.api_keys
+
+class TaskRoute(APIRoute):
+    """A route that reads its own body."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """FastAPI's handler, behind the key and the parser."""
+        """FastAPI's handler, behind the parser."""
         handle = super().get_route_handler()
 
         async def handle_checked(request: Request) -> Response:
-            settings: Settings = request.app.state.settings
-            check_key(request, self.list_keys(settings))
             if request.method == "POST":
+                settings: Settings = request.app.state.settings
                 request = JsonRequest(request.scope, request.receive)
                 await request.load(settings)
             return await handle(request)
 
         return handle_checked
-
-
-def check_key(request: Request, keys: Sequence[SecretStr]) -> None:
-    """Raise InvalidKey unless no keys are set, or the Bearer token is one of them."""
-    if not keys:
-        return
-    scheme, _, given = request.headers.get("authorization", "").partition(" ")
-    # Headers are read as latin-1, whatever bytes they are.
-    sent = given.strip().encode("latin-1")
-    known = False
-    for key in keys:
-        # Every key is compared, whole, whatever the others gave: time tells nothing.
-        known |= hmac.compare_digest(key.get_secret_value().encode(), sent)
-    if not known or scheme.lower() != "bearer":
-        raise InvalidKey("send a known key with the header Authorization: Bearer KEY")
-
-
-def _too_large(limit: int) -> BodyTooLarge:
-    return BodyTooLarge(f"the body has more than {limit} bytes; send several requests")
 
 
 class Asker:

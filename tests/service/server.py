@@ -22,9 +22,9 @@ from models.pipeline import Pipeline
 from models.tasks import TASKS
 from service.app import create_app
 from service.batcher import Batcher
-from service.connection import Connection
 from service.engine import Engine
 from service.model import Model
+from service.protocol import make_protocol
 from service.settings import Settings
 from service.ticket import Ticket
 
@@ -98,8 +98,14 @@ def serve(*bundles: Path, wait: bool = True, **settings: Any) -> Iterator[Server
 @contextmanager
 def run(app: FastAPI) -> Iterator[httpx.Client]:
     """Run any application until the block ends, and give a client that speaks to it."""
+    settings = getattr(app.state, "settings", None)
     config = uvicorn.Config(
-        app, http=Connection, ws="none", log_config=None, access_log=False, server_header=False
+        app,
+        http=make_protocol(settings, app.state.metrics.count_refused) if settings else "httptools",
+        ws="none",
+        log_config=None,
+        access_log=False,
+        server_header=False,
     )
     server = uvicorn.Server(config)
     with socket.socket() as listener:

@@ -8,6 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from models.errors import SettingsError
+from service.keys import KeyRing
 from service.settings import DEFAULT_BUNDLE, PREFIX, Settings, read_settings
 
 ROOT = Path(__file__).parents[2]
@@ -52,6 +53,22 @@ def test_every_setting_says_what_it_means() -> None:
         ("overflow", "truncate", "truncate"),
         ("max_inputs", "3", 3),
         ("max_body_bytes", "2048", 2048),
+        ("max_characters", "9", 9),
+        ("max_header_bytes", "1024", 1024),
+        ("max_connections", "1", 1),
+        ("receive_timeout_s", "0.5", 0.5),
+        ("send_timeout_s", "0.5", 0.5),
+        ("rate_limit", "0.5", 0.5),
+        ("rate_burst", "3", 3),
+        ("trusted_proxies", "2", 2),
+        ("docs", "off", "off"),
+        ("metrics", "off", "off"),
+        (
+            "cors_origins",
+            "https://a.example, http://[::1]:80",
+            ("https://a.example", "http://[::1]:80"),
+        ),
+        ("cors_origins", "*", ("*",)),
         ("max_batch_tokens", "1", 1),
         ("max_batch_ms", "12.5", 12.5),
         ("max_queue_ms", "7", 7.0),
@@ -83,11 +100,17 @@ def test_keys_that_are_none_are_refused(
         read_settings()
 
 
+def find_keys(settings: Settings, kind: str, *keys: str) -> list[str]:
+    """Those of the keys that let someone in."""
+    ring = KeyRing(getattr(settings, kind))
+    return [key for key in keys if ring.find(f"Bearer {key}".encode())]
+
+
 @pytest.mark.parametrize("kind", ["api_keys", "admin_keys"])
 def test_keys_are_read_and_never_shown(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     monkeypatch.setenv(NAMES[kind], "first,second")
     settings = read_settings()
-    assert [key.get_secret_value() for key in getattr(settings, kind)] == ["first", "second"]
+    assert find_keys(settings, kind, "first", "second", "third") == ["first", "second"]
     assert "first" not in repr(settings)
 
 
@@ -113,8 +136,8 @@ def test_keys_of_a_file_are_added(
     monkeypatch.setenv(f"{NAMES[kind]}_FILE", str(file))
     settings = read_settings()
     assert getattr(settings, f"{kind}_file") == file
-    keys = [key.get_secret_value() for key in getattr(settings, kind)]
-    assert keys == ["first", "second", "third"]
+    wanted = ["first", "second", "third"]
+    assert find_keys(settings, kind, *wanted, "ours") == wanted
     assert "second" not in repr(settings)
 
 
@@ -179,6 +202,21 @@ def test_flags_win_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None
         ("drain_s", "-1"),
         ("drain_s", "inf"),
         ("threads", "-1"),
+        ("max_characters", "0"),
+        ("max_header_bytes", "100"),
+        ("max_connections", "0"),
+        ("receive_timeout_s", "0"),
+        ("send_timeout_s", "nan"),
+        ("rate_limit", "-1"),
+        ("rate_limit", "inf"),
+        ("rate_burst", "-1"),
+        ("trusted_proxies", "all"),
+        ("docs", "closed"),
+        ("metrics", "true"),
+        ("cors_origins", "a.example"),
+        ("cors_origins", "https://a.example/"),
+        ("cors_origins", "https://*.example"),
+        ("cors_origins", "null"),
     ],
 )
 def test_a_bad_value_is_refused_by_name(
@@ -192,6 +230,23 @@ def test_a_bad_value_is_refused_by_name(
     # What was set, and what it is for.
     assert text.strip(" ,") in message
     assert str(Settings.model_fields[name].description) in message
+
+
+def test_all_origins_and_some_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CLOZE_CORS_ORIGINS", "*,https://a.example")
+    with pytest.raises(SettingsError, match=r"\* stands for every origin"):
+        read_settings()
+
+
+@pytest.mark.parametrize("name", ["CLOZE_DOCS", "CLOZE_METRICS"])
+def test_a_page_that_asks_for_keys_that_are_not_there(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, "key")
+    with pytest.raises(SettingsError, match=f"{name} is key, but there are no keys"):
+        read_settings()
+    monkeypatch.setenv("CLOZE_API_KEYS", "right")
+    assert read_settings()
 
 
 @pytest.mark.parametrize("name", ["CLOZE_PROT", "CLOZE_", "cloze_bundle"])

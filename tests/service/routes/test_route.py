@@ -1,6 +1,7 @@
 """What all routes of /v1 share: the body as JSON, its size, and the key."""
 
 import http.client
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -152,6 +153,24 @@ def test_a_body_that_is_too_large(path: str, narrow: Server) -> None:
             assert response.status_code == 200
         else:
             check_error(response, 413, "body_too_large", None)
+
+
+def test_more_text_than_one_request_may_carry(
+    pretraining_bundle: Path, classify_bundle: Path
+) -> None:
+    with serve(
+        pretraining_bundle, classify_bundle, max_characters=100, overflow="truncate"
+    ) as server:
+        for path, (field, item) in ITEMS.items():
+            text = "[MASK]" + " rain" * 15
+            few: Any = {"first": text, "second": "\u00e9"} if isinstance(item, dict) else [text]
+            server.answer(path, {field: few})
+            # Bytes are not counted, neither escapes nor blanks nor what is no text.
+            server.answer(path, json.dumps({field: few}, indent=100))
+            many: Any = {"first": text, "second": text} if isinstance(item, dict) else [text] * 2
+            message = server.refuse(path, {field: many}, 422, "too_many_characters", None)
+            assert "100" in message
+        server.answer("/v1/embeddings", {"input": [[5] * 20] * 20})
 
 
 def test_a_length_beyond_the_limit_is_refused_unread(narrow: Server) -> None:
