@@ -20,6 +20,7 @@
     │       ├── BundleTooNew            written by a newer exporter
     │       └── AnswersWrong            other answers here than where it was proven
     └── InternalError           ours: a bug
+        └── RunStopped              ended by a call of `stop`, which should say why to the caller
 
 service/errors.py adds what time does to a request, export/errors.py what goes wrong in exporting.
 """
@@ -159,3 +160,9 @@ class InternalError(ClozeError):
     """A bug of ours: logged whole, told without internals."""
 
     code = "internal_error"
+
+
+class RunStopped(InternalError):
+    """A computation was ended before its end by whoever called `stop`."""
+
+    code = "run_stopped"

@@ -212,6 +212,16 @@ class Pipeline:
             hidden[np.concatenate(tokens)] = self.trunk.run(part.feeds)
         return hidden, packed
 
+    def stop(self) -> None:
+        """End what trunk and heads compute now, in any thread, with RunStopped; returns at once.
+
+        Sessions stop one run each: a computation that is between two (trunk and head, or two
+        groups of the padded layout) goes on with the next. Call again until it has ended.
+        """
+        self.trunk.stop()
+        for head in self.heads:
+            head.stop()
+
     def _open_heads(self) -> Iterator[Head[Any, Any, Any]]:
         for entry in self.manifest.heads:
             kind = HEADS.get(entry.task)

@@ -7,6 +7,7 @@ replaces; a thread that spins for 200 microseconds bridges the gap between two n
 then gives its core back.
 """
 
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from models.errors import BundleDamaged
+from models.errors import BundleDamaged, RunStopped
 
 _STILL = {
     "session.set_denormal_as_zero": "1",
@@ -29,7 +30,7 @@ _SPINNING = {
 
 
 class Session:
-    """One graph, ready to run. `run` may be called from any thread."""
+    """One graph, ready to run. `run` and `stop` may be called from any thread."""
 
     def __init__(self, file: Path, *, threads: int, spin: bool = False) -> None:
         options = onnxruntime.SessionOptions()
@@ -37,7 +38,8 @@ class Session:
         options.inter_op_num_threads = 1
         for key, value in (_SPINNING if spin else _STILL).items():
             options.add_session_config_entry(key, value)
-        options.log_severity_level = 3
+        # What goes wrong is raised; lines of its own on stderr would stand between ours.
+        options.log_severity_level = 4
         try:
             self._session = onnxruntime.InferenceSession(
                 str(file),
@@ -51,6 +53,8 @@ class Session:
                 f"{str(error).splitlines()[0]}"
             ) from error
         self._inputs = frozenset(node.name for node in self._session.get_inputs())
+        self._under_way: set[onnxruntime.RunOptions] = set()
+        self._changing = threading.Lock()
 
     @property
     def width(self) -> int | None:
@@ -60,7 +64,31 @@ class Session:
         return last if isinstance(last, int) else None
 
     def run(self, feeds: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
-        """The graph's only output. Feeds that the graph has no input for are left out."""
+        """The graph's only output. Feeds that the graph has no input for are left out.
+
+        Raises RunStopped where `stop` was called meanwhile.
+        """
         used = {name: value for name, value in feeds.items() if name in self._inputs}
-        output: NDArray[np.float32] = self._session.run(None, used)[0]
+        options = onnxruntime.RunOptions()
+        with self._changing:
+            self._under_way.add(options)
+        try:
+            output: NDArray[np.float32] = self._session.run(None, used, options)[0]
+        except Exception as error:
+            if options.terminate:
+                raise RunStopped("the run was stopped before its end") from error
+            raise
+        finally:
+            with self._changing:
+                self._under_way.discard(options)
         return output
+
+    def stop(self) -> None:
+        """End every run under way with RunStopped; returns at once, and later runs work again.
+
+        A run ends before its next node, so after milliseconds: what one node computes is not
+        interrupted, nor is a run that computes its last. One that begins later is not stopped.
+        """
+        with self._changing:
+            for options in self._under_way:
+                options.terminate = True

@@ -83,6 +83,11 @@ class Head(ABC, Generic[ItemT, OptionsT, AnswerT]):
     def decode(self, job: Job) -> AnswerT:
         """The answer in the caller's terms, from the output of the job and of its `more`."""
 
+    def stop(self) -> None:
+        """End what its graph computes now, in any thread, with RunStopped; returns at once."""
+        if self._session is not None:
+            self._session.stop()
+
     def logits(self, hidden: Floats, jobs: Sequence[Job], starts: Indices) -> list[Floats]:
         """What the head's graph gives for each job, [rows, classes], from one run of it."""
         if self._session is None:

@@ -15,12 +15,14 @@ from models.errors import (
     CallerError,
     HeadNotFound,
     OperatorError,
+    RunStopped,
     TaskUnsupported,
 )
 from models.heads import ClassifyOptions, EmbedOptions, FillMaskOptions, Job, NextSentenceOptions
 from models.pipeline import form_batches, prepare
 from tests.checkpoints import EACH_FAMILY, WORDS
 from tests.conftest import Export
+from tests.endless import make_endless, run_until_stopped
 from tests.oracle import Exported, pool, write_pairs, write_text, write_texts
 
 OPTIONS: dict[str, Any] = {
@@ -278,3 +280,20 @@ def test_a_task_of_a_later_version_is_left_out(pretraining_bundle: Path) -> None
     pipeline = Pipeline(Bundle(bundle.path, manifest))
     assert [head.task.name for head in pipeline.heads] == ["embed", "next-sentence"]
     assert pipeline.embed(["a"]).shape == (1, 32)
+
+
+def test_a_computation_is_stopped_in_the_trunk_and_in_a_head(
+    pretraining_bundle: Path, tmp_path: Path
+) -> None:
+    pipeline = Pipeline.open(pretraining_bundle)
+    pairs = [("one", "two")]
+    wanted = pipeline.next_sentence(pairs)
+    trunk, endless = pipeline.trunk, Session(make_endless(tmp_path / "loop.onnx"), threads=1)
+    pipeline.trunk = endless
+    error = run_until_stopped(lambda: pipeline.next_sentence(pairs), pipeline.stop)
+    assert type(error) is RunStopped
+    pipeline.trunk = trunk
+    assert pipeline.next_sentence(pairs) == wanted
+    pipeline.find_head("next-sentence")._session = endless
+    error = run_until_stopped(lambda: pipeline.next_sentence(pairs), pipeline.stop)
+    assert type(error) is RunStopped

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from models.engines import Session
-from models.errors import BundleDamaged
+from models.errors import BundleDamaged, RunStopped
 from models.packing import pack
+from tests.endless import make_endless, run_until_stopped
 from tests.oracle import Exported, write_texts
 
 
@@ -78,3 +79,42 @@ def test_spinning_or_not_the_answer_is_the_same(pretraining_bundle: Path) -> Non
     spinning = Session(file, threads=2, spin=True).run(feeds)
     np.testing.assert_allclose(still, spinning, atol=1e-6)
     assert still.shape == (4, 32)
+
+
+def test_a_run_that_is_stopped_ends_and_later_ones_work(tmp_path: Path) -> None:
+    """The loop would go on for years, and it is cut between two of its nodes."""
+    session = Session(make_endless(tmp_path / "loop.onnx", counted=True), threads=1)
+    error = run_until_stopped(lambda: session.run({"count": np.array(1 << 60)}), session.stop)
+    assert type(error) is RunStopped
+    np.testing.assert_array_equal(session.run({"count": np.array(3)}), np.eye(8))
+
+
+def test_every_run_under_way_is_stopped(tmp_path: Path) -> None:
+    session = Session(make_endless(tmp_path / "loop.onnx"), threads=2, spin=True)
+
+    def run_beside() -> None:
+        other = threading.Thread(target=pytest.raises, args=[RunStopped, session.run, {}])
+        other.start()
+        try:
+            session.run({})
+        finally:
+            other.join()
+
+    assert type(run_until_stopped(run_beside, session.stop)) is RunStopped
+
+
+def test_stopped_before_it_runs_nothing_happens(pretraining_bundle: Path) -> None:
+    session = Session(pretraining_bundle / "head.next-sentence.onnx", threads=1)
+    session.stop()
+    assert session.run({"hidden": np.ones((1, 32), np.float32)}).shape == (1, 2)
+
+
+def test_a_run_that_fails_by_itself_is_not_taken_for_a_stopped_one(
+    pretraining_bundle: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    session = Session(pretraining_bundle / "head.next-sentence.onnx", threads=1)
+    with pytest.raises(Exception, match="invalid dimensions") as caught:
+        session.run({"hidden": np.ones((1, 31), np.float32)})
+    assert type(caught.value) is not RunStopped
+    # The error says it all; the log of the service is JSON, without lines of another shape.
+    assert capfd.readouterr().err == ""
