@@ -4,7 +4,7 @@ Owns the session's options, each chosen by measurement (benchmarks/, 2 cores, Mi
 masked cells leave denormal probabilities behind, on which attention runs slower, so they count
 as zero; the fused SkipLayerNormalization kernel is several times slower than the two nodes it
 replaces; a thread that spins for 200 microseconds bridges the gap between two nodes, and
-then gives its core back.
+then gives its core back; plans of memory are not kept, since hardly a shape comes twice.
 """
 
 import threading
@@ -36,6 +36,9 @@ class Session:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
+        # Kept patterns are of no use where hardly a shape comes twice. The arena stays: without it
+        # each run asks the system for its memory anew, and a batch takes half as long again.
+        options.enable_mem_pattern = False
         for key, value in (_SPINNING if spin else _STILL).items():
             options.add_session_config_entry(key, value)
         # What goes wrong is raised; lines of its own on stderr would stand between ours.
