@@ -208,7 +208,11 @@ def _load_model(
     bundle: Bundle, settings: Settings, metrics: Metrics, *, serving: bool = False
 ) -> Model:
     check_memory(bundle, bundle.choose_precision(settings.precision), serving=serving)
-    pipeline = Pipeline(bundle, precision=settings.precision, threads=settings.threads)
+    pipeline = Pipeline(
+        bundle, precision=settings.precision, threads=settings.threads, spin=settings.spin
+    )
+    trunk = pipeline.trunk
+    _log.info("threads", model=bundle.manifest.name, threads=trunk.threads, spin=trunk.spin)
     warm_up(pipeline)
     return Model(pipeline, settings, metrics)
 

@@ -9,6 +9,7 @@ from pydantic import Field, SecretStr, ValidationError, field_validator, model_v
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from models.encoding import Overflow
+from models.engines import Spin
 from models.errors import SettingsError
 from models.pipeline import MAX_BATCH_TOKENS
 
@@ -56,6 +57,11 @@ class Settings(BaseSettings):
         description="seconds a request may wait before it gets a 504",
     )
     threads: int = Field(default=0, ge=0, description="threads of the trunk; 0: one a core")
+    spin: Spin = Field(
+        default="auto",
+        description="whether the trunk's threads keep their cores while they wait for each other: "
+        "auto (where no quota limits them), on or off",
+    )
 
     @field_validator("bundles", "api_keys", mode="before")
     @classmethod

@@ -33,6 +33,8 @@ class Session:
     """One graph, ready to run. `run` and `stop` may be called from any thread."""
 
     def __init__(self, file: Path, *, threads: int, spin: bool = False) -> None:
+        self.threads = threads
+        self.spin = spin
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1

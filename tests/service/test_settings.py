@@ -56,6 +56,7 @@ def test_every_setting_says_what_it_means() -> None:
         ("max_queue_tokens", "7", 7),
         ("timeout_s", "0.5", 0.5),
         ("threads", "4", 4),
+        ("spin", "off", "off"),
     ],
 )
 def test_each_is_read_from_the_environment(
@@ -141,6 +142,7 @@ def test_flags_win_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None
         ("timeout_s", "nan"),
         ("timeout_s", "inf"),
         ("threads", "-1"),
+        ("spin", "yes"),
     ],
 )
 def test_a_bad_value_is_refused_by_name(
