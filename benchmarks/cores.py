@@ -20,8 +20,6 @@ the median is the figure.
 
 import argparse
 import json
-import os
-import resource
 import subprocess
 import sys
 import time
@@ -38,6 +36,7 @@ from benchmarks.minilm import ensure_bundle
 from benchmarks.results import RESULTS, Target, divide, save_results, say, show_table
 from benchmarks.servers import Server, cloze, make_body, serve, stop_on_terminate
 from benchmarks.texts import KINDS, draw_texts, list_words
+from benchmarks.usage import read_children_s, read_used_s
 from models.engines import count_cores
 from models.pipeline import Pipeline
 
@@ -51,7 +50,7 @@ _BUSY = "while True: pass"
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """What the service is given, and what it is told."""
+    """The cores the service is given and, after a colon in the name, what it is told to do."""
 
     name: str
     cores: str = "0,1"
@@ -63,21 +62,21 @@ class Case:
 
 _TWO = {"CLOZE_THREADS": "2"}
 _ON, _OFF = {"CLOZE_SPIN": "on"}, {"CLOZE_SPIN": "off"}
-BASE = Case("2 cores")
+BASE = Case("2")
 CASES = (
     BASE,
-    Case("2 cores, spin off", settings=_OFF),
-    Case("1 core by affinity", "0", judged=True),
-    Case("1 core by affinity, 2 threads spin", "0", settings=_TWO | _ON),
-    Case("1 core by quota", quota=1, judged=True),
-    Case("1 core by quota, 2 threads", quota=1, settings=_TWO | _OFF),
-    Case("1 core by quota, 2 threads spin", quota=1, settings=_TWO | _ON),
-    Case("1.5 cores by quota", quota=1.5, judged=True),
-    Case("1.5 cores by quota, 2 threads", quota=1.5, settings=_TWO | _OFF),
-    Case("1.5 cores by quota, 2 threads spin", quota=1.5, settings=_TWO | _ON),
-    Case("0.5 cores by quota", quota=0.5),
-    Case("2 cores, shared", beside=True),
-    Case("2 cores, shared, spin off", beside=True, settings=_OFF),
+    Case("2: no spin", settings=_OFF),
+    Case("1 by affinity", "0", judged=True),
+    Case("1 by affinity: 2 spin", "0", settings=_TWO | _ON),
+    Case("1 by quota", quota=1, judged=True),
+    Case("1 by quota: 2", quota=1, settings=_TWO | _OFF),
+    Case("1 by quota: 2 spin", quota=1, settings=_TWO | _ON),
+    Case("1.5 by quota", quota=1.5, judged=True),
+    Case("1.5 by quota: 2", quota=1.5, settings=_TWO | _OFF),
+    Case("1.5 by quota: 2 spin", quota=1.5, settings=_TWO | _ON),
+    Case("0.5 by quota", quota=0.5),
+    Case("2, shared", beside=True),
+    Case("2, shared: no spin", beside=True, settings=_OFF),
 )
 
 
@@ -123,10 +122,10 @@ def measure(case: Case, bundle: Path, bodies: Sequence[Path], seconds: int) -> F
         pin = ("taskset", "--cpu-list", str(_CORES - 1))
         load(running.url, many, connections=_CONNECTIONS, seconds=_WARM_UP_S, prefix=pin)
         time.sleep(1)
-        used, generator = _read_used_s(running.pid), _read_children_s()
+        used, generator = read_used_s(running.pid), read_children_s()
         busy = load(running.url, many, connections=_CONNECTIONS, seconds=seconds, prefix=pin)
-        used = (_read_used_s(running.pid) - used) / seconds
-        generator = (_read_children_s() - generator) / seconds
+        used = (read_used_s(running.pid) - used) / seconds
+        generator = (read_children_s() - generator) / seconds
         time.sleep(1)
         alone = load(running.url, one, connections=1, seconds=max(1, seconds // 2), prefix=pin)
         choice = _read_choice(RESULTS / "logs" / f"{server.name}.log")
@@ -180,7 +179,7 @@ def show(found: Mapping[str, Sequence[Found]], refused: Mapping[str, str]) -> No
     ratios = {case.name: _compare(found[case.name], found) for case in cases}
     show_table(
         f"{_CONNECTIONS} connections of {_TEXTS} mixed texts: medians of the rounds",
-        ("the service has", "threads", "texts/s", "p50 ms", "p99 ms", "of 2 cores", "target"),
+        ("cores", "threads", "texts/s", "p50 ms", "p99 ms", "of 2 cores", "target"),
         [
             (
                 case.name,
@@ -196,7 +195,7 @@ def show(found: Mapping[str, Sequence[Found]], refused: Mapping[str, str]) -> No
     )
     show_table(
         "The same, and alone: one connection, a short text a request",
-        ("the service has", "least to most", "CPU ms/text", "wrk cores", "alone p50", "p99 ms"),
+        ("cores", "least to most", "CPU ms/text", "wrk cores", "alone p50 ms", "p99 ms"),
         [
             (
                 case.name,
@@ -220,18 +219,6 @@ def _middle(some: Sequence[Found], figure: Callable[[Found], float]) -> float:
 def _compare(some: Sequence[Found], found: Mapping[str, Sequence[Found]]) -> dict[str, float]:
     rates = [one.texts_per_second for one in some]
     return divide(rates, [one.texts_per_second for one in found[BASE.name]])
-
-
-def _read_used_s(pid: int) -> float:
-    """CPU seconds of a process and its threads so far: utime and stime of proc(5)."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def _read_children_s() -> float:
-    """CPU seconds of the children that have ended: of wrk, while a server still runs."""
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
 
 
 def _read_choice(log: Path) -> dict[str, Any]:

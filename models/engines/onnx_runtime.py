@@ -29,26 +29,31 @@ _SPINNING = {
 }
 
 
+def make_options(threads: int, *, spin: bool) -> onnxruntime.SessionOptions:
+    """The options of a session on so many threads, whichever graph it runs."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    # What goes wrong is raised; lines of its own on stderr would stand between ours.
+    options.log_severity_level = 4
+    # Kept patterns are of no use where hardly a shape comes twice. The arena stays: without it
+    # each run asks the system for its memory anew, and a batch takes half as long again.
+    options.enable_mem_pattern = False
+    for key, value in (_SPINNING if spin else _STILL).items():
+        options.add_session_config_entry(key, value)
+    return options
+
+
 class Session:
     """One graph, ready to run. `run` and `stop` may be called from any thread."""
 
     def __init__(self, file: Path, *, threads: int, spin: bool = False) -> None:
         self.threads = threads
         self.spin = spin
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        # Kept patterns are of no use where hardly a shape comes twice. The arena stays: without it
-        # each run asks the system for its memory anew, and a batch takes half as long again.
-        options.enable_mem_pattern = False
-        for key, value in (_SPINNING if spin else _STILL).items():
-            options.add_session_config_entry(key, value)
-        # What goes wrong is raised; lines of its own on stderr would stand between ours.
-        options.log_severity_level = 4
         try:
             self._session = onnxruntime.InferenceSession(
                 str(file),
-                options,
+                make_options(threads, spin=spin),
                 providers=["CPUExecutionProvider"],
                 disabled_optimizers=["SkipLayerNormFusion"],
             )
