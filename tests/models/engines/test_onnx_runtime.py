@@ -1,6 +1,7 @@
 """A session runs real graphs, and says which file it cannot run."""
 
 import re
+import sys
 import threading
 from pathlib import Path
 
@@ -122,6 +123,7 @@ def test_a_run_that_fails_by_itself_is_not_taken_for_a_stopped_one(
     assert capfd.readouterr().err == ""
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is read in /proc")
 def test_nothing_is_kept_for_a_shape(pretraining_bundle: Path) -> None:
     """Shapes that hardly come twice: neither their plans stay, nor anything of their runs."""
     session = Session(pretraining_bundle / "trunk.fp32.onnx", threads=1)
