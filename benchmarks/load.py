@@ -35,14 +35,32 @@ def require_wrk() -> str:
 
 def write_bodies(file: Path, texts: Sequence[str]) -> Path:
     """Write the request of each text, one a line, and return the file."""
+    return write_requests(file, [make_body(text) for text in texts])
+
+
+def write_requests(file: Path, bodies: Sequence[bytes]) -> Path:
+    """Write the bodies, one a line, and return the file."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_bytes(b"".join(make_body(text) + b"\n" for text in texts))
+    file.write_bytes(b"".join(body + b"\n" for body in bodies))
     return file
 
 
-def load(url: str, bodies: Path, *, connections: int, seconds: int) -> Load:
-    """Ask for so many seconds. Exits if a single answer is not 200, or a connection breaks."""
-    command = [require_wrk(), "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "30s"]
+def load(
+    url: str, bodies: Path, *, connections: int, seconds: int, prefix: Sequence[str] = ()
+) -> Load:
+    """Ask for so many seconds. Exits if a single answer is not 200, or a connection breaks.
+
+    `prefix` is a command that starts wrk, such as taskset.
+    """
+    command = [
+        *prefix,
+        require_wrk(),
+        "-t1",
+        f"-c{connections}",
+        f"-d{seconds}s",
+        "--timeout",
+        "30s",
+    ]
     finished = subprocess.run(
         [*command, "-s", str(_SCRIPT), url, "--", str(bodies)],
         check=False,

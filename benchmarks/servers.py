@@ -70,9 +70,9 @@ class Running:
         return np.array(answer["data"][0]["embedding"], np.float32)
 
 
-def make_body(text: str) -> bytes:
-    """The request for one text, everything else left at its default."""
-    return json.dumps({"input": text}).encode()
+def make_body(texts: str | Sequence[str]) -> bytes:
+    """The request for one text or several, everything else left at its default."""
+    return json.dumps({"input": texts}).encode()
 
 
 def cloze(bundle: Path) -> Server:

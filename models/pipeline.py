@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from models.bundle import MANIFEST, TOKENIZER, Bundle
 from models.encoding import Encoded, Encoder, Overflow
-from models.engines import Session, count_cores, return_freed_memory
+from models.engines import Session, Spin, count_cores, decide_spin, return_freed_memory
 from models.errors import (
     BundleDamaged,
     CallerError,
@@ -58,7 +58,14 @@ class Pipeline:
     Thread-safe; callers that run it from several threads share the trunk's own threads.
     """
 
-    def __init__(self, bundle: Bundle, *, precision: str | None = None, threads: int = 0) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        *,
+        precision: str | None = None,
+        threads: int = 0,
+        spin: Spin = "auto",
+    ) -> None:
         manifest = bundle.manifest
         self.bundle = bundle
         self.precision = bundle.choose_precision(precision)
@@ -68,8 +75,11 @@ class Pipeline:
             vocabulary_size=manifest.vocabulary_size,
             segments=manifest.segments,
         )
+        threads = threads or count_cores()
         self.trunk = Session(
-            bundle.file(trunk_file(self.precision)), threads=threads or count_cores(), spin=True
+            bundle.file(trunk_file(self.precision)),
+            threads=threads,
+            spin=decide_spin(spin, threads),
         )
         self._check_trunk()
         self.heads = tuple(self._open_heads())

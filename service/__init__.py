@@ -1,1 +1,7 @@
 """Many requests at once over HTTP: many texts, one trunk, no padding."""
+
+import os
+
+# Said before numpy is imported: it would start a thread a core for products that nobody asks of it
+# here, since the trunk has threads of its own.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")

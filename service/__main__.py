@@ -23,7 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m service",
         description="Serve bundles over HTTP.",
         epilog="Every other setting is an environment variable; see docs/settings.md. "
-        "SIGHUP reads the set of bundles and the files of keys again, without disturbing what runs.",
+        "SIGHUP reads the bundles and the files of keys again, without disturbing what runs.",
     )
     parser.add_argument(
         "--bundle",

@@ -28,7 +28,10 @@ def open_pipeline(
     While `serving`, what might not fit into memory beside what runs is refused.
     """
     check_memory(bundle, bundle.choose_precision(precision), serving=serving)
-    return Pipeline(bundle, precision=precision, threads=settings.threads)
+    pipeline = Pipeline(bundle, precision=precision, threads=settings.threads, spin=settings.spin)
+    trunk = pipeline.trunk
+    _log.info("threads", model=bundle.manifest.name, threads=trunk.threads, spin=trunk.spin)
+    return pipeline
 
 
 def open_bundles(settings: Settings, refuse: Refuse) -> dict[str, Bundle]:

@@ -10,6 +10,7 @@ from pydantic import Field, ValidationError, ValidationInfo, field_validator, mo
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from models.encoding import Overflow
+from models.engines import Spin
 from models.errors import SettingsError
 from models.pipeline import MAX_BATCH_TOKENS
 from service.keys import Key, parse_keys, read_keys
@@ -156,6 +157,11 @@ class Settings(BaseSettings):
         description="seconds for requests under way to be answered once it is told to stop",
     )
     threads: int = Field(default=0, ge=0, description="threads of the trunk; 0: one a core")
+    spin: Spin = Field(
+        default="auto",
+        description="whether the trunk's threads keep their cores while they wait for each other: "
+        "auto (where no quota limits them), on or off",
+    )
     access_log: Literal["off", "errors", "all"] = Field(
         default="errors", description="requests that get a line in the log: off, errors or all"
     )

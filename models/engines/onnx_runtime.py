@@ -4,7 +4,7 @@ Owns the session's options, each chosen by measurement (benchmarks/, 2 cores, Mi
 masked cells leave denormal probabilities behind, on which attention runs slower, so they count
 as zero; the fused SkipLayerNormalization kernel is several times slower than the two nodes it
 replaces; a thread that spins for 200 microseconds bridges the gap between two nodes, and
-then gives its core back.
+then gives its core back; plans of memory are not kept, since hardly a shape comes twice.
 """
 
 import threading
@@ -29,13 +29,28 @@ _SPINNING = {
 }
 
 
+def make_options(threads: int, *, spin: bool) -> onnxruntime.SessionOptions:
+    """The options of a session on so many threads, whichever graph it runs."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    # What goes wrong is raised; lines of its own on stderr would stand between ours.
+    options.log_severity_level = 4
+    # Kept patterns are of no use where hardly a shape comes twice. The arena stays: without it
+    # each run asks the system for its memory anew, and a batch takes half as long again.
+    options.enable_mem_pattern = False
+    for key, value in (_SPINNING if spin else _STILL).items():
+        options.add_session_config_entry(key, value)
+    return options
+
+
 class Session:
     """One graph, ready to run. `run` and `stop` may be called from any thread."""
 
     def __init__(self, file: Path, *, threads: int, spin: bool = False) -> None:
+        self.threads = threads
+        self.spin = spin
         self._file = file
-        self._threads = threads
-        self._spin = spin
         self._under_way: set[onnxruntime.RunOptions] = set()
         self._changing = threading.Lock()
         self._session: Any = None
@@ -43,17 +58,10 @@ class Session:
         self.reopen()
 
     def _load(self) -> Any:
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = self._threads
-        options.inter_op_num_threads = 1
-        for key, value in (_SPINNING if self._spin else _STILL).items():
-            options.add_session_config_entry(key, value)
-        # What goes wrong is raised; lines of its own on stderr would stand between ours.
-        options.log_severity_level = 4
         try:
             return onnxruntime.InferenceSession(
                 str(self._file),
-                options,
+                make_options(self.threads, spin=self.spin),
                 providers=["CPUExecutionProvider"],
                 disabled_optimizers=["SkipLayerNormFusion"],
             )

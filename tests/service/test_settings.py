@@ -79,6 +79,7 @@ def test_every_setting_says_what_it_means() -> None:
         ("timeout_s", "0.5", 0.5),
         ("drain_s", "0", 0),
         ("threads", "4", 4),
+        ("spin", "off", "off"),
     ],
 )
 def test_each_is_read_from_the_environment(
@@ -217,6 +218,7 @@ def test_flags_win_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None
         ("cors_origins", "https://a.example/"),
         ("cors_origins", "https://*.example"),
         ("cors_origins", "null"),
+        ("spin", "yes"),
     ],
 )
 def test_a_bad_value_is_refused_by_name(
