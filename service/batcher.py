@@ -43,11 +43,11 @@ class Ran:
     rows: int
     cells: int
     seconds: float
+    lane: Lane
     predicted_s: float
     began_s: float
-    lane: Lane
-    failed: bool
     links: tuple[Any, ...]
+    failed: bool
 
     @property
     def waste(self) -> float:

@@ -15,7 +15,7 @@ from service.errors import MalformedHttp, describe, find_status
 from service.times import Times
 
 _MESSAGE = (
-    "this is not HTTP/1.1 as the service reads it; check the request line, that the headers agree "
+    "this cannot be read as an HTTP request; check the request line, that the headers agree "
     "with one another, and that the body is as long as they say"
 )
 
@@ -44,7 +44,7 @@ class Connection(HttpToolsProtocol):
                 data = data[offer.args[0] :]
                 self._decline_upgrade()
             except httptools.HttpParserError as error:
-                self.logger.warning("not HTTP: %s", error)
+                self.logger.debug("not HTTP: %s", error)
                 self._refuse_in_turn()
             else:
                 return

@@ -39,6 +39,7 @@ from service.states import Attempts, Entry, describe
 from service.watchdog import Watchdog
 
 _CLOSE_S = 60.0
+_ENDED = "its thread has ended; load it again"
 
 _log = structlog.get_logger(__name__)
 
@@ -286,7 +287,7 @@ def _describe(model: Model) -> Entry:
     if batcher.alive:
         return describe(model, "ready")
     replacing = batcher.state is State.REPLACING
-    return describe(model, "loading" if replacing else "failed", batcher.reason or None)
+    return describe(model, "loading" if replacing else "failed", batcher.reason or _ENDED)
 
 
 def _is_from_elsewhere(model: Model, settings: Settings) -> bool:

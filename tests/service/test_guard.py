@@ -11,9 +11,11 @@ import httpx
 import pytest
 from starlette.types import Message, Scope
 
+from service.edge import TIMES
 from service.guard import CROWDED, KEY, Guard
 from service.keys import KeyRing
 from service.settings import Settings
+from service.times import Times
 from tests.service.server import Server, check_error, read_times, serve
 
 BODY = {"inputs": "[MASK]"}
@@ -48,7 +50,7 @@ class Asking:
     def __init__(self, **settings: Any) -> None:
         self.application = Application()
         made = Settings(**settings)
-        self.guard = Guard(self.application, made, KeyRing(made.api_keys))
+        self.guard = Guard(self.application, settings=made, keys=KeyRing(made.api_keys))
 
     def ask(
         self,
@@ -70,6 +72,7 @@ class Asking:
             "method": "POST",
             "path": path,
             "client": client,
+            TIMES: Times(),
             "headers": [
                 (name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()
             ],
@@ -168,11 +171,12 @@ def test_pages_that_are_off_are_not_there(pretraining_bundle: Path) -> None:
 def test_refusals_are_counted_by_route(closed: Server) -> None:
     def count(route: str) -> float:
         response = closed.client.get("/metrics", headers=BEARER)
-        wanted = f'cloze_requests_total{{route="{route}",status="401"}} '
         return sum(
-            float(line.removeprefix(wanted))
+            float(line.rpartition(" ")[2])
             for line in response.text.splitlines()
-            if line.startswith(wanted)
+            if line.startswith(
+                f'cloze_requests_total{{model="",outcome="unauthorized",route="{route}"'
+            )
         )
 
     before = count(PATH), count("unknown")

@@ -93,7 +93,7 @@ def ask_for_every_error(bundle: Path, **environment: str) -> str:
         wrong = {"authorization": f"Bearer {SECRET}"}
         assert client.post(ROUTE, json={"input": SECRET}, headers=wrong).status_code == 401
         assert client.get(f"/{SECRET}?{SECRET}={SECRET}").status_code == 404
-        assert client.request("DELETE", f"{ROUTE}?{SECRET}").status_code == 405
+        assert client.request("DELETE", f"{ROUTE}?{SECRET}", headers=known).status_code == 405
         assert client.get("/health/live", headers={SECRET: SECRET}).status_code == 200
         process.terminate()
         out, error = process.communicate(timeout=PATIENCE_S)

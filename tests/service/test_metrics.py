@@ -2,6 +2,7 @@
 
 import re
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -186,20 +187,25 @@ def test_a_batch_is_told_with_its_rows_and_waste() -> None:
 
 
 def test_what_waits_and_what_is_dropped_is_told(pretraining_bundle: Path) -> None:
-    with serve(pretraining_bundle, timeout_s=0.2) as server:
+    with serve(pretraining_bundle, timeout_s=2.0) as server:
         (model,) = server.models
         server.answer("/v1/embeddings", {"input": "rain"})
         with hold(model.pipeline, model.batcher):
             assert server.read_metric("cloze_queued_texts", model=model.name) == 0
-            message = server.refuse(
-                "/v1/embeddings", {"input": ["rain"] * 3}, 504, "deadline_passed", None
-            )
-            assert message
-            assert server.read_metric("cloze_queued_texts", model=model.name) == 3
-            waiting = server.read_metric("cloze_queued_milliseconds", model=model.name)
-            limit = server.read_metric("cloze_queue_limit_milliseconds", model=model.name)
-            assert 0 < waiting < limit
-        wait_until(lambda: server.read_metric("cloze_queued_milliseconds", model=model.name) == 0)
+            with ThreadPoolExecutor(1) as threads:
+                body = {"input": ["rain"] * 3}
+                late = threads.submit(
+                    server.refuse, "/v1/embeddings", body, 504, "deadline_passed", None
+                )
+                wait_until(lambda: model.batcher.queued_texts == 3)
+                labels = {"model": model.name, "lane": "interactive"}
+                waiting = server.read_metric("cloze_queued_milliseconds", **labels)
+                limit = server.read_metric("cloze_queue_limit_milliseconds", **labels)
+                assert 0 < waiting < limit
+                assert server.read_metric("cloze_queued_texts", model=model.name) == 3
+                assert late.result()
+            # Its place is free at once, while the trunk is still held.
+            assert server.read_metric("cloze_queued_milliseconds", model=model.name) == 0
         dropped = server.read_metric(
             "cloze_inputs_dropped_total", model=model.name, reason="deadline_passed"
         )

@@ -94,7 +94,7 @@ def test_requests_that_share_a_batch_are_linked_to_it(
         bodies = [{"input": "rain"}, {"input": ["snow"] * 2}, {"input": ["sun", "moon", "sea"]}]
         with hold(model.pipeline, model.batcher):
             waiting = [threads.submit(server.answer, ROUTE, body) for body in bodies]
-            wait_until(lambda: model.batcher.queued_tokens == 6 * 3)
+            wait_until(lambda: model.batcher.queued_texts == 6)
         for future in waiting:
             future.result()
     requests = collector.find(f"POST {ROUTE}")
