@@ -289,7 +289,8 @@ def test_a_connection_too_many_is_told_so() -> None:
     async def send(message: Message) -> None:
         sent.append(message)
 
-    scope = {"type": "http", "method": "GET", "path": PATH, "headers": [], CROWDED: True}
+    scope = {"type": "http", "method": "GET", "path": PATH, "headers": []}
+    scope |= {CROWDED: True, TIMES: Times()}
     asyncio.run(asking.guard(scope, None, send))  # type: ignore[arg-type]
     assert sent[0]["status"] == 503
     assert (b"connection", b"close") in sent[0]["headers"]
