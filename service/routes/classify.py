@@ -18,6 +18,7 @@ from models.manifest import Function
 from service.engine import Question
 from service.routes.route import (
     ERRORS,
+    HEADERS,
     NOT_EMPTY,
     Ask,
     HeadRequestBody,
@@ -86,7 +87,7 @@ class ClassifyResponse(ResponseBody):
     results: list[Labels]
 
 
-@router.post("/classify", response_model=ClassifyResponse, responses=ERRORS)
+@router.post("/classify", response_model=ClassifyResponse, responses=ERRORS, openapi_extra=HEADERS)
 async def classify(body: ClassifyRequest, ask: Ask) -> Response:
     """Classify texts or pairs."""
     options = ClassifyOptions(body.top_k, body.function, ask.overflow(body))

@@ -14,6 +14,7 @@ from models.manifest import Pooling
 from service.engine import Question, Reply
 from service.routes.route import (
     ERRORS,
+    HEADERS,
     NOT_EMPTY,
     Ask,
     RequestBody,
@@ -91,7 +92,9 @@ class EmbeddingsResponse(BaseModel):
     usage: Usage
 
 
-@router.post("/embeddings", response_model=EmbeddingsResponse, responses=ERRORS)
+@router.post(
+    "/embeddings", response_model=EmbeddingsResponse, responses=ERRORS, openapi_extra=HEADERS
+)
 async def embed(body: EmbeddingsRequest, ask: Ask) -> Response:
     """Embed texts, or token ids, into vectors."""
     options = EmbedOptions(body.pooling, body.normalize, body.dimensions, ask.overflow(body))

@@ -9,6 +9,7 @@ from models.heads import FillMaskOptions
 from service.engine import Question
 from service.routes.route import (
     ERRORS,
+    HEADERS,
     NOT_EMPTY,
     Ask,
     HeadRequestBody,
@@ -75,7 +76,7 @@ class FillMaskResponse(ResponseBody):
     results: list[FilledMasks]
 
 
-@router.post("/fill-mask", response_model=FillMaskResponse, responses=ERRORS)
+@router.post("/fill-mask", response_model=FillMaskResponse, responses=ERRORS, openapi_extra=HEADERS)
 async def fill_mask(body: FillMaskRequest, ask: Ask) -> Response:
     """Fill the masks of texts."""
     targets = None if body.targets is None else tuple(body.targets)

@@ -9,6 +9,7 @@ from models.heads import NextSentenceOptions
 from service.engine import Question
 from service.routes.route import (
     ERRORS,
+    HEADERS,
     NOT_EMPTY,
     Ask,
     HeadRequestBody,
@@ -56,7 +57,9 @@ class NextSentenceResponse(ResponseBody):
     results: list[NextSentence]
 
 
-@router.post("/next-sentence", response_model=NextSentenceResponse, responses=ERRORS)
+@router.post(
+    "/next-sentence", response_model=NextSentenceResponse, responses=ERRORS, openapi_extra=HEADERS
+)
 async def next_sentence(body: NextSentenceRequest, ask: Ask) -> Response:
     """Judge whether texts follow one another."""
     options = NextSentenceOptions(ask.overflow(body))

@@ -1,22 +1,25 @@
 """What all routes of /v1 share: the body as JSON, the shape of requests and answers."""
 
 import asyncio
+import re
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import Annotated, Any
 
 import orjson
-from fastapi import Depends, Header, Request, Response
+from fastapi import Depends, Request, Response
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from starlette.requests import ClientDisconnect
 
 from models.encoding import Overflow
+from models.errors import InvalidValue
 from service.edge import TIMES
 from service.engine import Engine, Question, Reply, Terms
 from service.errors import (
     BodyTooLarge,
     ClientGone,
     ErrorBody,
+    InvalidRequest,
     TooManyCharacters,
 )
 from service.routes.body import check_headers, check_keys, check_sizes, hides_keys, parse
@@ -25,6 +28,29 @@ from service.ticket import Lane
 from service.times import Times
 
 _LONGEST_TIMEOUT_S = 3600.0
+_DECIMAL = re.compile(rb"[0-9]{1,20}(\.[0-9]{0,20})?([eE][+-]?[0-9]{1,2})?")
+_LANES = {lane.encode(): lane for lane in Lane}
+# For the OpenAPI document: the headers that every task takes.
+HEADERS: dict[str, Any] = {
+    "parameters": [
+        {
+            "name": "X-Request-Timeout",
+            "in": "header",
+            "required": False,
+            "description": "Seconds within which the answer is wanted; what cannot be answered by "
+            "then is refused at once, with 429.",
+            "schema": {"type": "number", "exclusiveMinimum": 0, "maximum": _LONGEST_TIMEOUT_S},
+        },
+        {
+            "name": "X-Priority",
+            "in": "header",
+            "required": False,
+            "description": "Left out, requests with many inputs are bulk: they run when no "
+            "interactive one waits, and get a share of the time otherwise.",
+            "schema": {"type": "string", "enum": [str(lane) for lane in Lane]},
+        },
+    ]
+}
 
 # More entries than these are written off the event loop: 64 vectors of 384 take 0.5 ms.
 _LARGE_COUNT = 64
@@ -165,11 +191,10 @@ class TaskRoute(APIRoute):
 class Asker:
     """Hands a route's question to the engine, with what only the request knows."""
 
-    def __init__(self, request: Request, timeout_s: float | None, lane: Lane | None) -> None:
+    def __init__(self, request: Request) -> None:
         self._request = request
         self._engine: Engine = request.app.state.engine
-        times: Times = request.scope[TIMES]
-        self._terms = Terms(times.began, timeout_s or self._engine.settings.timeout_s, lane)
+        self._terms = _read_terms(request, self._engine.settings.timeout_s)
 
     def overflow(self, body: RequestBody) -> Overflow:
         """What the request says, else the server."""
@@ -183,30 +208,42 @@ class Asker:
         )
 
 
-async def _find_asker(
-    request: Request,
-    timeout_s: Annotated[
-        float | None,
-        Header(
-            alias="X-Request-Timeout",
-            gt=0,
-            le=_LONGEST_TIMEOUT_S,
-            allow_inf_nan=False,
-            description="Seconds within which the answer is wanted; what cannot be answered by "
-            "then is refused at once, with 429.",
-        ),
-    ] = None,
-    priority: Annotated[
-        Lane | None,
-        Header(
-            alias="X-Priority",
-            description="Left out, requests with many inputs are bulk: they run when no "
-            "interactive one waits, and get a share of the time otherwise.",
-        ),
-    ] = None,
-) -> Asker:
+def _read_terms(request: Request, timeout_s: float) -> Terms:
+    """What the headers say. Read here: FastAPI's own way takes longer than all of the edge."""
+    times: Times = request.scope[TIMES]
+    lane: Lane | None = None
+    for name, value in request.scope["headers"]:
+        if name == b"x-request-timeout":
+            timeout_s = _read_timeout(value)
+        elif name == b"x-priority":
+            if value not in _LANES:
+                raise _refuse_header("X-Priority", f"write one of {', '.join(Lane)}")
+            lane = _LANES[value]
+    return Terms(times.began, timeout_s, lane)
+
+
+def _read_timeout(value: bytes) -> float:
+    try:
+        timeout_s = float(value) if _DECIMAL.fullmatch(value) else 0.0
+    except ValueError:
+        timeout_s = 0.0
+    if not 0 < timeout_s <= _LONGEST_TIMEOUT_S:
+        raise _refuse_header(
+            "X-Request-Timeout",
+            f"write seconds above 0, at most {_LONGEST_TIMEOUT_S:g}, decimals allowed, like 0.5",
+        )
+    return timeout_s
+
+
+def _refuse_header(name: str, remedy: str) -> InvalidRequest:
+    return InvalidRequest(
+        f"the header is not what it may be; {remedy}", param=name, code=InvalidValue.code
+    )
+
+
+async def _find_asker(request: Request) -> Asker:
     # Not the class itself: FastAPI would call that in a thread, for every request.
-    return Asker(request, timeout_s, priority)
+    return Asker(request)
 
 
 Ask = Annotated[Asker, Depends(_find_asker)]
