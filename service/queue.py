@@ -133,8 +133,8 @@ class Queue:
     def release(self, ticket: Ticket) -> None:
         """Give up the place of what still waits of a ticket. May be called more than once."""
         waiting = self._lanes[ticket.lane]
-        waiting.work_s = max(0.0, waiting.work_s - ticket.waiting_s)
         waiting.texts -= ticket.waiting
+        waiting.work_s = max(0.0, waiting.work_s - ticket.waiting_s) if waiting.texts else 0.0
         waiting.dropped += ticket.waiting
         ticket.waiting_s, ticket.waiting = 0.0, 0
         if waiting.dropped > max(1024, waiting.texts):

@@ -28,7 +28,7 @@ from service.ticket import Lane
 from service.times import Times
 
 _LONGEST_TIMEOUT_S = 3600.0
-_DECIMAL = re.compile(rb"[0-9]{1,20}(\.[0-9]{0,20})?([eE][+-]?[0-9]{1,2})?")
+_DECIMAL = re.compile(rb"[0-9]{1,20}(\.[0-9]{0,20})?([eE][+-]?[0-9]{1,3})?")
 _LANES = {lane.encode(): lane for lane in Lane}
 # For the OpenAPI document: the headers that every task takes.
 HEADERS: dict[str, Any] = {
