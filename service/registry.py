@@ -29,6 +29,9 @@ from service.model import Model
 from service.settings import Settings
 from service.watchdog import Watchdog
 
+# A replaced model's last batch may take so long before it is ended.
+_LAST_BATCH_S = 5.0
+
 _log = structlog.get_logger(__name__)
 
 
@@ -37,6 +40,7 @@ class Registry:
 
     def __init__(self) -> None:
         self._models: dict[str, Model] = {}  # replaced whole, never changed
+        self._retiring: tuple[Model, ...] = ()
         self._released = threading.Condition()
         self._watchdog: Watchdog | None = None
 
@@ -58,7 +62,8 @@ class Registry:
         self._models = {
             name: _load_model(bundle, settings, metrics) for name, bundle in bundles.items()
         }
-        self._watchdog = Watchdog(lambda: [model.batcher for model in self])
+        # What is replaced still has requests to answer, and can stand still as well.
+        self._watchdog = Watchdog(lambda: [model.batcher for model in (*self, *self._retiring)])
 
     def reload(self, settings: Settings, metrics: Metrics) -> None:
         """Read the set again while serving; what cannot be loaded is logged, the rest goes on.
@@ -99,16 +104,17 @@ class Registry:
 
     def _replace(self, models: dict[str, Model]) -> None:
         """Let these answer from now on, and let go of the others when their requests are over."""
-        before, self._models = self._models, models
+        before = self._models
+        gone = [model for name, model in before.items() if models.get(name) is not model]
+        self._retiring += tuple(gone)
+        self._models = models
         for name, model in models.items():
             if before.get(name) is not model:
                 event = "bundle replaced" if name in before else "bundle added"
                 _log.info(event, model=name, path=str(model.pipeline.bundle.path))
-        for name, model in before.items():
-            if models.get(name) is model:
-                continue
-            if name not in models:
-                _log.info("bundle removed", model=name)
+        for model in gone:
+            if model.name not in models:
+                _log.info("bundle removed", model=model.name)
             self._retire(model)
 
     def find(self, name: str | None, task: str) -> Model:
@@ -174,7 +180,9 @@ class Registry:
         # Whoever found it before it was taken out of the set is counted as a request.
         with self._released:
             self._released.wait_for(lambda: not model.requests)
-        model.batcher.close()
+        # What is left are texts that nobody waits for.
+        model.batcher.close(_LAST_BATCH_S)
+        self._retiring = tuple(each for each in self._retiring if each is not model)
 
 
 def _load_model(
