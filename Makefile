@@ -1,11 +1,11 @@
-# The ways in: serve, test, check, bench, loadtest. Each makes the virtual environment it needs.
+# The ways in: serve, test, check, bench, loadtest, soak. Each makes the virtual environment it needs.
 
 PYTHON ?= python3
 PIP_INSTALL = pip install --quiet --disable-pip-version-check --constraint constraints.txt
 MINILM = bundles/all-MiniLM-L6-v2
 LOCKED = pyproject.toml constraints.txt
 
-.PHONY: serve test test-slow check bench loadtest format clean
+.PHONY: serve test test-slow check bench loadtest soak format clean
 
 serve: .venv-serve/.done
 	.venv-serve/bin/python -m service
@@ -36,6 +36,12 @@ loadtest: .venv-loadtest/.done
 	.venv-loadtest/bin/python -m locust -f loadtest/locustfile.py --headless --only-summary \
 		--host $(HOST) --users 16 --run-time 60s --slo-file loadtest/slo.toml \
 		--report loadtest/results --html loadtest/results/locust.html
+
+# The service under load while it is damaged; exit code 1 unless nothing is lost or wrong.
+MINUTES ?= 3
+RATE ?= 40
+soak: .venv/.done
+	.venv/bin/python -m benchmarks.soak --minutes $(MINUTES) --rate $(RATE)
 
 format: .venv/.done
 	.venv/bin/ruff check --fix .

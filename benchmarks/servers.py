@@ -43,11 +43,16 @@ class Server:
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A server that answers, and how long it took until it did."""
+    """A server that answers, its process, and how long it took until it did."""
 
-    pid: int
+    process: "subprocess.Popen[bytes]"
     port: int
     ready_after_s: float
+
+    @property
+    def pid(self) -> int:
+        """The number of its process."""
+        return self.process.pid
 
     @property
     def url(self) -> str:
@@ -133,7 +138,7 @@ def serve(server: Server) -> Iterator[Running]:
         )
     try:
         _wait_until_ready(process, port, began, log)
-        yield Running(process.pid, port, time.perf_counter() - began)
+        yield Running(process, port, time.perf_counter() - began)
     finally:
         process.terminate()
         try:

@@ -38,7 +38,8 @@ from service.settings import Settings
 from service.states import Attempts, Entry, describe
 from service.watchdog import Watchdog
 
-_CLOSE_S = 60.0
+# A replaced model's last batch, which nobody waits for, may take so long before it is ended.
+_LAST_BATCH_S = 5.0
 _ENDED = "its thread has ended; load it again"
 
 _log = structlog.get_logger(__name__)
@@ -193,8 +194,7 @@ class Registry:
         # Whoever found it before it was taken out of the set is counted as a request.
         with self._released:
             self._released.wait_for(lambda: not model.requests)
-        # Nobody waits for it any more: what still runs may as well be ended.
-        model.batcher.close(_CLOSE_S)
+        model.batcher.close(_LAST_BATCH_S)
         with self._released:
             self._retiring = tuple(each for each in self._retiring if each is not model)
 

@@ -1,20 +1,31 @@
 """Which bundle answers, and how the set of them changes while they do."""
 
+import asyncio
+import json
+import math
 import shutil
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from models.bundle import hash_file
+from models.engines import Session
 from models.errors import AnswersWrong, BundleNotFound, OperatorError, SettingsError
+from models.heads import EmbedOptions
+from models.pipeline import prepare
 from service.errors import NotReady
 from service.metrics import Metrics
+from service.model import Model
 from service.registry import Registry
 from service.settings import Settings
+from service.ticket import Ticket
 from tests.checkpoints import change_json
+from tests.endless import make_endless
 from tests.service.bundles import break_trunk, mark
-from tests.service.server import Server, hold, wait_until
+from tests.service.server import Server, check_error, hold, serve, wait_until
 
 
 def load(*bundles: Path, precision: str | None = None) -> Registry:
@@ -158,6 +169,66 @@ def test_what_has_changed_is_replaced_once_its_requests_are_over(
     assert replaced.fingerprint != running.fingerprint
     assert replaced.answers("classify")
     assert head is running.pipeline.heads[0]
+
+
+def test_what_is_replaced_is_watched_until_its_last_answer(
+    pretraining_bundle: Path, tmp_path: Path
+) -> None:
+    """Its session hangs when it is replaced: the request hears why, and the new one takes over."""
+    bundle = Path(shutil.copytree(pretraining_bundle, tmp_path / "all" / "first"))
+    endless = Session(make_endless(tmp_path / "endless.onnx"), threads=1)
+    with serve(bundle.parent) as server, ThreadPoolExecutor() as threads:
+        (running,) = server.models
+        hang(running, endless)
+        asked = threads.submit(server.post, "/v1/embeddings", {"input": "rain"})
+        wait_until(lambda: running.batcher._run is not None)
+        touch(bundle)
+        reading = threads.submit(server.engine.reload)
+        wait_until(lambda: running not in server.models)
+        run = running.batcher._run
+        assert run is not None
+        # From now on it stands still for too long, and so does what is tried instead.
+        run._stall_s = run.stuck_at = 0.0
+        message = check_error(asked.result(), 503, "not_ready", None)
+        assert "other files" in message
+        reading.result()
+        server.answer("/v1/embeddings", {"input": "rain"})
+
+
+def test_a_hung_text_that_nobody_waits_for_does_not_keep_what_is_replaced(
+    folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.registry._LAST_BATCH_S", 0.1)
+    (running,) = folder.registry
+    hang(running, Session(make_endless(tmp_path / "endless.onnx"), threads=1))
+
+    async def leave() -> None:
+        head = running.pipeline.find_head("embed")
+        jobs = prepare(head, ["rain"], head.resolve(EmbedOptions()))
+        ticket = Ticket(jobs, deadline=math.inf)
+        running.batcher.submit(ticket)
+        await asyncio.to_thread(wait_until, lambda: running.batcher._run is not None)
+        running.batcher.drop(ticket)
+
+    asyncio.run(leave())
+    touch(folder.path / "first")
+    folder.reload()
+    assert list(folder.registry) != [running]
+    wait_until(lambda: not running.batcher._thread.is_alive())
+
+
+def touch(bundle: Path) -> None:
+    """Make other files of it, with the same answers."""
+    golden = bundle / "golden.json"
+    golden.write_text(golden.read_text() + "\n")
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    entry = {"sha256": hash_file(golden), "bytes": golden.stat().st_size}
+    change_json(bundle / "manifest.json", files=manifest["files"] | {"golden.json": entry})
+
+
+def hang(model: Model, endless: Session) -> None:
+    trunk = model.pipeline.trunk
+    trunk._session, trunk._inputs = endless._session, endless._inputs
 
 
 def test_what_is_gone_is_removed(folder: Folder, classify_bundle: Path) -> None:
