@@ -14,6 +14,7 @@ import orjson
 from benchmarks.soak.bundles import MAIN, OTHER, Bundles
 from benchmarks.soak.comparison import Ranking
 from benchmarks.texts import list_words
+from models.encoding import Encoder
 from models.heads import (
     ClassifyOptions,
     EmbedOptions,
@@ -33,7 +34,6 @@ EMBED, FILL, NEXT, CLASSIFY = (
 )
 # More candidates are known than are asked for: a tie may put another one in.
 _KNOWN_CANDIDATES = 20
-_MOST_WORDS = 600
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,78 +89,96 @@ class _Asked:
     head: str | None = None
 
 
+class _Texts:
+    """Draws texts of words that are one token each."""
+
+    def __init__(self, encoder: Encoder, chance: random.Random) -> None:
+        self.words = list_words(encoder)
+        self.most = encoder.max_tokens - 2
+        self._chance = chance
+
+    def draw(self) -> str:
+        """From one token to as many as the model takes, mostly a sentence or two."""
+        count = round(min(self.most, max(2, self._chance.lognormvariate(3.0, 0.8))))
+        if self._chance.random() < 0.1:
+            count = self._chance.choice([1, self.most])
+        return self.join(count)
+
+    def join(self, count: int) -> str:
+        """So many words."""
+        return " ".join(self._chance.choices(self.words, k=count))
+
+    def mask(self) -> str:
+        """A text with one or two masks."""
+        found = self.draw().split()
+        for _ in range(self._chance.choice([1, 1, 2])):
+            found[self._chance.randrange(len(found))] = "[MASK]"
+        return " ".join(found)
+
+    def pair(self) -> tuple[str, str]:
+        """Two texts that fit into one input."""
+        half = self.most // 2 - 1
+        first, second = (" ".join(self.draw().split()[:half]) for _ in range(2))
+        return first, second
+
+    def too_long(self) -> str:
+        """A text that has to be cut."""
+        return self.join(2 * self.most)
+
+
 def make_corpus(bundles: Bundles, chance: random.Random) -> Corpus:
     """Draw items of all lengths, and compute their answers."""
     pipeline = Pipeline.open(bundles.path(MAIN))
-    words = list_words(pipeline.encoder)
-    most = pipeline.manifest.max_tokens - 2
-
-    def draw() -> str:
-        """From one token to as many as the model takes, mostly a sentence or two."""
-        count = (
-            chance.choice([1, most])
-            if chance.random() < 0.1
-            else round(min(most, max(2, chance.lognormvariate(3.0, 0.8))))
-        )
-        return " ".join(chance.choices(words, k=count))
-
-    def mask() -> str:
-        found = draw().split()[: most - 2]
-        for _ in range(chance.choice([1, 1, 2])):
-            found[chance.randrange(len(found))] = "[MASK]"
-        return " ".join(found)
-
-    texts = [draw() for _ in range(ITEMS)]
-    too_long = [*texts[: ITEMS // 2], *(f"{draw()} {' '.join(words[:most])}" for _ in range(4))]
-    tokens = [pipeline.encoder.encode(text, overflow="error").ids.tolist() for text in texts]
-    pairs = [(_cut(draw(), most // 2), _cut(draw(), most // 2 - 1)) for _ in range(ITEMS)]
-    masked = [mask() for _ in range(ITEMS)]
-    targets = tuple(words[:: len(words) // 7])
-    main = [pipeline]
     small = [Pipeline.open(bundles.version_path(version)) for version in range(2)]
-    embed = _Asked("embed", EmbedOptions(), _wrap_vector)
+    drawn = _Texts(pipeline.encoder, chance)
+    texts = [drawn.draw() for _ in range(ITEMS)]
+    kinds = [*_make_embeds(pipeline, texts, drawn), *_make_others(pipeline, texts, drawn)]
+    kinds.append(_make(("other embed", EMBED), small, texts, _EMBED))
+    kinds.append(_make(("other classify", CLASSIFY), small, texts, _classify(None, 2)))
+    return Corpus(kinds, drawn.too_long())
+
+
+def _make_embeds(pipeline: Pipeline, texts: Sequence[str], drawn: _Texts) -> list[Kind]:
+    main = [pipeline]
+    tokens = [pipeline.encoder.encode(text, overflow="error").ids.tolist() for text in texts]
+    some_long = [*texts[: ITEMS // 2], *(drawn.too_long() for _ in range(4))]
     cut = _Asked(
         "embed",
         EmbedOptions(None, normalize=False, dimensions=64, overflow="truncate"),
         _wrap_vector,
     )
+    truncate = {"normalize": False, "dimensions": 64, "overflow": "truncate"}
+    return [
+        _make(("embed", EMBED), main, texts, _EMBED),
+        _make(("embed base64", EMBED), main, texts, _EMBED, encoding_format="base64"),
+        _make(("embed token ids", EMBED), main, tokens, _EMBED),
+        _make(("embed truncated", EMBED), main, some_long, cut, **truncate),
+    ]
+
+
+def _make_others(pipeline: Pipeline, texts: Sequence[str], drawn: _Texts) -> list[Kind]:
+    main = [pipeline]
+    masked = [drawn.mask() for _ in range(ITEMS)]
+    pairs = [drawn.pair() for _ in range(ITEMS)]
+    targets = tuple(drawn.words[:: len(drawn.words) // 7])
     fill = _Asked("fill-mask", FillMaskOptions(top_k=_KNOWN_CANDIDATES), _wrap_masks(5))
     aimed = _Asked("fill-mask", FillMaskOptions(targets=targets), _wrap_masks(len(targets)))
     follow = _Asked("next-sentence", NextSentenceOptions(), dict)
-
-    def classify(head: str | None, count: int) -> _Asked:
-        return _Asked("classify", ClassifyOptions(), _wrap_labels(count), head)
-
-    emotions = pipeline.find_head("classify", "emotions").entry.labels or ()
-    truncate = {"normalize": False, "dimensions": 64, "overflow": "truncate"}
-    kinds = [
-        _make(("embed", EMBED), main, texts, embed),
-        _make(("embed base64", EMBED), main, texts, embed, encoding_format="base64"),
-        _make(("embed token ids", EMBED), main, tokens, embed),
-        _make(("embed truncated", EMBED), main, too_long, cut, **truncate),
+    labels = len(pipeline.find_head("classify", "emotions").entry.labels or ())
+    emotions = _classify("emotions", labels)
+    three = _classify("intents", 3)
+    return [
         _make(("fill-mask", FILL), main, masked, fill),
         _make(("fill-mask targets", FILL), main, masked, aimed, targets=list(targets)),
         _make(("next-sentence", NEXT), main, pairs, follow),
-        _make(("classify", CLASSIFY), main, texts, classify("sentiment", 2), head="sentiment"),
-        _make(
-            ("classify pairs", CLASSIFY),
-            main,
-            pairs,
-            classify("emotions", len(emotions)),
-            head="emotions",
-        ),
-        _make(
-            ("classify three", CLASSIFY),
-            main,
-            texts,
-            classify("intents", 3),
-            head="intents",
-            top_k=3,
-        ),
-        _make(("other embed", EMBED), small, texts, embed),
-        _make(("other classify", CLASSIFY), small, texts, classify(None, 2)),
+        _make(("classify", CLASSIFY), main, texts, _classify("sentiment", 2), head="sentiment"),
+        _make(("classify pairs", CLASSIFY), main, pairs, emotions, head="emotions"),
+        _make(("classify three", CLASSIFY), main, texts, three, head="intents", top_k=3),
     ]
-    return Corpus(kinds, " ".join(chance.choices(words, k=_MOST_WORDS)))
+
+
+def _classify(head: str | None, count: int) -> _Asked:
+    return _Asked("classify", ClassifyOptions(), _wrap_labels(count), head)
 
 
 def _make(
@@ -221,5 +239,4 @@ def _wrap_vector(vector: Any) -> dict[str, Any]:
     return {"object": "embedding", "embedding": vector}
 
 
-def _cut(text: str, most: int) -> str:
-    return " ".join(text.split()[: most - 1])
+_EMBED = _Asked("embed", EmbedOptions(), _wrap_vector)

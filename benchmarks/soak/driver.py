@@ -48,7 +48,7 @@ class Driver:
         self.tally = Tally()
         self._client = client
         self._weather = weather
-        self._log = log
+        self.log = log
         self._chance = chance
         self._flying: dict[int, _Flight] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -166,7 +166,7 @@ class Driver:
     def _describe(self, flight: _Flight, reply: Reply | None, verdict: Verdict) -> dict[str, Any]:
         """All that is known of a failure, with what the service's log says about it."""
         ask = flight.ask
-        lines = self._log.read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
         about = [line for line in lines if f'"{ask.id}"' in line]
         return {
             "request": f"{ask.id} {ask.method} {ask.path}",

@@ -25,6 +25,7 @@ from typing import Any
 from models.engines import Session
 from models.heads import Job
 from models.packing import Extent
+from models.pipeline import Pipeline
 from service.model import Graphed, Model
 
 MARKER = "zzpoisonzz"
@@ -58,7 +59,7 @@ class Faults:
             self._newest[model.name] = weakref.ref(model)
 
         def compute_damaged(graphed: Graphed, jobs: Sequence[Job]) -> Extent:
-            self._damage(jobs)
+            self._damage(graphed, jobs)
             return compute(graphed, jobs)
 
         Model.__init__ = make_noted  # type: ignore[method-assign, assignment]
@@ -71,38 +72,38 @@ class Faults:
         ):
             signal.signal(number, _ignore_arguments(act))
 
-    def _damage(self, jobs: Sequence[Job]) -> None:
+    def _damage(self, graphed: Graphed, jobs: Sequence[Job]) -> None:
         # A text that hangs alone is told that it did: only those that share a batch are innocent.
         if len(jobs) > 1 and self._held:
             seconds = self._held.pop()
-            _say("held", jobs=len(jobs), seconds=seconds)
+            _say_done("held", graphed.pipeline, f"{len(jobs)} texts")
             time.sleep(seconds)
             _say("let go")
         if any(_is_poison(job.item) for job in jobs):
             raise ValueError("a text that cannot be computed")
 
     def _kill(self) -> None:
-        name, part, session = self._choose()
+        pipeline, part, session = self._choose()
         session._session = None
-        _say("killed", model=name, part=part)
+        _say_done("killed", pipeline, part)
 
     def _hang(self) -> None:
-        name, part, session = self._choose()
+        pipeline, part, session = self._choose()
         session._session, session._inputs = self._endless._session, self._endless._inputs
-        _say("hangs", model=name, part=part)
+        _say_done("hung", pipeline, part)
 
     def _hold(self) -> None:
         self._held.append(self._hold_s)
 
-    def _choose(self) -> tuple[str, str, Session]:
+    def _choose(self) -> tuple[Pipeline, str, Session]:
         """A session of a model: every second time its trunk."""
         models = [model for found in self._newest.values() if (model := found()) is not None]
         pipeline = self._chance.choice(models).pipeline
         heads = [head for head in pipeline.heads if head._session is not None]
         head = self._chance.choice(heads)
         if self._chance.random() < 0.5 or head._session is None:
-            return pipeline.manifest.name, "trunk", pipeline.trunk
-        return pipeline.manifest.name, f"{head.task.name} {head.entry.name}", head._session
+            return pipeline, "trunk", pipeline.trunk
+        return pipeline, f"{head.task.name} {head.entry.name}", head._session
 
     def _tell(self) -> None:
         gc.collect()
@@ -133,6 +134,12 @@ def _is_poison(item: Any) -> bool:
 
 def _ignore_arguments(act: Callable[[], None]) -> Callable[..., None]:
     return lambda *_: act()
+
+
+def _say_done(what: str, pipeline: Pipeline, part: str) -> None:
+    """Which model was damaged; the driver reads it."""
+    name, fingerprint = pipeline.manifest.name, pipeline.bundle.fingerprint
+    _say(what, done=True, model=name, fingerprint=fingerprint, part=part)
 
 
 def _say(event: str, **fields: Any) -> None:

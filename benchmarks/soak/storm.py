@@ -26,8 +26,6 @@ _FAULTS = {"killed": KILL, "hung": HANG, "held": HOLD}
 # Longer than any repair may take.
 _PATIENCE_S = 60.0
 _POLL_S = 0.1
-# A fault of a model that was replaced meanwhile is never noticed.
-_SWEPT_S = 5.0
 _BURST = 60
 
 
@@ -105,8 +103,7 @@ class Storm:
 
     async def count_replacements(self) -> float:
         """Sessions that were replaced, by the service's own count."""
-        text = (await self.get("/metrics")).body.decode()
-        return sum(map(float, re.findall(r"(?m)^cloze_session_replacements_total\S* (\S+)$", text)))
+        return sum((await self._read_replacements()).values())
 
     async def wait_until(self, condition: Callable[[], Any], what: str) -> bool:
         """Wait for it, and complain if it does not come."""
@@ -124,32 +121,49 @@ class Storm:
         while time.perf_counter() < until:
             name = names.pop(0) if names else self._chance.choice(list(_FAULTS))
             with self._weather.during(Trouble.REPLACING):
-                await self._damage_session(name, until)
+                await self._damage_session(name)
                 await asyncio.sleep(3 * _POLL_S)
             await asyncio.sleep(self._chance.uniform(0.2, 2.0))
 
-    async def _damage_session(self, name: str, until: float) -> None:
+    async def _damage_session(self, name: str) -> None:
         """One fault, and the wait for its repair."""
-        replaced, bundles = await self.count_replacements(), self.damage.bundles
-        began = time.perf_counter()
+        replaced = await self._read_replacements()
+        lines, began = len(self._read_log()), time.perf_counter()
         os.kill(self._pid, _FAULTS[name])
         self.damage.faults[name] += 1
         replacing = None
         if sum(self.damage.faults.values()) > len(_FAULTS) and self._chance.random() < 0.3:
             replacing = asyncio.ensure_future(self._replace_bundle())
-        while True:
-            await asyncio.sleep(_POLL_S)
-            seconds = time.perf_counter() - began
-            if self._ready and await self.count_replacements() > replaced:
-                break
-            if self._ready and self.damage.bundles > bundles and seconds > _SWEPT_S:
-                self.damage.swept += 1
-                break
-            if seconds > _PATIENCE_S:
+        while not await self._is_repaired(lines, replaced):
+            if time.perf_counter() - began > _PATIENCE_S:
                 self._complain(f"a session was {name}, and not replaced in {_PATIENCE_S:g} s")
                 break
+            await asyncio.sleep(_POLL_S)
         if replacing is not None:
             await replacing
+
+    async def _is_repaired(self, lines: int, replaced: dict[str, float]) -> bool:
+        """Whether the session that was damaged since then was replaced, or is gone."""
+        done = [line for line in self._read_log()[lines:] if '"done": true' in line]
+        if not done or not self._ready:
+            return False  # a batch is held only when there is one
+        fault = orjson.loads(done[-1])
+        model = fault["model"]
+        if (await self._read_replacements()).get(model, 0.0) > replaced.get(model, 0.0):
+            return True
+        if self._changing.locked() or await self._find_fingerprint(model) == fault["fingerprint"]:
+            return False
+        self.damage.swept += 1
+        return True
+
+    def _read_log(self) -> list[str]:
+        return self._driver.log.read_text(encoding="utf-8", errors="replace").splitlines()
+
+    async def _read_replacements(self) -> dict[str, float]:
+        """Sessions that were replaced, by model, by the service's own count."""
+        text = (await self.get("/metrics")).body.decode()
+        found = re.findall(r'(?m)^cloze_session_replacements_total\{model="(.*)"\} (\S+)$', text)
+        return {model: float(count) for model, count in found}
 
     async def _replace_bundles(self, until: float) -> None:
         while time.perf_counter() < until:
@@ -182,13 +196,18 @@ class Storm:
             if reply.status != 200:
                 self._complain(f"{name} was not replaced: {reply.status} {reply.body[:300]!r}")
             return
+        before = self._count_readings()
         os.kill(self._pid, SIGHUP)
         end = time.perf_counter() + _PATIENCE_S
-        while await self._find_fingerprint(name) != wanted:
+        # That is said when what was replaced has answered its last.
+        while self._count_readings() == before or await self._find_fingerprint(name) != wanted:
             if time.perf_counter() > end:
                 self._complain(f"{name} was not replaced within {_PATIENCE_S:g} s of SIGHUP")
                 return
             await asyncio.sleep(_POLL_S)
+
+    def _count_readings(self) -> int:
+        return sum('"bundles read again"' in line for line in self._read_log())
 
     async def _find_fingerprint(self, name: str) -> str:
         listed = orjson.loads((await self.get("/v1/models")).body)["data"]
