@@ -203,14 +203,10 @@ def list_leftovers(found: dict[str, Any], metrics: list[str]) -> list[str]:
         left.append(f"the threads {', '.join(batchers)} serve {len(names)} models")
     for line in metrics:
         name, _, value = line.rpartition(" ")
-        if "queue" in name and not line.startswith("#") and _is_gauge(name) and float(value):
+        waiting = name.startswith(("cloze_queued_milliseconds", "cloze_queued_texts"))
+        if waiting and float(value):
             left.append(f"{name} is {value} with an empty queue")
     return left
-
-
-def _is_gauge(name: str) -> bool:
-    kind = name.partition("{")[0]
-    return not kind.endswith(("_bucket", "_count", "_sum", "_total", "_created", "_limit_seconds"))
 
 
 def _find_unseen(report: Report) -> list[str]:
