@@ -46,11 +46,12 @@ class Bundle:
 
     @property
     def fingerprint(self) -> str:
-        """Sixteen hex digits that change whenever a file of the bundle does."""
-        digest = hashlib.sha256()
-        for name, entry in sorted(self.manifest.files.items()):
-            digest.update(f"{name}\0{entry.sha256}\n".encode())
-        return digest.hexdigest()[:16]
+        """Sixteen hex digits that change whenever a file does, or what the manifest says of them.
+
+        What it says of how the bundle came to be does not count: labels and pooling do.
+        """
+        content = self.manifest.model_dump_json(exclude={"source", "tools", "parity", "proof"})
+        return hashlib.sha256(content.encode()).hexdigest()[:16]
 
     def file(self, name: str) -> Path:
         """Where the file of that name lies."""

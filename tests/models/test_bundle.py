@@ -182,6 +182,16 @@ def test_the_fingerprint_changes_with_a_file(bundle: Path, classify_bundle: Path
     assert Bundle.open(bundle).fingerprint != before
 
 
+def test_the_fingerprint_changes_with_what_the_manifest_says(bundle: Path) -> None:
+    before = Bundle.open(bundle).fingerprint
+    change_json(bundle / MANIFEST, tools={"python": "4"})
+    assert Bundle.open(bundle).fingerprint == before
+    heads = json.loads((bundle / MANIFEST).read_text())["heads"]
+    heads[0]["pooling"] = "max"
+    change_json(bundle / MANIFEST, heads=heads)
+    assert Bundle.open(bundle).fingerprint != before
+
+
 def test_precisions(bundle: Path) -> None:
     opened = Bundle.open(bundle)
     assert opened.choose_precision() == opened.choose_precision("fp32") == "fp32"
