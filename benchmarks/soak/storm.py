@@ -162,7 +162,7 @@ class Storm:
     async def _read_replacements(self) -> dict[str, float]:
         """Sessions that were replaced, by model, by the service's own count."""
         text = (await self.get("/metrics")).body.decode()
-        found = re.findall(r'(?m)^cloze_session_replacements_total\{model="(.*)"\} (\S+)$', text)
+        found = re.findall(r'(?m)^cloze_session_restarts_total\{model="(.*)"\} (\S+)$', text)
         return {model: float(count) for model, count in found}
 
     async def _replace_bundles(self, until: float) -> None:
