@@ -4,6 +4,7 @@ Refusing at once costs microseconds, and the client knows when to come again; a 
 in vain costs its client the wait, and often the trunk its work.
 """
 
+import math
 from dataclasses import dataclass
 
 from service.costs import Pace
@@ -11,8 +12,14 @@ from service.errors import Overloaded
 from service.queue import BULK_SHARE, Queue
 from service.ticket import Lane
 
-# A prediction is off by so much now and then; whoever is let in is to be answered in time.
-_MARGIN = 1.25
+# Answers take longer than their computation: requests wait for the event loop too, and predictions
+# are off. By how many times is learned, so that of those let in one in 200 takes longer.
+_LATE = 0.005
+_STEP = 0.02
+_MEMORY_S = 60.0
+_LEAST_MARGIN, _FIRST_MARGIN, _MOST_MARGIN = 1.1, 1.25, 4.0
+# Of answers that come sooner, a good part is not computing.
+_SHORT_S = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +41,28 @@ class Admission:
         self._queue = queue
         self._pace = pace
         self._bounds = bounds
+        self._margin = _FIRST_MARGIN
+        self._learned = 0.0
+
+    def learn(self, predicted_s: float, seconds: float, now: float) -> None:
+        """Learn from an answer how far predictions fall short: the margin is that quantile.
+
+        By stochastic approximation (Robbins and Monro 1951), so nothing is kept of the answers.
+        What a machine that stood still has taught is forgotten again within minutes.
+        """
+        if predicted_s > _SHORT_S:
+            kept = math.exp((self._learned - now) / _MEMORY_S)
+            self._learned = now
+            margin = _FIRST_MARGIN + (self._margin - _FIRST_MARGIN) * kept
+            margin += _STEP * (1.0 - _LATE if seconds > margin * predicted_s else -_LATE)
+            self._margin = min(max(margin, _LEAST_MARGIN), _MOST_MARGIN)
 
     def check(
         self, lane: Lane, work: float, *, deadline: float, now: float, under_way: float
-    ) -> None:
-        """Raise Overloaded, with when to come again, where a request would not be in time.
+    ) -> float:
+        """The seconds that an answer would take by prediction.
+
+        Raises Overloaded, with when to come again, where it would not be in time.
 
         `work` are its own predicted seconds, `under_way` those left of the batch that runs.
         """
@@ -51,10 +75,11 @@ class Admission:
                 retry_after_s=min(waiting, waiting + work - bound),
             )
         left = max(0.0, deadline - now)
-        wait = self._predict(lane, work, now, under_way) * _MARGIN
+        predicted = self._predict(lane, work, now, under_way)
+        wait = predicted * self._margin
         if wait <= left:
-            return
-        fits = work * _MARGIN <= left
+            return predicted
+        fits = work * self._margin <= left
         remedy = "try again later" if fits else "send fewer inputs"
         raise Overloaded(
             f"an answer would take about {wait:.2f} s, and it is wanted within {left:.2f}; "

@@ -139,7 +139,8 @@ class Batcher:
                 raise NotReady(_SHUTTING_DOWN)
             if self._graphs.state is State.FAILED:
                 raise NotReady(self._graphs.reason)
-            self._admit(ticket.lane, self._queue.predict_s(ticket.jobs), ticket.deadline)
+            work = self._queue.predict_s(ticket.jobs)
+            ticket.predicted_s = self._admit(ticket.lane, work, ticket.deadline)
             self._queue.add(ticket, time.perf_counter())
             self._changed.notify_all()
 
@@ -148,6 +149,13 @@ class Batcher:
         with self._changed:
             ticket.dropped = True
             self._queue.release(ticket)
+
+    def learn(self, ticket: Ticket) -> None:
+        """Its caller has the answer: see how long that took against what was predicted."""
+        if ticket.lane is Lane.INTERACTIVE:
+            with self._changed:
+                now = time.perf_counter()
+                self._admission.learn(ticket.predicted_s, now - ticket.submitted, now)
 
     def close(self, timeout_s: float | None = None) -> None:
         """Take nothing more, run what is queued, and end the thread.
@@ -188,13 +196,13 @@ class Batcher:
         elif run is not None and time.perf_counter() >= run.stuck_at:
             self._end(run)
 
-    def _admit(self, lane: Lane, work: float, deadline: float) -> None:
+    def _admit(self, lane: Lane, work: float, deadline: float) -> float:
         now = time.perf_counter()
         under_way = 0.0
         if self._run is not None:
             expected = self._run.batch.predicted_s * self._pace.factor
             under_way = max(0.0, self._run.began + expected - now)
-        self._admission.check(lane, work, deadline=deadline, now=now, under_way=under_way)
+        return self._admission.check(lane, work, deadline=deadline, now=now, under_way=under_way)
 
     def _start(self) -> threading.Thread:
         thread = threading.Thread(target=self._loop, name=f"batcher-{self._name}", daemon=True)

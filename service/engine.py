@@ -335,6 +335,7 @@ class Engine:
             model.batcher.drop(ticket)
             alarm.cancel()
             watch.cancel()
+        model.batcher.learn(ticket)
         times.queue = ticket.started - ticket.submitted
         times.infer = ticket.finished - ticket.started
 

@@ -40,6 +40,7 @@ class Ticket:
         "jobs",
         "lane",
         "pending",
+        "predicted_s",
         "started",
         "submitted",
         "waiting",
@@ -66,6 +67,7 @@ class Ticket:
         self.guilty: Job | None = None  # the text for which it failed, if it is known
         self.submitted = time.perf_counter()
         self.deadline = deadline
+        self.predicted_s = 0.0  # until its answer, when it was let in
         # The queue's: how many of its texts wait, and their predicted seconds.
         self.waiting, self.waiting_s = 0, 0.0
         self.started = 0.0
