@@ -18,6 +18,11 @@ _LATE = 0.005
 _STEP = 0.02
 _MEMORY_S = 60.0
 _LEAST_MARGIN, _FIRST_MARGIN, _MOST_MARGIN = 1.1, 1.25, 4.0
+# A queue is full for a short text when it would be full for a long one: else the short ones would
+# always take the last place. So much of the time left may be kept free for that, and so long after
+# the last long one.
+_RESERVED = 0.25
+_RESERVED_S = 10.0
 # Of answers that come sooner, a good part is not computing.
 _SHORT_S = 0.02
 
@@ -43,6 +48,7 @@ class Admission:
         self._bounds = bounds
         self._margin = _FIRST_MARGIN
         self._learned = 0.0
+        self._largest, self._seen = 0.0, 0.0
 
     def learn(self, predicted_s: float, seconds: float, now: float) -> None:
         """Learn from an answer how far predictions fall short: the margin is that quantile.
@@ -68,17 +74,17 @@ class Admission:
         """
         waiting = self._queue.waiting_s(lane)
         bound = self._bounds.of(lane)
+        left = max(0.0, deadline - now)
+        judged = self._reserve(work, min(left, bound), now) if lane is Lane.INTERACTIVE else work
         # An empty queue takes any request: one that is too large alone would never get in.
-        if waiting > 0 and waiting + work > bound:
+        if waiting > 0 and waiting + judged > bound:
             raise Overloaded(
                 f"work for {waiting:.2f} s is waiting, and {bound:g} s may; try again later",
-                retry_after_s=min(waiting, waiting + work - bound),
+                retry_after_s=min(waiting, waiting + judged - bound),
             )
-        left = max(0.0, deadline - now)
-        predicted = self._predict(lane, work, now, under_way)
-        wait = predicted * self._margin
+        wait = self._predict(lane, judged, now, under_way) * self._margin
         if wait <= left:
-            return predicted
+            return self._predict(lane, work, now, under_way)
         fits = work * self._margin <= left
         remedy = "try again later" if fits else "send fewer inputs"
         raise Overloaded(
@@ -86,6 +92,12 @@ class Admission:
             f"{remedy}, or with a longer X-Request-Timeout",
             retry_after_s=wait - left,
         )
+
+    def _reserve(self, work: float, most: float, now: float) -> float:
+        """The work a request is judged by: as large as the largest of late, within bounds."""
+        kept = math.exp((self._seen - now) / _RESERVED_S)
+        self._largest, self._seen = max(work, self._largest * kept), now
+        return max(work, min(self._largest, _RESERVED * most / self._margin))
 
     def _predict(self, lane: Lane, work: float, now: float, under_way: float) -> float:
         """Seconds until a request that comes now would be answered."""

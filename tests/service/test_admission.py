@@ -1,14 +1,21 @@
 """Who is let in, in a time that the tests make themselves."""
 
+import asyncio
 import random
+from collections import Counter
+from contextlib import suppress
 
+import numpy as np
 import pytest
 
+from models import Pipeline
+from models.encoding import Encoded
+from models.heads import Job
 from service.admission import Admission, Bounds
 from service.costs import Costs, Pace
 from service.errors import Overloaded
 from service.queue import Limits, Queue
-from service.ticket import Lane
+from service.ticket import Lane, Ticket
 
 COSTS = Costs(fixed_s=0.001, token_s=1e-4, cell_s=0.0)
 
@@ -79,6 +86,50 @@ def test_a_machine_that_stood_still_is_forgiven() -> None:
     for minute in range(1, 6):
         admission.learn(0.1, 0.1, 60.0 * minute)
     assert find_longest(admission, 1.0, now=300.0) == pytest.approx(before, rel=0.05)
+
+
+def test_a_full_queue_is_full_for_short_texts_and_long_ones(pretraining: Pipeline) -> None:
+    """At three times what can be computed both are let in as often."""
+    chance = random.Random(11)
+    head = pretraining.find_head("embed")
+    pace = Pace(0.0)
+    queue = Queue(COSTS, Limits(max_batch_tokens=512, max_batch_s=0.1), pace)
+    admission = Admission(queue, pace, Bounds(10.0, 10.0))
+    asked, taken = Counter[int](), Counter[int]()
+
+    async def scene() -> None:
+        now = due = busy_until = 0.0
+        while now < 60.0:
+            length = chance.choice((8, 8, 8, 256))
+            due += chance.expovariate(3.0 / (0.25 * queue.work_s(256) + 0.75 * queue.work_s(8)))
+            while busy_until <= due:
+                now = busy_until
+                batch = queue.take(now)
+                if batch is None:
+                    busy_until = due + 1e-9
+                    break
+                busy_until = now + batch.predicted_s
+                pace.work(now, busy_until, interactive=True)
+            now = due
+            ids = np.zeros(length, np.int64)
+            job = Job(head, None, None, Encoded(ids, ids))
+            ticket = Ticket([job], deadline=now + 1.0)
+            asked[length] += 1
+            with suppress(Overloaded):
+                admission.check(
+                    Lane.INTERACTIVE,
+                    queue.predict_s([job]),
+                    deadline=ticket.deadline,
+                    now=now,
+                    under_way=max(0.0, busy_until - now),
+                )
+                queue.add(ticket, now)
+                taken[length] += 1
+
+    asyncio.run(scene())
+    short, long = (taken[length] / asked[length] for length in (8, 256))
+    assert 0.2 < long < 0.5
+    assert long == pytest.approx(short, rel=0.2)
 
 
 def test_what_is_over_at_once_teaches_nothing() -> None:
