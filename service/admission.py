@@ -97,7 +97,9 @@ class Admission:
         """The work a request is judged by: as large as the largest of late, within bounds."""
         kept = math.exp((self._seen - now) / _RESERVED_S)
         self._largest, self._seen = max(work, self._largest * kept), now
-        return max(work, min(self._largest, _RESERVED * most / self._margin))
+        # All that it adds to the prediction counts: that it may be overtaken, and the margin.
+        added = self._margin * (1.0 + self._queue.limits.overtaking)
+        return max(work, min(self._largest, _RESERVED * most / added))
 
     def _predict(self, lane: Lane, work: float, now: float, under_way: float) -> float:
         """Seconds until a request that comes now would be answered."""
