@@ -169,6 +169,14 @@ class BoundedProtocol(Connection):
         if self.transport.is_closing():
             self._await_departure()
 
+    def _decline_upgrade(self) -> None:
+        """Wait for the body of a request that the parser takes to be over."""
+        names = dict(self.headers)
+        self._whole = (
+            b"transfer-encoding" not in names and int(names.get(b"content-length", b"0")) == 0
+        )
+        super()._decline_upgrade()
+
     def send_400_response(self, msg: str) -> None:
         """Answer what cannot be parsed."""
         self._refuse(self._say_too_large() if self._too_large else MalformedHttp(msg))

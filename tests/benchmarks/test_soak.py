@@ -174,8 +174,8 @@ def change(name: str, value: Any) -> Callable[[dict[str, Any]], None]:
 def test_leftovers_are_told(damage: Callable[[dict[str, Any]], None], said: str) -> None:
     empty = {"requests": 0, "queued_texts": 0, "queued_s": 0.0, "stuck": 0}
     found = {"models": [{"name": "one", "state": "running", **empty}], "threads": ["batcher-one"]}
-    metrics = ['cloze_queue_texts{model="one"} 0.0', 'cloze_queue_seconds_bucket{le="1"} 5.0']
+    metrics = ['cloze_queued_texts{model="one"} 0.0', 'cloze_queue_seconds_bucket{le="1"} 5.0']
     assert list_leftovers(found, metrics) == []
-    assert len(list_leftovers(found, ['cloze_queue_texts{model="one"} 1.0'])) == 1
+    assert len(list_leftovers(found, ['cloze_queued_texts{model="one"} 1.0'])) == 1
     damage(found)
     assert any(said in each for each in list_leftovers(found, metrics))

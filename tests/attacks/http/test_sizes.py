@@ -148,7 +148,7 @@ def test_a_text_of_ten_megabytes(path: str, text: str, overflow: str, process: P
         ),
         (
             "/v1/fill-mask",
-            {"inputs": "[MASK]", "targets": ["a" * 5 * MB]},
+            {"inputs": "[MASK]", "targets": ["a" * 3 * MB]},
             "invalid_target",
             "targets[0]",
         ),
@@ -174,7 +174,7 @@ def test_as_much_as_is_taken(process: Process) -> None:
 
 
 def test_names_of_megabytes_are_told_in_short(process: Process) -> None:
-    name = "x" * 5 * MB
+    name = "x" * 3 * MB
     for body, status, code in (
         ({"inputs": "a", "model": name}, 404, "model_not_found"),
         ({"inputs": "a", "head": name}, 422, "head_not_found"),
