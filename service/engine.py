@@ -184,8 +184,8 @@ class Engine:
         disconnected: Callable[[], Awaitable[Any]],
     ) -> None:
         ticket = Ticket(jobs, self.settings.timeout_s, context=times)
-        times.submitted = ticket.submitted
         model.batcher.submit(ticket)
+        times.submitted = ticket.submitted
         watch = asyncio.ensure_future(disconnected())
         watch.add_done_callback(
             lambda done: None if done.cancelled() else ticket.drop(ClientGone("client gone"))
