@@ -284,7 +284,6 @@ class Engine:
         sequences = spread(jobs)
         if sequences:
             ticket = Ticket(sequences, deadline=terms.deadline, lane=lane, context=times)
-            times.submitted = ticket.submitted
             try:
                 await self._run(model, ticket, terms, times, disconnected)
             except InternalError as error:
@@ -319,6 +318,7 @@ class Engine:
                 ticket.future.set_exception(error)
 
         model.batcher.submit(ticket)
+        times.submitted = ticket.submitted
         watch = asyncio.ensure_future(disconnected())
         watch.add_done_callback(
             lambda done: None if done.cancelled() else give_up(ClientGone("client gone"))

@@ -112,15 +112,16 @@ class Spans:
     ) -> None:
         span = times.span
         stages = (
-            ("tokenize", times.prepared, times.prepared + times.tokenize),
-            ("queue", times.submitted, times.submitted + times.queue if times.queue else ended),
-            ("decode", times.decoded, times.decoded + times.decode),
+            ("tokenize", times.prepared, times.tokenize),
+            ("queue", times.submitted, times.queue),
+            ("decode", times.decoded, times.decode),
         )
         below = _below(span)
-        for name, began, until in stages:
+        for name, began, seconds in stages:
             if began:
                 stage = self._inner.start_span(name, below, start_time=self._tell_ns(began))
-                stage.end(self._tell_ns(until))
+                # A stage that has no end lasted until the request failed in it.
+                stage.end(self._tell_ns(began + seconds if seconds else ended))
         span.update_name(f"{method} {route}")
         span.set_attributes(
             {

@@ -62,9 +62,9 @@ def collect(patch: pytest.MonkeyPatch) -> Iterator[Collector]:
     class Taker(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             content = self.rfile.read(int(self.headers["content-length"]))
+            collector.raw.append(content)
             assert self.path == "/v1/traces"
             assert self.headers["content-type"] == "application/x-protobuf"
-            collector.raw.append(content)
             collector.spans.extend(_read(content))
             answer = ExportTraceServiceResponse().SerializeToString()
             self.send_response(200)
