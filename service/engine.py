@@ -24,6 +24,7 @@ from service.errors import (
     ChangeUnderWay,
     ClientGone,
     DeadlinePassed,
+    InvalidRequest,
     NotReady,
     Overloaded,
 )
@@ -33,6 +34,7 @@ from service.model import Model
 from service.registry import Registry
 from service.settings import Settings
 from service.states import Entry
+from service.terms import Terms, read_terms
 from service.ticket import Lane, Ticket
 from service.times import Times
 
@@ -60,23 +62,6 @@ class Question:
     model: str | None = None
     head: str | None = None
     field: str = "inputs"
-
-
-@dataclass(frozen=True, slots=True)
-class Terms:
-    """Within how many seconds a request wants its answer, and in which lane it waits.
-
-    It began by time.perf_counter(). Without a lane, the number of its items decides.
-    """
-
-    began: float
-    timeout_s: float
-    lane: Lane | None = None
-
-    @property
-    def deadline(self) -> float:
-        """Until when, by the same clock."""
-        return self.began + self.timeout_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,18 +176,20 @@ class Engine:
         Without its body it is not known which model it asks, nor how much: that is checked later.
         A large one may be bulk, and is let through.
         """
-        timeout_s, lane = self.settings.timeout_s, Lane.INTERACTIVE
-        for name, value in scope["headers"]:
-            if name == b"x-request-timeout":
-                timeout_s = _read_timeout(value) or timeout_s
-            elif name == b"x-priority" and value == b"bulk":
-                lane = Lane.BULK
-            elif name == b"content-length" and len(value) > _SMALL_DIGITS:
-                return
+        if any(
+            name == b"content-length" and len(value) > _SMALL_DIGITS
+            for name, value in scope["headers"]
+        ):
+            return
+        try:
+            terms = read_terms(scope["headers"], time.perf_counter(), self.settings.timeout_s)
+        except InvalidRequest:
+            return  # which the route tells
+        lane = terms.lane or Lane.INTERACTIVE
         full: Overloaded | None = None
         for model in self.registry:
             try:
-                model.batcher.check_room(lane, time.perf_counter() + timeout_s)
+                model.batcher.check_room(lane, terms.deadline)
             except Overloaded as error:
                 full = error
             else:
@@ -355,15 +342,6 @@ class Engine:
             truncated=[job.encoded.truncated for job in jobs],
             tokens=tokens,
         )
-
-
-def _read_timeout(value: bytes) -> float | None:
-    """A positive number of seconds; None for what the route will refuse."""
-    try:
-        found = float(value)
-    except ValueError:
-        return None
-    return found if found > 0 else None
 
 
 def _name_item(

@@ -1,7 +1,6 @@
 """What all routes of /v1 share: the body as JSON, the shape of requests and answers."""
 
 import asyncio
-import re
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import Annotated, Any
 
@@ -12,24 +11,20 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from starlette.requests import ClientDisconnect
 
 from models.encoding import Overflow
-from models.errors import InvalidValue
 from service.edge import TIMES
-from service.engine import Engine, Question, Reply, Terms
+from service.engine import Engine, Question, Reply
 from service.errors import (
     BodyTooLarge,
     ClientGone,
     ErrorBody,
-    InvalidRequest,
     TooManyCharacters,
 )
 from service.routes.body import check_headers, check_keys, check_sizes, hides_keys, parse
 from service.settings import Settings
+from service.terms import LONGEST_TIMEOUT_S, read_terms
 from service.ticket import Lane
 from service.times import Times
 
-_LONGEST_TIMEOUT_S = 3600.0
-_DECIMAL = re.compile(rb"[0-9]{1,20}(\.[0-9]{0,20})?([eE][+-]?[0-9]{1,3})?")
-_LANES = {lane.encode(): lane for lane in Lane}
 # For the OpenAPI document: the headers that every task takes.
 HEADERS: dict[str, Any] = {
     "parameters": [
@@ -39,7 +34,7 @@ HEADERS: dict[str, Any] = {
             "required": False,
             "description": "Seconds within which the answer is wanted; what cannot be answered by "
             "then is refused at once, with 429.",
-            "schema": {"type": "number", "exclusiveMinimum": 0, "maximum": _LONGEST_TIMEOUT_S},
+            "schema": {"type": "number", "exclusiveMinimum": 0, "maximum": LONGEST_TIMEOUT_S},
         },
         {
             "name": "X-Priority",
@@ -194,7 +189,10 @@ class Asker:
     def __init__(self, request: Request) -> None:
         self._request = request
         self._engine: Engine = request.app.state.engine
-        self._terms = _read_terms(request, self._engine.settings.timeout_s)
+        times: Times = request.scope[TIMES]
+        self._terms = read_terms(
+            request.scope["headers"], times.began, self._engine.settings.timeout_s
+        )
 
     def overflow(self, body: RequestBody) -> Overflow:
         """What the request says, else the server."""
@@ -206,39 +204,6 @@ class Asker:
         return await self._engine.answer(
             question, self._terms, self._request.scope[TIMES], self._request.receive
         )
-
-
-def _read_terms(request: Request, timeout_s: float) -> Terms:
-    """What the headers say. Read here: FastAPI's own way takes longer than all of the edge."""
-    times: Times = request.scope[TIMES]
-    lane: Lane | None = None
-    for name, value in request.scope["headers"]:
-        if name == b"x-request-timeout":
-            timeout_s = _read_timeout(value)
-        elif name == b"x-priority":
-            if value not in _LANES:
-                raise _refuse_header("X-Priority", f"write one of {', '.join(Lane)}")
-            lane = _LANES[value]
-    return Terms(times.began, timeout_s, lane)
-
-
-def _read_timeout(value: bytes) -> float:
-    try:
-        timeout_s = float(value) if _DECIMAL.fullmatch(value) else 0.0
-    except ValueError:
-        timeout_s = 0.0
-    if not 0 < timeout_s <= _LONGEST_TIMEOUT_S:
-        raise _refuse_header(
-            "X-Request-Timeout",
-            f"write seconds above 0, at most {_LONGEST_TIMEOUT_S:g}, decimals allowed, like 0.5",
-        )
-    return timeout_s
-
-
-def _refuse_header(name: str, remedy: str) -> InvalidRequest:
-    return InvalidRequest(
-        f"the header is not what it may be; {remedy}", param=name, code=InvalidValue.code
-    )
 
 
 async def _find_asker(request: Request) -> Asker:

@@ -20,8 +20,9 @@ from models import Pipeline
 from models.engines import Session
 from models.heads import AnswerOptions, TokenClassifyOptions, spread
 from models.pipeline import prepare
-from service.engine import Question, Terms
+from service.engine import Question
 from service.model import Model
+from service.terms import Terms
 from service.times import Times
 from tests.endless import make_endless
 from tests.service.server import (
