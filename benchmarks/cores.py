@@ -60,7 +60,7 @@ class Case:
     judged: bool = False  # whether it must reach the target
 
 
-_TWO = {"CLOZE_THREADS": "2"}
+_ONE, _TWO = {"CLOZE_THREADS": "1"}, {"CLOZE_THREADS": "2"}
 _ON, _OFF = {"CLOZE_SPIN": "on"}, {"CLOZE_SPIN": "off"}
 BASE = Case("2")
 CASES = (
@@ -72,7 +72,7 @@ CASES = (
     Case("1 by quota: 2", quota=1, settings=_TWO | _OFF),
     Case("1 by quota: 2 spin", quota=1, settings=_TWO | _ON),
     Case("1.5 by quota", quota=1.5, judged=True),
-    Case("1.5 by quota: 2", quota=1.5, settings=_TWO | _OFF),
+    Case("1.5 by quota: 1", quota=1.5, settings=_ONE),
     Case("1.5 by quota: 2 spin", quota=1.5, settings=_TWO | _ON),
     Case("0.5 by quota", quota=0.5),
     Case("2, shared", beside=True),

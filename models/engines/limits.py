@@ -24,10 +24,11 @@ _UNLIMITED_BYTES = 1 << 62
 def count_cores(root: Path = _ROOT) -> int:
     """The threads that can run at once here, at least 1.
 
-    Part of a core is rounded down: a thread more than the quota holds is stopped for the rest of
-    every period, and the others with it. `root` holds proc and sys.
+    A quota is rounded to whole cores, half a one up: a thread more than it holds is stopped for the
+    rest of each period, and the others with it, but from half a core on it computes more before
+    that than is lost then (benchmarks/cores.py). `root` holds proc and sys.
     """
-    return max(1, math.floor(min([_count_allowed(), *_read_quotas(root)])))
+    return max(1, math.floor(min([_count_allowed(), *_read_quotas(root)]) + 0.5))
 
 
 def decide_spin(spin: Spin, threads: int, root: Path = _ROOT) -> bool:
