@@ -4,6 +4,7 @@ import json
 import resource
 import select
 import socket
+import struct
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -86,6 +87,14 @@ def read_error(answer: bytes) -> tuple[int, dict[str, Any]]:
     error = json.loads(body)["error"]
     assert list(error) == ["message", "type", "code", "param"]
     return int(head.split(b" ")[1]), error
+
+
+def count_packets(connection: socket.socket) -> int:
+    """The packets with data that have come: tcpi_data_segs_in of tcp(7)'s TCP_INFO."""
+    (packets,) = struct.unpack_from(
+        "I", connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 160), 152
+    )
+    return int(packets)
 
 
 def trickle(connection: socket.socket, part: bytes) -> bytes:
@@ -176,6 +185,27 @@ def test_requests_sent_at_once_are_answered_in_order(strict: Server) -> None:
         answer = read_all(connection)
     assert [part[:3] for part in answer.split(b"HTTP/1.1 ")[1:]] == [b"200"] * 4
     assert answer.index(b'"ready"') > answer.rindex(b'"live"')
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel is asked for its count")
+def test_an_answer_comes_in_one_packet(strict: Server) -> None:
+    with connect(strict) as connection:
+        for answers in range(1, 4):
+            connection.sendall(GET + b"\r\n")
+            head, _, body = connection.recv(65536).partition(b"\r\n\r\n")
+            assert b"content-length: %d" % len(body) in head.lower().split(b"\r\n")
+            assert count_packets(connection) == answers
+
+
+def test_an_answer_without_a_body_comes_too(strict: Server) -> None:
+    with connect(strict) as connection:
+        for method in (b"HEAD", b"GET"):
+            connection.sendall(GET.replace(b"GET", method) + b"\r\n")
+            head, _, body = connection.recv(65536).partition(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 200 ")
+            assert bool(body) == (method == b"GET")
+        connection.sendall(GET.replace(b"GET", b"HEAD") + b"Connection: close\r\n\r\n")
+        assert read_all(connection).endswith(b"\r\n\r\n")
 
 
 def test_junk_behind_a_request_is_not_answered_in_its_place(strict: Server) -> None:
