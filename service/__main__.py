@@ -1,17 +1,12 @@
 """The command line of the service: flags, settings, and the exit code."""
 
 import argparse
-import gc
-import signal
 import sys
-import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from models.errors import ClozeError
-
-_SWITCH_INTERVAL_S = 0.0005
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -49,13 +44,12 @@ def _serve(flags: dict[str, Any]) -> int:
     from service.app import create_app, reload_all
     from service.logs import configure_logging
     from service.protocol import allow_files
-    from service.server import Server, end_early_without_loss
+    from service.server import Server, end_early_without_loss, leave_the_cores, reload_at_hangup
     from service.settings import read_settings
 
     end_early_without_loss()
-    if sys.platform != "win32":
-        # Asked for before it serves, the set of bundles is read anyway.
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    # Asked for before it serves, the set of bundles is read anyway.
+    reload_at_hangup(None)
     failures: list[Exception] = []
 
     def stop(error: Exception) -> None:
@@ -80,35 +74,12 @@ def _serve(flags: dict[str, Any]) -> int:
         sys.stderr.write(f"error: {error}\n")
         return 2
     server = Server(app, settings)
-    if sys.platform != "win32":
-        # In a thread of its own: the handler runs on the event loop, which others wait for.
-        signal.signal(
-            signal.SIGHUP,
-            lambda *_: threading.Thread(
-                target=reload_all, args=[app], name="reload", daemon=True
-            ).start(),
-        )
-    # The batcher's thread waits at most so long for the interpreter while the event loop is busy;
-    # Python's default of 5 ms is half a small batch, for which the trunk would stand still.
-    sys.setswitchinterval(_SWITCH_INTERVAL_S)
-    # What is imported stays: collections need not walk it again and again. Models come later, and
-    # what is left of one that was replaced is still found.
-    gc.collect()
-    gc.freeze()
-    try:
-        server.run()
-    except SystemExit as leave:
-        if not leave.code:
-            return 0
-        # uvicorn's way to end where it cannot listen; it has logged what the system says.
-        sys.stderr.write(
-            f"error: cannot listen on {settings.host}:{settings.port}; free it, "
-            "or choose another with --host and --port\n"
-        )
-        return 1
+    reload_at_hangup(lambda: reload_all(app))
+    leave_the_cores()
+    code = server.run_to_the_end()
     for failure in failures:
         sys.stderr.write(f"error: {failure}\n")
-    return 1 if failures else 0
+    return 1 if failures else code
 
 
 if __name__ == "__main__":

@@ -1,36 +1,33 @@
 """The application: everything is made here, from settings, and nothing at import."""
 
 import asyncio
-import math
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
-from fastapi import FastAPI, Request, Response
-from fastapi.exceptions import RequestValidationError
+from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from fastapi.telemetry import TelemetryConfig
-from starlette.exceptions import HTTPException
 
 from models.errors import ClozeError, SettingsError
-from service import errors
 from service.access import AccessLog
 from service.background import run_blocking
 from service.docs import add_docs
 from service.drain import Drain
-from service.edge import TIMES, Edge
+from service.edge import Edge
 from service.engine import Engine
-from service.errors import ServiceError, describe, find_status, translate_validation
 from service.guard import Guard
+from service.handlers import add_handlers
 from service.headers import Cors, SecurityHeaders, describe_cors
 from service.keys import KeyRing
 from service.metrics import Metrics
 from service.routes import ROUTERS, admin
-from service.routes.route import json_response
 from service.settings import Settings
-from service.times import Times
 from service.tracing import start_tracing
+
+if TYPE_CHECKING:
+    from service.spans import Spans
 
 VERSION = "0.1.0"
 # A batch that has not ended by then is stuck: the process ends without it.
@@ -62,27 +59,12 @@ def create_app(
     tracing = start_tracing(VERSION)
     if tracing is not None:
         metrics.on_batch = tracing.observe_batch
-    keys = KeyRing(settings.api_keys, settings.api_keys_file)
     engine = Engine(settings, metrics)
-    drain = Drain(engine)
-
-    @asynccontextmanager
-    async def run(_: FastAPI) -> AsyncIterator[None]:
-        loading = asyncio.create_task(_load(engine, on_failure))
-        yield
-        # Models that are still loading are not waited for.
-        loading.cancel()
-        with suppress(asyncio.CancelledError):
-            await loading
-        await _close(engine)
-        if tracing is not None:
-            await run_blocking(tracing.close, "traces")
-
     app = FastAPI(
         title="Cloze",
         version=VERSION,
         description=_DESCRIPTION,
-        lifespan=run,
+        lifespan=lambda _: _live(engine, tracing, on_failure),
         redirect_slashes=False,
         telemetry=_NO_TELEMETRY,
         docs_url=None,
@@ -91,34 +73,54 @@ def create_app(
     app.state.settings = settings
     app.state.metrics = metrics
     app.state.engine = engine
-    app.state.drain = drain
-    admin_keys = KeyRing(settings.admin_keys, settings.admin_keys_file)
-    app.state.keys, app.state.admin_keys = keys, admin_keys
+    app.state.drain = Drain(engine)
+    app.state.keys = KeyRing(settings.api_keys, settings.api_keys_file)
+    app.state.admin_keys = KeyRing(settings.admin_keys, settings.admin_keys_file)
     routers = (*ROUTERS, admin.router) if settings.admin_keys else ROUTERS
     for router in routers:
         app.include_router(router)
     add_docs(app)
-    found = (*app.routes, *(route for router in routers for route in router.routes))
-    # The innermost first. CORS is the last, for answers of the edge; the guard answers preflights,
-    # so that these are timed and counted too.
-    app.add_middleware(drain.wrap)
+    routes = (*app.routes, *(route for router in routers for route in router.routes))
+    _add_layers(app, tracing, {getattr(route, "path", ""): route for route in routes})
+    add_handlers(app)
+    app.openapi = lambda: _describe_api(app)  # type: ignore[method-assign]
+    return app
+
+
+def _add_layers(app: FastAPI, tracing: "Spans | None", routes: Mapping[str, Any]) -> None:
+    """What each request passes before its route; the innermost is added first."""
+    settings: Settings = app.state.settings
+    app.add_middleware(app.state.drain.wrap)
     app.add_middleware(
         Guard,
         settings=settings,
-        keys=keys,
-        admin_keys=admin_keys,
-        admit=engine.check_room,
-        find_route={getattr(route, "path", ""): route for route in found}.get,
+        keys=app.state.keys,
+        admin_keys=app.state.admin_keys,
+        admit=app.state.engine.check_room,
+        find_route=routes.get,
     )
-    app.add_middleware(Edge, metrics=metrics, access=AccessLog(settings), tracing=tracing)
+    app.add_middleware(Edge, metrics=app.state.metrics, access=AccessLog(settings), tracing=tracing)
     app.add_middleware(SecurityHeaders)
     if settings.cors_origins:
+        # The last, for answers of the edge; the guard answers preflights, so that these are timed
+        # and counted too.
         app.add_middleware(Cors, **describe_cors(settings.cors_origins))
-    app.add_exception_handler(ClozeError, _answer_error)
-    app.add_exception_handler(RequestValidationError, _answer_invalid)
-    app.add_exception_handler(HTTPException, _answer_http)
-    app.openapi = lambda: _describe_api(app)  # type: ignore[method-assign]
-    return app
+
+
+@asynccontextmanager
+async def _live(
+    engine: Engine, tracing: "Spans | None", on_failure: Callable[[Exception], None] | None
+) -> AsyncIterator[None]:
+    """Load the models while requests are answered already, and let go of all at the end."""
+    loading = asyncio.create_task(_load(engine, on_failure))
+    yield
+    # Models that are still loading are not waited for.
+    loading.cancel()
+    with suppress(asyncio.CancelledError):
+        await loading
+    await _close(engine)
+    if tracing is not None:
+        await run_blocking(tracing.close, "traces")
 
 
 def reload_all(app: FastAPI) -> None:
@@ -158,47 +160,6 @@ async def _close(engine: Engine) -> None:
             await run_blocking(engine.close, "closing")
     except TimeoutError:
         _log.warning("a batch has not ended and is left to itself", seconds=_CLOSE_S)
-
-
-async def _answer_error(request: Request, error: Exception) -> Response:
-    if not isinstance(error, ClozeError):
-        raise error
-    status = find_status(error)
-    body = describe(error)
-    times: Times = request.scope[TIMES]
-    times.code = body["error"]["code"]
-    response = json_response(body, status)
-    if status in (429, 503):
-        after_s = error.retry_after_s if isinstance(error, ServiceError) else 1.0
-        response.headers["Retry-After"] = str(max(1, math.ceil(after_s)))
-    if status == 401:
-        response.headers["WWW-Authenticate"] = "Bearer"
-    return response
-
-
-async def _answer_invalid(request: Request, error: Exception) -> Response:
-    if not isinstance(error, RequestValidationError):
-        raise error
-    return await _answer_error(request, translate_validation(error))
-
-
-async def _answer_http(request: Request, error: Exception) -> Response:
-    """Starlette's own errors: no such route, or not with that method."""
-    if not isinstance(error, HTTPException):
-        raise error
-    # As it was decoded: the URL made of it anew ends at the first question mark.
-    path = request.scope["path"]
-    path = path if len(path) <= _SHOWN_CHARACTERS else f"{path[:_SHOWN_CHARACTERS]}..."
-    settings: Settings = request.app.state.settings
-    if error.status_code == 404:
-        return await _answer_error(request, errors.RouteNotFound.of(path, settings.docs))
-    if error.status_code == 405:
-        response = await _answer_error(
-            request, errors.MethodNotAllowed(f"{path} does not take {request.method}")
-        )
-        response.headers.update(error.headers or {})
-        return response
-    return await _answer_error(request, errors.InvalidRequest(str(error.detail)))
 
 
 def _describe_api(app: FastAPI) -> dict[str, Any]:

@@ -30,10 +30,8 @@ What time does to a request stands here too, since nothing below the service kno
     └── ClientGone          nobody is there to be answered              (time)
 """
 
-from itertools import pairwise
 from typing import Any
 
-from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field
 
 from models import errors
@@ -252,10 +250,6 @@ _TYPES = {
     503: "unavailable_error",
     504: "timeout_error",
 }
-_VALIDATION_CODES = {
-    "extra_forbidden": "unknown_field",
-    "missing": "missing_field",
-}
 _MESSAGE_CHARACTERS = 1_000
 _NAME_CHARACTERS = 200
 _INTERNAL_MESSAGE = "an error of the service's own; it was logged"
@@ -303,31 +297,3 @@ def _shorten(text: str, characters: int) -> str:
     if len(text) <= characters:
         return text
     return f"{text[: characters // 2]} ... {text[-characters // 2 :]}"
-
-
-def translate_validation(error: RequestValidationError) -> InvalidRequest:
-    """The first thing that pydantic found, in the same shape as every other error."""
-    found = error.errors()
-    # A field that does not belong there explains more than one that is missing.
-    first = next((one for one in found if one["type"] == "extra_forbidden"), found[0])
-    param = _name_place(first["loc"])
-    message = str(first["msg"]).removeprefix("Value error, ")
-    if first["type"] == "extra_forbidden":
-        message = "this route has no such field; remove it, or see /docs for those it has"
-    elif first["type"] == "missing":
-        message = "the field is missing" if param else "the body is missing; send JSON"
-    return InvalidRequest(
-        message[:1].lower() + message[1:],
-        param=param,
-        code=_VALIDATION_CODES.get(first["type"], errors.InvalidValue.code),
-    )
-
-
-def _name_place(location: tuple[int | str, ...]) -> str | None:
-    name = ""
-    for before, part in pairwise(location):
-        if isinstance(before, int) and str(part).startswith("<"):
-            # Which of the shapes an item may have was tried: no part of the request.
-            continue
-        name += f"[{part}]" if isinstance(part, int) else f".{part}" if name else part
-    return name or None

@@ -6,11 +6,14 @@ connections. Owns signals and exit codes; what is finished and what refused is t
 """
 
 import asyncio
+import gc
 import math
 import os
 import signal
 import sys
+import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from types import FrameType
 from typing import Any
@@ -26,6 +29,7 @@ from service.settings import Settings
 # Who is answered asks again within milliseconds, and had better read why not.
 _LINGER_S = 0.5
 _LOOK_S = 0.01
+_SWITCH_INTERVAL_S = 0.0005
 _ENDED_AT_ONCE = b'{"event": "ended at once by a second signal", "level": "warning"}\n'
 
 _log = structlog.get_logger(__name__)
@@ -67,6 +71,20 @@ class Server(uvicorn.Server):
         self._drain.begin()
         self.should_exit = True
 
+    def run_to_the_end(self) -> int:
+        """Serve until a signal, and return the exit code: 1 where it cannot listen."""
+        try:
+            self.run()
+        except SystemExit as leave:
+            if leave.code:
+                # uvicorn's way to end; it has logged what the system says.
+                sys.stderr.write(
+                    f"error: cannot listen on {self.config.host}:{self.config.port}; free it, "
+                    "or choose another with --host and --port\n"
+                )
+                return 1
+        return 0
+
     async def shutdown(self, sockets: Any = None) -> None:
         """Finish what is under way while the port still answers, then close it."""
         self._drain.begin()
@@ -99,6 +117,31 @@ def end_early_without_loss() -> None:
     """Let SIGTERM and SIGINT end the process with 0 while there is nothing yet to be finished."""
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: os._exit(0))
+
+
+def reload_at_hangup(reload: Callable[[], None] | None) -> None:
+    """Call it at each SIGHUP, in a thread of its own; None ignores the signal."""
+    if sys.platform == "win32":
+        return
+    if reload is None:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        return
+    # The handler runs on the event loop, which others wait for.
+    signal.signal(
+        signal.SIGHUP,
+        lambda *_: threading.Thread(target=reload, name="reload", daemon=True).start(),
+    )
+
+
+def leave_the_cores() -> None:
+    """Let the interpreter disturb the trunk as little as can be."""
+    # The batcher's thread waits at most so long for it while the event loop is busy; Python's
+    # default of 5 ms is half a small batch, for which the trunk would stand still.
+    sys.setswitchinterval(_SWITCH_INTERVAL_S)
+    # What is imported stays: collections need not walk it again and again. Models come later, and
+    # what is left of one that was replaced is still found.
+    gc.collect()
+    gc.freeze()
 
 
 def end_process(code: int) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 
 from models.errors import InputTooLong
-from service.engine import check_count
+from service.answering import check_count
 from service.errors import (
     DuplicateKey,
     InvalidContentEncoding,

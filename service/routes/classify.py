@@ -15,7 +15,7 @@ from pydantic import (
 
 from models.heads import ClassifyOptions
 from models.manifest import Function
-from service.engine import Question
+from service.answering import Question
 from service.routes.route import (
     ERRORS,
     HEADERS,

@@ -11,7 +11,7 @@ from pydantic import BaseModel, BeforeValidator, Discriminator, Field, Tag, With
 
 from models.heads import EmbedOptions
 from models.manifest import Pooling
-from service.engine import Question, Reply
+from service.answering import Question, Reply
 from service.routes.route import (
     ERRORS,
     HEADERS,

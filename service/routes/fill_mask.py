@@ -6,7 +6,7 @@ from fastapi import APIRouter, Response
 from pydantic import BaseModel, BeforeValidator, Field, WithJsonSchema
 
 from models.heads import FillMaskOptions
-from service.engine import Question
+from service.answering import Question
 from service.routes.route import (
     ERRORS,
     HEADERS,

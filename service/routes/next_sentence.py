@@ -6,7 +6,7 @@ from fastapi import APIRouter, Response
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from models.heads import NextSentenceOptions
-from service.engine import Question
+from service.answering import Question
 from service.routes.route import (
     ERRORS,
     HEADERS,

@@ -11,8 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from starlette.requests import ClientDisconnect
 
 from models.encoding import Overflow
+from service.answering import Question, Reply
 from service.edge import TIMES
-from service.engine import Engine, Question, Reply
+from service.engine import Engine
 from service.errors import (
     BodyTooLarge,
     ClientGone,

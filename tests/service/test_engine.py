@@ -20,7 +20,7 @@ from models import Pipeline
 from models.engines import Session
 from models.heads import AnswerOptions, TokenClassifyOptions, spread
 from models.pipeline import prepare
-from service.engine import Question
+from service.answering import Question
 from service.model import Model
 from service.terms import Terms
 from service.times import Times
