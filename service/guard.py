@@ -114,7 +114,7 @@ class Guard:
         if self._admin_keys and path.startswith("/admin/"):
             self._check_key(scope, browser=False, keys=self._admin_keys)
         self._check_size(scope)
-        if task and scope["method"] == "POST":
+        if task and scope["method"] == "POST" and self._find_route(path) is not None:
             try:
                 self._admit(scope)
             except errors.Overloaded as error:

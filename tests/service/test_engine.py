@@ -77,6 +77,8 @@ def test_a_full_queue_answers_429(pretraining_bundle: Path, threads: ThreadPoolE
                 check_error(response, 429, "overloaded", None)
                 assert int(response.headers["retry-after"]) > 0
                 assert response.json()["error"]["type"] == "overloaded_error"
+            # Coming again would not help.
+            assert server.post("/v1/unknown", {}).status_code == 404
         assert len(waiting.result()["data"]) == 3
         server.answer(ROUTE, {"input": ["rain"] * 3})
         assert server.read_metric("cloze_requests_total", status="429") == 2
