@@ -211,13 +211,13 @@ class Batcher:
 
     def _loop(self) -> None:
         """Compute batch after batch until there are none after `close`, or it is given up."""
-        ended: float | None = None  # of the batch before, if the next one waited already
+        ended = time.perf_counter()
         while True:
             with self._changed:
-                run = self._next()
+                run, waited = self._next()
                 if run is None:
                     return
-                began = run.began if ended is None else ended
+                began = run.began if waited else ended
             try:
                 extent = run.compute()
             except GivenUp:
@@ -227,16 +227,18 @@ class Batcher:
                 if run.given_up:
                     return
                 self._run = None
-                if not run.failed:
+                if extent.rows and not run.failed:
                     # What lies between two batches is time they take.
                     self._pace.learn(run.batch.predicted_s, ended - began)
                 self._pace.work(began, ended, interactive=run.interactive)
             self._tell(run, extent, ended)
-            if not self._queue.texts:
-                ended = None
 
-    def _next(self) -> Run | None:
-        """Wait for a batch; None when there will be no more. Called with the lock held."""
+    def _next(self) -> tuple[Run | None, bool]:
+        """The next batch, and whether it was waited for; None when there will be no more.
+
+        Called with the lock held.
+        """
+        waited = False
         while True:
             if self._graphs.state is State.RUNNING:
                 batch = self._queue.take(time.perf_counter())
@@ -252,9 +254,10 @@ class Batcher:
                         release=self._queue.release,
                         stall_s=max(self._stall_s, predicted_s),
                     )
-                    return self._run
+                    return self._run, waited
             if self._closed:
-                return None
+                return None, waited
+            waited = True
             self._changed.wait()
 
     def _tell(self, run: Run, extent: Extent, ended: float) -> None:

@@ -164,27 +164,30 @@ class Queue:
                 predicted_s = self.costs.batch_s(job.tokens, job.tokens)
                 return Batch(ticket.lane, [(ticket, job)], job.tokens, predicted_s)
         for lane in self._order_lanes():
-            heads = [
-                (each.heap[0][0], name)
-                for name, each in self._lanes[lane].classes.items()
-                if self._trim(each, now)
-            ]
-            if heads:
-                heapq.heapify(heads)
-                batch = self._fill(lane, heads, now)
+            while (batch := self._fill(lane, now)) is None and self._lanes[lane].texts:
+                pass  # what was taken was found late by then
+            if batch is not None:
                 self._settle_share(batch)
                 return batch
         return None
 
-    def _fill(self, lane: Lane, heads: list[tuple[float, int]], now: float) -> Batch:
+    def _fill(self, lane: Lane, now: float) -> Batch | None:
         """A batch around the text that is due first: of the rest, by due time, those that join."""
         waiting = self._lanes[lane]
+        heads = [(each.heap[0][0], name) for name, each in waiting.classes.items() if each.heap]
+        heapq.heapify(heads)
         crowd = min(_CROWD, 1.0 / max(1e-9, 1.0 - self._pace.busy(now)))
         entries: list[tuple[Ticket, Job]] = []
         tokens, width = 0, 0
         while heads:
-            _, name = heapq.heappop(heads)
+            due, name = heapq.heappop(heads)
             found = waiting.classes[name]
+            # At the last moment: a request that is found late in one class is so in all of them.
+            if not self._trim(found, now):
+                continue
+            if found.heap[0][0] > due:
+                heapq.heappush(heads, (found.heap[0][0], name))
+                continue
             length = found.heap[0][2].jobs[0][1].tokens
             if entries and not self._joins(
                 lane, length, len(entries), tokens, width, found.texts, waiting.texts * crowd
@@ -193,9 +196,14 @@ class Queue:
             ticket, job = self._pop(waiting, found)
             entries.append((ticket, job))
             tokens, width = tokens + length, max(width, length)
-            if self._trim(found, now):
+            if found.heap:
                 heapq.heappush(heads, (found.heap[0][0], name))
-        return Batch(lane, entries, tokens, self.costs.batch_s(tokens, width))
+        if self.late:
+            # A request may be late for a long text when its short ones were taken already.
+            entries = [entry for entry in entries if not entry[0].over]
+            lengths = [job.tokens for _, job in entries]
+            tokens, width = sum(lengths), max(lengths, default=0)
+        return Batch(lane, entries, tokens, self.costs.batch_s(tokens, width)) if entries else None
 
     def _joins(  # noqa: PLR0917
         self,
@@ -266,8 +274,9 @@ class Queue:
             soonest = now + self.work_s(piece.jobs[0][1].tokens) * self._pace.factor
             if not ticket.over and ticket.deadline < soonest:
                 ticket.error = DeadlinePassed("the request waited longer than it may")
-                self.release(ticket)
+                self.release(ticket)  # which may sweep this very class
                 self.late.append(ticket)
+                continue
             if not ticket.over:
                 return True
             found.texts -= len(piece.jobs)

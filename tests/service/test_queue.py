@@ -363,6 +363,79 @@ def test_what_is_late_is_not_computed(make: AddTicket) -> None:
     play(scene)
 
 
+def test_a_request_that_is_late_for_its_long_text_alone(make: AddTicket) -> None:
+    async def scene() -> None:
+        queue = make_queue()
+        for round_ in range(3):
+            late = make(8, 256, 8, deadline=round_ + 0.01)
+            queue.add(late, round_)
+            assert queue.take(round_) is None
+            assert (queue.late, late.waiting, queue.texts) == ([late], 0, 0)
+            queue.late = []
+        queue.add(make(8, 256, 8, deadline=4.01), 4.0)
+        queue.add(make(8, 300), 4.0)
+        assert [lengths(batch) for batch in drain(queue, 4.0)] == [[8], [300]]
+        assert queue.texts == 0
+        assert queue.waiting_s(Lane.INTERACTIVE) == 0.0
+
+    play(scene)
+
+
+def test_a_large_request_that_is_late_takes_nobody_with_it(make: AddTicket) -> None:
+    """So large that its texts are swept out while they are looked at."""
+
+    async def scene() -> None:
+        queue = make_queue()
+        late = make(*[8] * 1100, deadline=1e-4)
+        queue.add(late, 0.0)
+        innocent = make(8)
+        queue.add(innocent, 0.0)
+        batch = queue.take(0.0)
+        assert batch is not None
+        assert [ticket for ticket, _ in batch.entries] == [innocent]
+        assert (queue.late, queue.texts) == ([late], 0)
+        queue.add(make(*[8] * 1100, deadline=1e-4), 0.0)
+        assert queue.take(0.0) is None
+        assert queue.texts == 0
+
+    play(scene)
+
+
+def test_nothing_is_lost_or_counted_twice_whoever_is_late_or_leaves(make: AddTicket) -> None:
+    async def scene(seed: int) -> None:
+        chance = random.Random(seed)
+        queue = make_queue()
+        living: list[Ticket] = []
+        now, taken = 0.0, Counter[int]()
+        for _ in range(400):
+            now += chance.expovariate(20.0)
+            texts = [round(2 ** chance.uniform(1, 9)) for _ in range(chance.choice([1, 3, 400]))]
+            patience_s = chance.choice([0.005, 0.1, 5.0, NEVER])
+            ticket = make(*texts, lane=chance.choice(list(Lane)), deadline=now + patience_s)
+            living.append(ticket)
+            queue.add(ticket, now)
+            if chance.random() < 0.2:
+                gone = chance.choice(living)
+                gone.dropped = True
+                queue.release(gone)
+            batch = queue.take(now)
+            for owner, job in batch.entries if batch else ():
+                assert not owner.over
+                taken[id(job)] += 1
+            assert queue.texts == sum(each.waiting for each in living)
+            assert min(each.waiting for each in living) >= 0
+        for batch in drain(queue, now):
+            taken.update(id(job) for _, job in batch.entries)
+        assert max(taken.values()) == 1
+        assert queue.texts == 0
+        for ticket in living:
+            if not ticket.over:
+                assert all(taken[id(job)] for job in ticket.jobs)
+
+    for seed in range(5):
+        play(lambda seed=seed: scene(seed))
+
+
 def test_a_lane_that_is_only_late_does_not_hide_the_other(make: AddTicket) -> None:
     async def scene() -> None:
         queue = make_queue()
