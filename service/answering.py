@@ -4,20 +4,19 @@ Items become jobs, jobs wait in the model's queue, the trunk and the heads run i
 thread, and the outputs become answers. Knows nothing of HTTP but that a client can go away.
 """
 
-import asyncio
-import contextvars
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from models.errors import ClozeError, InternalError, TooManyInputs
+from models.errors import InternalError, TooManyInputs
 from models.heads import Head, Job, spread
 from models.pipeline import prepare
 from service.errors import ClientGone, DeadlinePassed
 from service.metrics import Metrics
 from service.model import Model
+from service.patience import Patience
 from service.settings import Settings
 from service.terms import Terms
 from service.ticket import Lane, Ticket
@@ -59,11 +58,14 @@ class Answerer:
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
         self._settings = settings
         self._metrics = metrics
-        self._threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="tokenizer")
+        self._tokenizing = ThreadPoolExecutor(max_workers=2, thread_name_prefix="tokenizer")
+        # Apart, so that what is computed is answered however much waits to be tokenised.
+        self._decoding = ThreadPoolExecutor(max_workers=1, thread_name_prefix="decoder")
 
     def close(self) -> None:
         """Let go of the threads."""
-        self._threads.shutdown()
+        self._tokenizing.shutdown(cancel_futures=True)
+        self._decoding.shutdown()
 
     async def answer(
         self,
@@ -81,70 +83,67 @@ class Answerer:
         lane = terms.lane or (Lane.BULK if bulk else Lane.INTERACTIVE)
         # Before it is tokenised: what is refused anyway is refused for little.
         model.batcher.check_room(lane, terms.deadline)
-        targets = getattr(question.options, "targets", None) or ()
-        options = await self._offload(
-            len(targets) > _LARGE_ITEMS, lambda: head.resolve(question.options)
-        )
-        times.prepared = time.perf_counter()
-        jobs = await self._offload(
-            _is_large(question.items),
-            lambda: prepare(head, question.items, options, question.field),
-        )
-        times.tokenize = time.perf_counter() - times.prepared
-        sequences = spread(jobs)
-        if sequences:
-            ticket = Ticket(sequences, deadline=terms.deadline, lane=lane, context=times)
-            try:
-                await self._run(model, ticket, terms, times, disconnected)
-            except InternalError as error:
-                raise _name_item(error, ticket, jobs, question.field) from None
-        times.decoded = time.perf_counter()
-        answers = await self._offload(
-            len(sequences) > _LARGE_ITEMS, lambda: [head.decode(job) for job in jobs]
-        )
+        with Patience(terms, disconnected) as patience:
+            times.prepared = time.perf_counter()
+            jobs = await self._prepare(head, question, patience)
+            times.tokenize = time.perf_counter() - times.prepared
+            sequences = spread(jobs)
+            if sequences:
+                ticket = Ticket(sequences, deadline=terms.deadline, lane=lane, context=times)
+                try:
+                    await self._run(model, ticket, times, patience)
+                except InternalError as error:
+                    raise _name_item(error, ticket, jobs, question.field) from None
+            times.decoded = time.perf_counter()
+            answers = await self._offload(
+                self._decoding,
+                len(sequences) > _LARGE_ITEMS,
+                lambda: [head.decode(job) for job in patience.while_it_lasts(jobs)],
+                patience,
+            )
         times.decode = time.perf_counter() - times.decoded
         return self._reply(model, head, jobs, answers, times)
 
-    async def _offload(self, large: bool, work: Callable[[], ResultT]) -> ResultT:  # noqa: FBT001
-        if large:
-            # In the request's context, so that what is logged there has its id.
-            run = contextvars.copy_context().run
-            return await asyncio.get_running_loop().run_in_executor(self._threads, run, work)
-        return work()
+    async def _prepare(
+        self, head: Head[Any, Any, Any], question: Question, patience: Patience
+    ) -> list[Job]:
+        """The items as jobs, their texts tokenised."""
+        targets = getattr(question.options, "targets", None) or ()
+        options = await self._offload(
+            self._tokenizing,
+            len(targets) > _LARGE_ITEMS,
+            lambda: head.resolve(question.options),
+            patience,
+        )
+        return await self._offload(
+            self._tokenizing,
+            _is_large(question.items),
+            lambda: prepare(head, patience.while_it_lasts(question.items), options, question.field),
+            patience,
+        )
 
-    async def _run(
+    async def _offload(
         self,
-        model: Model,
-        ticket: Ticket,
-        terms: Terms,
-        times: Times,
-        disconnected: Callable[[], Awaitable[Any]],
-    ) -> None:
-        loop = asyncio.get_running_loop()
+        threads: ThreadPoolExecutor,
+        large: bool,  # noqa: FBT001
+        work: Callable[[], ResultT],
+        patience: Patience,
+    ) -> ResultT:
+        return await patience.run(threads, work) if large else work()
 
-        def give_up(error: ClozeError) -> None:
-            model.batcher.drop(ticket)
-            if not ticket.future.done():
-                ticket.future.set_exception(error)
-
+    async def _run(self, model: Model, ticket: Ticket, times: Times, patience: Patience) -> None:
+        """Have the texts computed, which a request whose patience ends gives up."""
         model.batcher.submit(ticket)
         times.submitted = ticket.submitted
-        watch = asyncio.ensure_future(disconnected())
-        watch.add_done_callback(
-            lambda done: None if done.cancelled() else give_up(ClientGone("client gone"))
-        )
-        late = DeadlinePassed(f"no answer within {terms.timeout_s:g} s")
-        # The loop's clock is another one than the deadline's.
-        alarm = loop.call_later(ticket.deadline - time.perf_counter(), give_up, late)
         try:
-            await ticket.future
+            await patience.wait(ticket.future)
         except (ClientGone, DeadlinePassed) as error:
             self._metrics.observe_drop(model.name, error.code, ticket.pending)
+            if isinstance(error, DeadlinePassed):
+                model.batcher.learn(ticket)
             raise
         finally:
             model.batcher.drop(ticket)
-            alarm.cancel()
-            watch.cancel()
         model.batcher.learn(ticket)
         times.queue = ticket.started - ticket.submitted
         times.infer = ticket.finished - ticket.started
