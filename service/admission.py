@@ -88,9 +88,10 @@ class Admission:
         fits = work * self._margin <= left
         remedy = "try again later" if fits else "send fewer inputs"
         raise Overloaded(
-            f"an answer would take about {wait:.2f} s, and it is wanted within {left:.2f}; "
-            f"{remedy}, or with a longer X-Request-Timeout",
-            retry_after_s=wait - left,
+            f"an answer would take about {wait:.3g} s, and {left:.3g} are left of the time it is "
+            f"wanted in; {remedy}, or with a longer X-Request-Timeout",
+            # What does not fit at all fits best once nothing waits.
+            retry_after_s=wait - left if fits else under_way + waiting,
         )
 
     def _reserve(self, work: float, most: float, now: float) -> float:
@@ -104,9 +105,12 @@ class Admission:
     def _predict(self, lane: Lane, work: float, now: float, under_way: float) -> float:
         """Seconds until a request that comes now would be answered."""
         queue, busy = self._queue, self._pace.busy(now)
-        ahead = under_way + queue.waiting_s(Lane.INTERACTIVE)
+        # It overtakes what is due after its last text.
+        due = now + queue.limits.overtaking * work
         if lane is Lane.INTERACTIVE:
             # Shorter texts that come meanwhile may overtake it.
+            ahead = under_way + queue.ahead_s(lane, due)
             return ahead + work * (1.0 + queue.limits.overtaking * busy)
+        ahead = under_way + queue.waiting_s(Lane.INTERACTIVE)
         # What interactive requests leave, and at least its share.
-        return ahead + (queue.waiting_s(Lane.BULK) + work) / max(BULK_SHARE, 1.0 - busy)
+        return ahead + (queue.ahead_s(lane, due) + work) / max(BULK_SHARE, 1.0 - busy)

@@ -20,6 +20,7 @@ from itertools import count
 
 from models.heads import Job
 from service.costs import Costs, Pace
+from service.dues import Dues
 from service.errors import DeadlinePassed
 from service.ticket import Lane, Ticket
 
@@ -73,6 +74,7 @@ class _Waiting:
     """One lane."""
 
     classes: dict[int, _Class] = field(default_factory=dict)
+    dues: Dues = field(default_factory=Dues)
     texts: int = 0
     work_s: float = 0.0
     dropped: int = 0
@@ -100,6 +102,10 @@ class Queue:
         """Predicted seconds of work that wait in a lane."""
         return self._lanes[lane].work_s * self._pace.factor
 
+    def ahead_s(self, lane: Lane, due: float) -> float:
+        """The part of it that is due by then, and so goes before what is due later."""
+        return self._lanes[lane].dues.before(due) * self._pace.factor
+
     def work_s(self, tokens: int) -> float:
         """What a waiting text is counted with: its own, and its part of a half-full batch."""
         part = 2.0 * tokens / self.limits.max_batch_tokens
@@ -122,6 +128,7 @@ class Queue:
             if name not in pieces:
                 pieces[name] = _Piece(ticket, deque())
             pieces[name].jobs.append((due, job))
+            waiting.dues.add(due, work)
         for name, piece in pieces.items():
             found = waiting.classes.setdefault(name, _Class())
             heapq.heappush(found.heap, (piece.jobs[0][0], next(self._number), piece))
@@ -129,6 +136,7 @@ class Queue:
         waiting.texts += len(ticket.jobs)
         waiting.work_s += total
         ticket.waiting_s, ticket.waiting = total, len(ticket.jobs)
+        ticket.pieces = tuple(pieces.values())
 
     def release(self, ticket: Ticket) -> None:
         """Give up the place of what still waits of a ticket. May be called more than once."""
@@ -137,6 +145,10 @@ class Queue:
         waiting.work_s = max(0.0, waiting.work_s - ticket.waiting_s) if waiting.texts else 0.0
         waiting.dropped += ticket.waiting
         ticket.waiting_s, ticket.waiting = 0.0, 0
+        for piece in ticket.pieces:
+            for due, job in piece.jobs:
+                waiting.dues.remove(due, self.work_s(job.tokens))
+        ticket.pieces = ()
         if waiting.dropped > max(1024, waiting.texts):
             self._sweep(waiting)
 
@@ -151,7 +163,7 @@ class Queue:
             for each in waiting.classes.values():
                 found |= {id(piece.ticket): piece.ticket for _, _, piece in each.heap}
         for ticket in found.values():
-            ticket.waiting_s, ticket.waiting = 0.0, 0
+            ticket.waiting_s, ticket.waiting, ticket.pieces = 0.0, 0, ()
         self._alone.clear()
         self._lanes = {lane: _Waiting() for lane in Lane}
         return list(found.values())
@@ -236,12 +248,13 @@ class Queue:
 
     def _pop(self, waiting: _Waiting, found: _Class) -> tuple[Ticket, Job]:
         _, number, piece = found.heap[0]
-        _, job = piece.jobs.popleft()
+        due, job = piece.jobs.popleft()
         if piece.jobs:
             heapq.heapreplace(found.heap, (piece.jobs[0][0], number, piece))
         else:
             heapq.heappop(found.heap)
         work = self.work_s(job.tokens)
+        waiting.dues.remove(due, work)
         found.texts -= 1
         waiting.texts -= 1
         waiting.work_s = max(0.0, waiting.work_s - work) if waiting.texts else 0.0

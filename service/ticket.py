@@ -40,6 +40,7 @@ class Ticket:
         "jobs",
         "lane",
         "pending",
+        "pieces",
         "predicted_s",
         "started",
         "submitted",
@@ -68,8 +69,9 @@ class Ticket:
         self.submitted = time.perf_counter()
         self.deadline = deadline
         self.predicted_s = 0.0  # until its answer, when it was let in
-        # The queue's: how many of its texts wait, and their predicted seconds.
+        # The queue's: how many of its texts wait, their predicted seconds, and where they lie.
         self.waiting, self.waiting_s = 0, 0.0
+        self.pieces: Sequence[Any] = ()
         self.started = 0.0
         self.finished = 0.0
 

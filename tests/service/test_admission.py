@@ -132,6 +132,31 @@ def test_a_full_queue_is_full_for_short_texts_and_long_ones(pretraining: Pipelin
     assert long == pytest.approx(short, rel=0.2)
 
 
+def test_a_short_text_is_not_refused_for_work_that_it_overtakes(pretraining: Pipeline) -> None:
+    head = pretraining.find_head("embed")
+
+    async def scene(overtaking: float, lane: Lane) -> None:
+        pace = Pace(0.0)
+        queue = Queue(COSTS, Limits(512, 0.1, overtaking), pace)
+        admission = Admission(queue, pace, Bounds(60.0, 60.0))
+        ids = np.zeros(256, np.int64)
+        long = [Job(head, place, None, Encoded(ids, ids)) for place in range(200)]
+        queue.add(Ticket(long, deadline=60.0, lane=lane), 0.0)
+        now, under_way = 0.0, 0.0
+        for _ in range(20):
+            # A batch has just begun, whenever a short text comes.
+            batch = queue.take(now)
+            assert batch is not None
+            under_way = batch.predicted_s
+            admission.check(lane, 0.002, deadline=now + 0.5, now=now, under_way=under_way)
+            now += under_way
+
+    for lane in Lane:
+        asyncio.run(scene(2.0, lane))
+        with pytest.raises(Overloaded):
+            asyncio.run(scene(0.0, lane))
+
+
 def test_what_is_over_at_once_teaches_nothing() -> None:
     admission = make_admission()
     before = find_longest(admission, 1.0)

@@ -423,11 +423,14 @@ def test_nothing_is_lost_or_counted_twice_whoever_is_late_or_leaves(make: AddTic
                 assert not owner.over
                 taken[id(job)] += 1
             assert queue.texts == sum(each.waiting for each in living)
+            for lane in Lane:
+                assert queue.ahead_s(lane, NEVER) == pytest.approx(queue.waiting_s(lane), abs=1e-6)
             assert min(each.waiting for each in living) >= 0
         for batch in drain(queue, now):
             taken.update(id(job) for _, job in batch.entries)
         assert max(taken.values()) == 1
         assert queue.texts == 0
+        assert all(queue.ahead_s(lane, NEVER) == 0.0 for lane in Lane)
         for ticket in living:
             if not ticket.over:
                 assert all(taken[id(job)] for job in ticket.jobs)
