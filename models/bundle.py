@@ -71,7 +71,7 @@ class Bundle:
         if wanted not in offered:
             raise OperatorError(
                 f"bundle {self.manifest.name!r} has no precision {wanted!r}, "
-                f"only {', '.join(offered)}; export it again with --precision {wanted}"
+                f"only {', '.join(offered)}; choose one of these, or export it again with another"
             )
         return wanted
 

@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.edge import TIMES
 from service.engine import Engine
 from service.errors import NotReady, describe, find_status
 
@@ -75,7 +76,7 @@ class Drain:
                 await app(scope, receive, self._closing(send))
             elif self._engine.draining:
                 await _read_rest(scope, receive)
-                await _refuse(send, "the service is shutting down; ask another replica")
+                await _refuse(scope, send, "the service is shutting down; ask another replica")
             else:
                 await self._follow(app, scope, receive, send)
 
@@ -100,7 +101,8 @@ class Drain:
             if started or not self._given_up:
                 raise
             task.uncancel()
-            await _refuse(send, "the service shut down before this was answered; send it again")
+            reason = "the service shut down before this was answered; send it again"
+            await _refuse(scope, send, reason)
         finally:
             self._inside.discard(task)
             if not self._inside:
@@ -132,8 +134,9 @@ async def _read_rest(scope: Scope, receive: Receive) -> None:
         return
 
 
-async def _refuse(send: Send, reason: str) -> None:
+async def _refuse(scope: Scope, send: Send, reason: str) -> None:
     error = NotReady(reason)
+    scope[TIMES].code = error.code
     content = orjson.dumps(describe(error))
     headers = [
         (b"content-type", b"application/json"),

@@ -36,7 +36,7 @@ class Guard:
     """Wraps the application: refuses what needs no look at the body.
 
     `admit` raises an error where there is no room for a request, whatever it asks; `find_route`
-    gives the route of a path, by whose name the edge counts what is refused.
+    gives the route of a path, by whose name the edge counts a request.
     """
 
     def __init__(
@@ -69,13 +69,14 @@ class Guard:
         """Let one request through, or refuse it."""
         if scope["type"] == "http":
             path: str = scope["path"]
+            # Also for those that FastAPI does not name: refusals, preflights, documents.
+            scope["route"] = self._find_route(path)
             try:
                 if self._cors is not None and _is_preflight(scope):
                     await self._answer_preflight(self._cors, scope, receive, send)
                     return
                 self._check(scope, path)
             except _Refusal as refusal:
-                scope["route"] = self._find_route(path)
                 scope[TIMES].code = refusal.error.code
                 await refusal.send(send)
                 return
@@ -114,7 +115,7 @@ class Guard:
         if self._admin_keys and path.startswith("/admin/"):
             self._check_key(scope, browser=False, keys=self._admin_keys)
         self._check_size(scope)
-        if task and scope["method"] == "POST" and self._find_route(path) is not None:
+        if task and scope["method"] == "POST" and scope["route"] is not None:
             try:
                 self._admit(scope)
             except errors.Overloaded as error:

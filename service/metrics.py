@@ -9,7 +9,14 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    disable_created_metrics,
+)
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -33,6 +40,9 @@ _OUTCOMES = {
 }
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
+
+# When a series began: as many samples again, and process_start_time_seconds tells it.
+disable_created_metrics()  # type: ignore[no-untyped-call]
 
 ObserveBatch = Callable[[Ran], None]
 

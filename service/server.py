@@ -105,6 +105,7 @@ class Server(uvicorn.Server):
         # What is left are answers on their way to clients who read slowly.
         self.config.timeout_graceful_shutdown = max(1, math.ceil(end - time.monotonic()))
         await super().shutdown(sockets)
+        _log.info("ended", seconds=round(time.monotonic() - began, 3))
 
     async def _linger(self, end: float) -> None:
         """Refuse until then what comes over connections that are open, rather than reset them."""

@@ -72,7 +72,7 @@ def test_no_byte_of_an_id_makes_a_line_of_its_own(pretraining_bundle: Path) -> N
     assert 1 <= len(found) <= len(ids)
     assert found[-1]["request_id"] == "good"
     assert all(re.fullmatch(OWN, line["request_id"]) for line in found[:-1])
-    known = {"threads", "serving", "request", "shutting down"}
+    known = {"threads", "serving", "request", "shutting down", "ended"}
     assert {line["event"] for line in lines} <= known
 
 

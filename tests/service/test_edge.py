@@ -66,6 +66,18 @@ def test_requests_are_counted_by_route_and_status(tiny: Server) -> None:
     assert "/two" not in tiny.client.get("/metrics").text
 
 
+def test_what_has_a_path_of_its_own_is_counted_under_it(tiny: Server) -> None:
+    paths = ("/openapi.json", "/docs", "/metrics", "/health/live")
+    before = [tiny.read_metric("cloze_requests_total", route=path) for path in paths]
+    for path in paths:
+        assert tiny.client.get(path).status_code == 200
+    after = [tiny.read_metric("cloze_requests_total", route=path) for path in paths]
+    assert all(b < a for b, a in zip(before, after, strict=True))
+    # Whatever the method.
+    assert tiny.client.put("/v1/embeddings").status_code == 405
+    assert tiny.read_metric("cloze_requests_total", route="/v1/embeddings", status="405") == 1
+
+
 def test_what_nobody_expected_is_ours(capfd: pytest.CaptureFixture[str]) -> None:
     metrics = Metrics()
     app = FastAPI()

@@ -213,7 +213,9 @@ def test_while_it_drains_it_answers_what_is_under_way_and_nothing_new(
         response = client.get("/health/live")
         assert response.status_code == 200
         assert response.headers["connection"] == "close"
-        assert client.get("/metrics").status_code == 200
+        told = client.get("/metrics").text
+        assert 'route="/v1/embeddings",status="503"} 2.0' in told
+        assert 'cloze_rejections_total{reason="not_ready"}' in told
         answer = sender.finish()
         assert answer.status == 200
         assert answer.headers["connection"] == "close"
@@ -288,7 +290,7 @@ def test_a_signal_while_the_models_load_ends_it(ending: signal.Signals, bundle: 
         process.send_signal(ending)
         assert process.wait(PATIENCE_S) == 0
         told = [line["event"] for line in read_log(process)]
-        assert [event for event in told if event != "request"] == ["shutting down"]
+        assert [event for event in told if event != "request"] == ["shutting down", "ended"]
 
 
 def test_a_signal_while_admin_loads_ends_it(

@@ -41,9 +41,7 @@ def read_told(text: str) -> dict[str, tuple[str, set[str]]]:
     """Type and labels of each metric that is told, by the name that a query begins with."""
     found = {}
     for family in text_string_to_metric_families(text):
-        samples = [one for one in family.samples if not one.name.endswith("_created")]
-        if not samples:
-            continue  # the moments at which the library made the others
+        samples = family.samples
         name = f"{family.name}_total" if family.type == "counter" else family.name
         labels = set().union(*(sample.labels for sample in samples)) - {"le"}
         found[name] = (family.type, labels)
