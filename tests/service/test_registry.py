@@ -8,14 +8,22 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from models.bundle import hash_file
+from models.bundle import Bundle, hash_file
 from models.engines import Session
-from models.errors import AnswersWrong, BundleNotFound, OperatorError, SettingsError
+from models.errors import (
+    AnswersWrong,
+    BundleDamaged,
+    BundleNotFound,
+    OperatorError,
+    SettingsError,
+)
 from models.heads import EmbedOptions
-from models.pipeline import prepare
+from models.pipeline import Pipeline, prepare
+from service import loading
 from service.errors import NotReady
 from service.metrics import Metrics
 from service.model import Model
@@ -24,7 +32,7 @@ from service.settings import Settings
 from service.ticket import Ticket
 from tests.checkpoints import change_json
 from tests.endless import make_endless
-from tests.service.bundles import break_trunk, mark
+from tests.service.bundles import break_head, break_trunk, mark
 from tests.service.server import Server, check_error, hold, serve, wait_until
 
 
@@ -291,6 +299,65 @@ def test_a_bundle_that_answers_otherwise_does_not_take_over(
     registry.reload(Settings(bundles=(other,)), Metrics())
     assert list(registry) == [before]
     registry.close()
+
+
+def test_a_bundle_that_cannot_be_run_keeps_no_other_from_taking_over(
+    folder: Folder, pretraining_bundle: Path
+) -> None:
+    """A head that is loaded, and whose first run raises: what else is new answers all the same."""
+    (before,) = folder.registry
+    threads = count_threads()
+    broken = break_head(folder.add(pretraining_bundle, "second"))
+    change_json(broken / "manifest.json", name="another")
+    for turn in range(3):
+        mark(folder.path / "first", str(turn))
+        folder.reload()
+        (after,) = folder.registry
+        assert after is not before
+        assert folder.states == [("first", "ready"), ("second", "failed")]
+        assert "cannot be computed here" in str(folder.registry.list()[1].reason)
+        before = after
+        assert count_threads() == threads
+
+
+def test_what_is_loaded_and_does_not_take_over_is_closed(
+    folder: Folder, classify_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever is raised by what is loaded after it, a bug of ours included."""
+    (running,) = folder.registry
+    threads = count_threads()
+    mark(folder.path / "first", "changed")
+    folder.add(classify_bundle, "second")
+    open_pipeline = loading.open_pipeline
+
+    def end(bundle: Bundle, *rest: Any, **named: Any) -> Pipeline:
+        if bundle.path.name == "second":
+            raise KeyboardInterrupt
+        return open_pipeline(bundle, *rest, **named)
+
+    monkeypatch.setattr("service.registry.open_pipeline", end)
+    with pytest.raises(KeyboardInterrupt):
+        folder.reload()
+    assert list(folder.registry) == [running]
+    assert count_threads() == threads
+
+
+def test_a_bundle_that_cannot_be_run_does_not_start(
+    folder: Folder, pretraining_bundle: Path
+) -> None:
+    threads = count_threads()
+    broken = break_head(folder.add(pretraining_bundle, "second"))
+    change_json(broken / "manifest.json", name="another")
+    with pytest.raises(BundleDamaged, match="cannot be computed here") as refusal:
+        load(folder.path / "first", broken)
+    assert str(broken) in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+    assert count_threads() == threads
+
+
+def count_threads() -> int:
+    """The threads of batchers in this process."""
+    return sum(thread.name.startswith("batcher-") for thread in threading.enumerate())
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from models.bundle import Bundle
 from models.manifest import FORMAT_VERSION
 from service.model import warm_up
 from tests.checkpoints import change_json
-from tests.service.bundles import break_trunk, mark
+from tests.service.bundles import break_head, break_trunk, mark
 from tests.service.server import PATIENCE_S, Server, check_error, hold, serve, wait_until
 
 ROUTE = "/admin/bundles"
@@ -241,18 +241,29 @@ def spoil(path: Path, how: str) -> None:
         (path / "manifest.json").unlink()
     elif how == "bundle_too_new":
         change_json(path / "manifest.json", format_version=FORMAT_VERSION + 1)
+    elif how == "a head that cannot be run":
+        break_head(path)
     else:
         break_trunk(path)
 
 
 @pytest.mark.parametrize(
-    "how", ["bundle_damaged", "bundle_not_found", "bundle_too_new", "answers_wrong"]
+    ("how", "code"),
+    [
+        ("bundle_damaged", "bundle_damaged"),
+        ("bundle_not_found", "bundle_not_found"),
+        ("bundle_too_new", "bundle_too_new"),
+        ("answers_wrong", "answers_wrong"),
+        ("a head that cannot be run", "bundle_damaged"),
+    ],
 )
-def test_what_cannot_be_loaded_changes_nothing_and_is_told(how: str, admin: Admin) -> None:
+def test_what_cannot_be_loaded_changes_nothing_and_is_told(
+    how: str, code: str, admin: Admin
+) -> None:
     (before,) = admin.server.models
     path = admin.add(admin.folder / "first", "second")
     spoil(path, how)
-    message = check_error(admin.load(path), 422, how, "path")
+    message = check_error(admin.load(path), 422, code, "path")
     # In full: who asks is the operator.
     assert str(path) in message
     assert admin.server.models == [before]
