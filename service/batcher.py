@@ -4,6 +4,7 @@ The thread never waits on a clock: whenever the trunk is free it computes the ba
 gives it. What nobody waits for any more is dropped before it is packed.
 """
 
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from service.errors import NotReady
 from service.graphs import Graphs, State, Trunk
 from service.queue import Limits, Queue
 from service.run import GivenUp, Run
+from service.stragglers import Stragglers
 from service.ticket import Lane, Ticket
 
 # How long a batch that was told to end may take to hear it.
@@ -81,8 +83,9 @@ class Batcher:
         self._admission = Admission(self._queue, self._pace, bounds)
         self._run: Run | None = None
         self._closed = False
-        self._given_up: list[threading.Thread] = []
-        self._thread = self._start()
+        self.stragglers = Stragglers()
+        self._thread: threading.Thread
+        self._start()
 
     @property
     def state(self) -> State:
@@ -102,8 +105,7 @@ class Batcher:
     @property
     def stuck(self) -> int:
         """Threads that were given up and still stand where they stood."""
-        self._given_up = [thread for thread in self._given_up if thread.is_alive()]
-        return len(self._given_up)
+        return self.stragglers.count()
 
     def queued_ms(self, lane: Lane) -> float:
         """Predicted milliseconds of the work that waits in a lane."""
@@ -169,6 +171,7 @@ class Batcher:
         thread.join(timeout_s)
         if thread.is_alive():
             self._graphs.stop()
+            self.stragglers.add(thread)
         with self._changed:
             if self._run is not None:
                 self._run.given_up = True
@@ -185,6 +188,7 @@ class Batcher:
             if self._closed:
                 return
             run, thread = self._run, self._thread
+            stuck_at = math.inf if run is None else run.stuck_at
         if self._graphs.due:
             self._graphs.replace()
         elif self._graphs.state is State.FAILED:
@@ -193,8 +197,8 @@ class Batcher:
         elif not thread.is_alive():
             _log.error("a batcher's thread has ended; another one begins", model=self._name)
             self._resume(run)
-        elif run is not None and time.perf_counter() >= run.stuck_at:
-            self._end(run)
+        elif run is not None and time.perf_counter() >= stuck_at:
+            self._end(run, stuck_at)
 
     def _admit(self, lane: Lane, work: float, deadline: float) -> float:
         now = time.perf_counter()
@@ -204,10 +208,13 @@ class Batcher:
             under_way = max(0.0, self._run.began + expected - now)
         return self._admission.check(lane, work, deadline=deadline, now=now, under_way=under_way)
 
-    def _start(self) -> threading.Thread:
+    def _start(self) -> None:
+        """Let another thread empty the queue; the one before ends, if it ever can."""
         thread = threading.Thread(target=self._loop, name=f"batcher-{self._name}", daemon=True)
-        thread.start()
-        return thread
+        with self._changed:
+            self._thread = thread
+            thread.start()
+            self._changed.notify_all()
 
     def _loop(self) -> None:
         """Compute batch after batch until there are none after `close`, or it is given up."""
@@ -239,7 +246,7 @@ class Batcher:
         Called with the lock held.
         """
         waited = False
-        while True:
+        while self._thread is threading.current_thread():
             if self._graphs.state is State.RUNNING:
                 batch = self._queue.take(time.perf_counter())
                 late, self._queue.late = self._queue.late, []
@@ -259,6 +266,7 @@ class Batcher:
                 return None, waited
             waited = True
             self._changed.wait()
+        return None, waited
 
     def _tell(self, run: Run, extent: Extent, ended: float) -> None:
         if self._observe is not None:
@@ -278,20 +286,28 @@ class Batcher:
                 )
             )
 
-    def _end(self, run: Run) -> None:
-        """End a batch that stands still, or else give its thread up."""
+    def _end(self, run: Run, stuck_at: float) -> None:
+        """End a batch that stands still, or else give its thread up.
+
+        `stuck_at` is when what it was found in was due: what it does since then is no concern.
+        """
         _log.error("a batch stands still", model=self._name, texts=len(run.step))
-        stuck_at = run.stuck_at
+
+        def goes_on() -> bool:
+            return self._run is not run or run.stuck_at != stuck_at or run.given_up
+
         end = time.perf_counter() + _GRACE_S
         while time.perf_counter() < end:
+            with self._changed:
+                if self._changed.wait_for(goes_on, _GRACE_S / 20):
+                    return  # it has ended, or raised and its thread does the rest
             # Between two graphs there is nothing to stop: told again, it hears it in the next.
             self._graphs.stop()
-            with self._changed:
-                if self._changed.wait_for(lambda: run.stuck_at != stuck_at, _GRACE_S / 20):
-                    return  # it has raised, and its thread does the rest
         with self._changed:
+            if goes_on():
+                return
             run.given_up = True
-            self._given_up.append(self._thread)
+            self.stragglers.add(self._thread)
         _log.error("its thread is given up", model=self._name, stuck=self.stuck)
         self._graphs.replace()
         self._resume(run)
@@ -309,7 +325,7 @@ class Batcher:
                     self._fail(ticket, InternalError("the text could not be computed in time"))
                 self._queue.put_back(entry for entry in run.left.values() if not entry[0].over)
             if not self._closed:
-                self._thread = self._start()
+                self._start()
 
     def _fail_all(self, error: ClozeError) -> None:
         """Everybody who waits hears the error. Called with the lock held."""

@@ -418,6 +418,46 @@ def test_a_batch_that_stands_still_is_ended_for_its_guilty_text(
     batcher.close()
 
 
+def test_a_batch_that_ends_while_it_is_found_to_stand_still_keeps_its_thread(
+    make_jobs: MakeJobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It ends by itself between the look at it and what is done about it."""
+    trunk = Recorder(held=True)
+    batcher = make_batcher(trunk, stall_s=0.01)
+    batcher._pace._factor = 1e-6
+    thread = batcher._thread
+
+    class SlowLog:
+        def error(self, *_: Any, **__: Any) -> None:
+            trunk.release.set()
+            wait_until(lambda: batcher._run is None)
+
+    async def play() -> None:
+        first = submit(batcher, make_jobs("first", 8))
+        await wait(trunk.entered)
+        monkeypatch.setattr("service.batcher._log", SlowLog())
+        await asyncio.sleep(0.02)
+        await asyncio.to_thread(batcher.check)
+        await first.future
+        await answer_one(batcher, make_jobs)
+
+    asyncio.run(play())
+    assert batcher._thread is thread
+    assert (batcher.stuck, trunk.stops, trunk.reopened) == (0, 0, 0)
+    batcher.close()
+
+
+def test_one_thread_empties_a_queue(make_jobs: MakeJobs) -> None:
+    """Whoever is followed by another one ends, whatever it was taken for."""
+    batcher = make_batcher(Recorder())
+    first = batcher._thread
+    batcher._start()
+    wait_until(lambda: not first.is_alive())
+    asyncio.run(answer_one(batcher, make_jobs))
+    assert batcher.alive
+    batcher.close()
+
+
 async def answer_one(batcher: Batcher, make_jobs: MakeJobs) -> None:
     await submit(batcher, make_jobs("later", 8)).future
 
