@@ -28,6 +28,9 @@ from service.ticket import Lane, Ticket
 _GRACE_S = 1.0
 # A batch stands still when it has taken the time allowed, and so many times what was predicted.
 _STALLED = 10.0
+# Loading graphs anew stands still when it takes so many times as long as a batch may, and a minute.
+_LOADING_STALLED = 10.0
+_LEAST_LOADING_S = 60.0
 _SHUTTING_DOWN = "the service is shutting down; ask another replica"
 
 _log = structlog.get_logger(__name__)
@@ -76,14 +79,21 @@ class Batcher:
         self._stall_s = stall_s
         self._observe = observe
         self._changed = threading.Condition()
-        self._graphs = Graphs(trunk, name=name, changed=self._changed, on_replace=on_replace)
+        self.stragglers = Stragglers()
+        self._graphs = Graphs(
+            trunk,
+            name=name,
+            changed=self._changed,
+            stragglers=self.stragglers,
+            limit_s=max(_LOADING_STALLED * stall_s, _LEAST_LOADING_S),
+            on_replace=on_replace,
+        )
         self._pace = Pace(time.perf_counter())
         self._queue = Queue(costs, limits, self._pace)
         self._bounds = bounds
         self._admission = Admission(self._queue, self._pace, bounds)
         self._run: Run | None = None
         self._closed = False
-        self.stragglers = Stragglers()
         self._thread: threading.Thread
         self._start()
 
@@ -175,6 +185,7 @@ class Batcher:
         with self._changed:
             if self._run is not None:
                 self._run.given_up = True
+                self._changed.notify_all()
             self._fail_all(NotReady(_SHUTTING_DOWN))
 
     def check(self) -> None:
@@ -182,16 +193,16 @@ class Batcher:
 
         A batch that stands still is ended. If that does not end it, its thread is given up, the
         graphs are loaded anew, and its texts are computed one by one in another thread. Graphs
-        that could not be loaded are tried again, each time after a longer while.
+        that could not be loaded, or not in time, are tried again, each time after a longer while.
+        Takes about a second at most.
         """
         with self._changed:
             if self._closed:
                 return
             run, thread = self._run, self._thread
             stuck_at = math.inf if run is None else run.stuck_at
-        if self._graphs.due:
-            self._graphs.replace()
-        elif self._graphs.state is State.FAILED:
+        self._graphs.check()
+        if self._graphs.state is State.FAILED:
             with self._changed:
                 self._fail_all(NotReady(self._graphs.reason))
         elif not thread.is_alive():
@@ -301,8 +312,9 @@ class Batcher:
             with self._changed:
                 if self._changed.wait_for(goes_on, _GRACE_S / 20):
                     return  # it has ended, or raised and its thread does the rest
-            # Between two graphs there is nothing to stop: told again, it hears it in the next.
-            self._graphs.stop()
+                # With the lock held, so that it is no later batch that hears it. Between two
+                # graphs there is nothing to stop: told again, it hears it in the next.
+                self._graphs.stop()
         with self._changed:
             if goes_on():
                 return

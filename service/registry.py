@@ -35,6 +35,7 @@ from service.metrics import Metrics
 from service.model import Model
 from service.settings import Settings
 from service.states import Attempts, Entry, describe
+from service.stragglers import Stragglers
 from service.watchdog import Watchdog
 
 # A replaced model's last batch, which nobody waits for, may take so long before it is ended.
@@ -50,6 +51,7 @@ class Registry:
     def __init__(self) -> None:
         self._models: Mapping[str, Model] = {}  # replaced whole, never changed
         self._retiring: tuple[Model, ...] = ()
+        self._left: list[Stragglers] = []  # of models that are gone
         self._attempts = Attempts()
         self._roots: tuple[Path, ...] = ()
         self._released = threading.Condition()
@@ -203,6 +205,7 @@ class Registry:
             self._released.wait_for(lambda: not model.requests)
         model.batcher.close(_LAST_BATCH_S)
         with self._released:
+            self._left = [each for each in (*self._left, model.batcher.stragglers) if not each.over]
             self._retiring = tuple(each for each in self._retiring if each is not model)
 
     def list(self) -> list[Entry]:
@@ -264,6 +267,12 @@ class Registry:
         """Why a model would not answer; empty while every one would."""
         models = self._models.values()
         return next((model.batcher.reason for model in models if not model.batcher.alive), "")
+
+    def count_stuck(self) -> int:
+        """Threads that stand still and cannot be ended, of models that are gone too."""
+        with self._released:
+            here = [model.batcher.stragglers for model in (*self, *self._retiring)]
+            return sum(each.count() for each in (*here, *self._left))
 
     def close(self) -> None:
         """Let every queue run empty, and end its thread. What is loaded later never answers."""

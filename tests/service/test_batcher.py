@@ -351,12 +351,42 @@ def test_graphs_that_cannot_be_loaded_answer_not_ready_until_they_can(make_jobs:
         trunk.cannot = None
         batcher._graphs._retry_at = 0.0
         batcher.check()
-        assert batcher.alive
+        await asyncio.to_thread(wait_until, lambda: batcher.alive)
         await submit(batcher, make_jobs("again", 8)).future
 
     asyncio.run(play())
     assert trunk.reopened == 2
     batcher.close()
+
+
+def test_closing_does_not_wait_for_graphs_whose_loading_stands_still(
+    make_jobs: MakeJobs,
+) -> None:
+    trunk = Mortal()
+    let_go, entered = threading.Event(), threading.Event()
+
+    def hang() -> None:
+        entered.set()
+        assert let_go.wait(PATIENCE_S)
+
+    trunk.reopen = hang  # type: ignore[method-assign]
+    batcher = make_batcher(trunk)
+
+    async def play() -> None:
+        ticket = submit(batcher, make_jobs("one", 8))
+        trunk.dead = True
+        trunk.release.set()
+        await wait(entered)
+        assert batcher.state is State.REPLACING
+        # It is loading, and its time is not over.
+        assert batcher.stuck == 0
+        await asyncio.to_thread(batcher.close, 0.01)
+        with pytest.raises(NotReady, match="shutting down"):
+            await ticket.future
+
+    asyncio.run(play())
+    wait_until(lambda: not batcher._thread.is_alive())
+    let_go.set()
 
 
 class Stuck(Recorder):

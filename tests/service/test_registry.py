@@ -7,6 +7,7 @@ import shutil
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -223,6 +224,29 @@ def test_a_hung_text_that_nobody_waits_for_does_not_keep_what_is_replaced(
     folder.reload()
     assert list(folder.registry) != [running]
     wait_until(lambda: not running.batcher._thread.is_alive())
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_threads_that_stand_still_count_when_their_model_is_gone(
+    pretraining_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three versions of a model hang and are replaced: the process is not live any more."""
+    monkeypatch.setattr("service.batcher._GRACE_S", 0.1)
+    bundle = Path(shutil.copytree(pretraining_bundle, tmp_path / "bundle"))
+    with serve(bundle, stall_s=0.3) as server:
+        with ExitStack() as held:
+            for turn in range(3):
+                (model,) = server.models
+                # What nothing can stop; its only text hears that it was not computed.
+                held.enter_context(hold(model.pipeline, model.batcher))
+                wait_until(lambda model=model: model.batcher.stuck == 1)
+                assert server.client.get("/health/live").status_code == (503 if turn == 2 else 200)
+                mark(bundle, str(turn))
+                server.engine.reload()
+                assert server.models != [model]
+            message = check_error(server.client.get("/health/live"), 503, "not_ready", None)
+            assert message.startswith("3 computations")
+        wait_until(lambda: server.client.get("/health/live").status_code == 200)
 
 
 def touch(bundle: Path) -> None:
