@@ -28,7 +28,7 @@ from service.ticket import Lane, Ticket
 _GRACE_S = 1.0
 # A batch stands still when it has taken the time allowed, and so many times what was predicted.
 _STALLED = 10.0
-# Loading graphs anew stands still when it takes so many times as long as a batch may, and a minute.
+# Loading graphs anew stands still when it takes so many times as long as a batch, and a minute.
 _LOADING_STALLED = 10.0
 _LEAST_LOADING_S = 60.0
 _SHUTTING_DOWN = "the service is shutting down; ask another replica"
@@ -202,10 +202,11 @@ class Batcher:
             run, thread = self._run, self._thread
             stuck_at = math.inf if run is None else run.stuck_at
         self._graphs.check()
-        if self._graphs.state is State.FAILED:
-            with self._changed:
+        with self._changed:
+            if self._graphs.state is State.FAILED:
                 self._fail_all(NotReady(self._graphs.reason))
-        elif not thread.is_alive():
+                return
+        if not thread.is_alive():
             _log.error("a batcher's thread has ended; another one begins", model=self._name)
             self._resume(run)
         elif run is not None and time.perf_counter() >= stuck_at:
@@ -300,7 +301,7 @@ class Batcher:
     def _end(self, run: Run, stuck_at: float) -> None:
         """End a batch that stands still, or else give its thread up.
 
-        `stuck_at` is when what it was found in was due: what it does since then is no concern.
+        `stuck_at` tells in which step it was found: where it has gone on, it is left alone.
         """
         _log.error("a batch stands still", model=self._name, texts=len(run.step))
 
