@@ -6,6 +6,8 @@ Owns reading and the hashes. Writing is the exporter's.
 import hashlib
 import json
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -56,6 +58,22 @@ class Bundle:
     def file(self, name: str) -> Path:
         """Where the file of that name lies."""
         return self.path / name
+
+    @contextmanager
+    def blamed(self) -> Iterator[None]:
+        """Whatever is raised inside is the bundle's doing: BundleDamaged with its first line.
+
+        For what computes with its graphs, which raise as they like.
+        """
+        try:
+            yield
+        except OperatorError:
+            raise
+        except Exception as error:
+            reason = (str(error) or type(error).__name__).splitlines()[0]
+            raise BundleDamaged(
+                f"{self.path} cannot be computed here ({reason}); export the bundle again"
+            ) from error
 
     def choose_precision(self, wanted: str | None = None) -> str:
         """The precision to run: the one wanted, else fp32, else the only one there is."""

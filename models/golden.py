@@ -57,7 +57,10 @@ class Deviation:
 
 
 def check_golden(pipeline: Pipeline) -> list[Deviation]:
-    """Compute the golden answers again. Raises AnswersWrong, or BundleDamaged for a bad file."""
+    """Compute the golden answers again.
+
+    Raises AnswersWrong, or BundleDamaged for a bad file and for graphs that cannot be run.
+    """
     deviations = measure_golden(pipeline, read_golden(pipeline))
     for each in deviations:
         # NaN compares as false with everything.
@@ -84,7 +87,10 @@ def read_golden(pipeline: Pipeline) -> Mapping[str, Any]:
 
 
 def measure_golden(pipeline: Pipeline, content: Mapping[str, Any]) -> list[Deviation]:
-    """The deviation of each task. Raises BundleDamaged where the content is not of its form."""
+    """The deviation of each task.
+
+    Raises BundleDamaged where the content is not of its form, or a graph cannot be run.
+    """
     try:
         tasks = content.get("tasks", ())
         # A task of a later version has no head here.
@@ -106,7 +112,9 @@ def _measure(pipeline: Pipeline, head: Head[Any, Any, Any], task: Mapping[str, A
     items = [_read_item(case["input"]) for case in task["cases"]]
     jobs = prepare(head, items, head.resolve(_OPTIONS[head.task.name]))
     for batch in task["batches"]:
-        pipeline.compute(spread(jobs[place] for place in batch))
+        together = spread(jobs[place] for place in batch)
+        with pipeline.bundle.blamed():
+            pipeline.compute(together)
     worst = [
         _compare(head, head.decode(job), case["answer"])
         for job, case in zip(jobs, task["cases"], strict=True)

@@ -20,6 +20,7 @@ from models.errors import (
     HeadNotFound,
     InternalError,
     InvalidValue,
+    RunStopped,
     TaskUnsupported,
 )
 from models.heads import (
@@ -83,6 +84,7 @@ class Pipeline:
         )
         self._check_trunk()
         self.heads = tuple(self._open_heads())
+        self._reopening: object = None
 
     @classmethod
     def open(cls, path: str | Path, *, precision: str | None = None, threads: int = 0) -> Self:
@@ -251,17 +253,20 @@ class Pipeline:
     def reopen(self) -> None:
         """Load every graph anew, in place of those that run. Raises a BundleError.
 
-        Refuses a bundle whose files are not those that were opened at first.
+        Refuses a bundle whose files are not those that were opened at first. A call that hangs may
+        be followed by another one, and then changes nothing any more: it raises RunStopped.
         """
+        mine = self._reopening = object()
         bundle = Bundle.open(self.bundle.path)
         if bundle.fingerprint != self.bundle.fingerprint:
             raise BundleDamaged(
                 f"{bundle.path} holds other files than those that were loaded; "
                 "have the service read its bundles again"
             )
-        self.trunk.reopen()
-        for head in self.heads:
-            head.reopen()
+        for reopen in (self.trunk.reopen, *(head.reopen for head in self.heads)):
+            if self._reopening is not mine:
+                raise RunStopped("another call loads the graphs anew")
+            reopen()
 
     def stop(self) -> None:
         """End what trunk and heads compute now, in any thread, with RunStopped; returns at once.

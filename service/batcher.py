@@ -4,6 +4,7 @@ The thread never waits on a clock: whenever the trunk is free it computes the ba
 gives it. What nobody waits for any more is dropped before it is packed.
 """
 
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -20,12 +21,16 @@ from service.errors import NotReady
 from service.graphs import Graphs, State, Trunk
 from service.queue import Limits, Queue
 from service.run import GivenUp, Run
+from service.stragglers import Stragglers
 from service.ticket import Lane, Ticket
 
 # How long a batch that was told to end may take to hear it.
 _GRACE_S = 1.0
 # A batch stands still when it has taken the time allowed, and so many times what was predicted.
 _STALLED = 10.0
+# Loading graphs anew stands still when it takes so many times as long as a batch, and a minute.
+_LOADING_STALLED = 10.0
+_LEAST_LOADING_S = 60.0
 _SHUTTING_DOWN = "the service is shutting down; ask another replica"
 
 _log = structlog.get_logger(__name__)
@@ -74,15 +79,23 @@ class Batcher:
         self._stall_s = stall_s
         self._observe = observe
         self._changed = threading.Condition()
-        self._graphs = Graphs(trunk, name=name, changed=self._changed, on_replace=on_replace)
+        self.stragglers = Stragglers()
+        self._graphs = Graphs(
+            trunk,
+            name=name,
+            changed=self._changed,
+            stragglers=self.stragglers,
+            limit_s=max(_LOADING_STALLED * stall_s, _LEAST_LOADING_S),
+            on_replace=on_replace,
+        )
         self._pace = Pace(time.perf_counter())
         self._queue = Queue(costs, limits, self._pace)
         self._bounds = bounds
         self._admission = Admission(self._queue, self._pace, bounds)
         self._run: Run | None = None
         self._closed = False
-        self._given_up: list[threading.Thread] = []
-        self._thread = self._start()
+        self._thread: threading.Thread
+        self._start()
 
     @property
     def state(self) -> State:
@@ -102,8 +115,7 @@ class Batcher:
     @property
     def stuck(self) -> int:
         """Threads that were given up and still stand where they stood."""
-        self._given_up = [thread for thread in self._given_up if thread.is_alive()]
-        return len(self._given_up)
+        return self.stragglers.count()
 
     def queued_ms(self, lane: Lane) -> float:
         """Predicted milliseconds of the work that waits in a lane."""
@@ -169,9 +181,11 @@ class Batcher:
         thread.join(timeout_s)
         if thread.is_alive():
             self._graphs.stop()
+            self.stragglers.add(thread)
         with self._changed:
             if self._run is not None:
                 self._run.given_up = True
+                self._changed.notify_all()
             self._fail_all(NotReady(_SHUTTING_DOWN))
 
     def check(self) -> None:
@@ -179,22 +193,24 @@ class Batcher:
 
         A batch that stands still is ended. If that does not end it, its thread is given up, the
         graphs are loaded anew, and its texts are computed one by one in another thread. Graphs
-        that could not be loaded are tried again, each time after a longer while.
+        that could not be loaded, or not in time, are tried again, each time after a longer while.
+        Takes about a second at most.
         """
         with self._changed:
             if self._closed:
                 return
             run, thread = self._run, self._thread
-        if self._graphs.due:
-            self._graphs.replace()
-        elif self._graphs.state is State.FAILED:
-            with self._changed:
+            stuck_at = math.inf if run is None else run.stuck_at
+        self._graphs.check()
+        with self._changed:
+            if self._graphs.state is State.FAILED:
                 self._fail_all(NotReady(self._graphs.reason))
-        elif not thread.is_alive():
+                return
+        if not thread.is_alive():
             _log.error("a batcher's thread has ended; another one begins", model=self._name)
             self._resume(run)
-        elif run is not None and time.perf_counter() >= run.stuck_at:
-            self._end(run)
+        elif run is not None and time.perf_counter() >= stuck_at:
+            self._end(run, stuck_at)
 
     def _admit(self, lane: Lane, work: float, deadline: float) -> float:
         now = time.perf_counter()
@@ -204,10 +220,13 @@ class Batcher:
             under_way = max(0.0, self._run.began + expected - now)
         return self._admission.check(lane, work, deadline=deadline, now=now, under_way=under_way)
 
-    def _start(self) -> threading.Thread:
+    def _start(self) -> None:
+        """Let another thread empty the queue; the one before ends, if it ever can."""
         thread = threading.Thread(target=self._loop, name=f"batcher-{self._name}", daemon=True)
-        thread.start()
-        return thread
+        with self._changed:
+            self._thread = thread
+            thread.start()
+            self._changed.notify_all()
 
     def _loop(self) -> None:
         """Compute batch after batch until there are none after `close`, or it is given up."""
@@ -239,7 +258,7 @@ class Batcher:
         Called with the lock held.
         """
         waited = False
-        while True:
+        while self._thread is threading.current_thread():
             if self._graphs.state is State.RUNNING:
                 batch = self._queue.take(time.perf_counter())
                 late, self._queue.late = self._queue.late, []
@@ -259,6 +278,7 @@ class Batcher:
                 return None, waited
             waited = True
             self._changed.wait()
+        return None, waited
 
     def _tell(self, run: Run, extent: Extent, ended: float) -> None:
         if self._observe is not None:
@@ -278,20 +298,29 @@ class Batcher:
                 )
             )
 
-    def _end(self, run: Run) -> None:
-        """End a batch that stands still, or else give its thread up."""
+    def _end(self, run: Run, stuck_at: float) -> None:
+        """End a batch that stands still, or else give its thread up.
+
+        `stuck_at` tells in which step it was found: where it has gone on, it is left alone.
+        """
         _log.error("a batch stands still", model=self._name, texts=len(run.step))
-        stuck_at = run.stuck_at
+
+        def goes_on() -> bool:
+            return self._run is not run or run.stuck_at != stuck_at or run.given_up
+
         end = time.perf_counter() + _GRACE_S
         while time.perf_counter() < end:
-            # Between two graphs there is nothing to stop: told again, it hears it in the next.
-            self._graphs.stop()
             with self._changed:
-                if self._changed.wait_for(lambda: run.stuck_at != stuck_at, _GRACE_S / 20):
-                    return  # it has raised, and its thread does the rest
+                if self._changed.wait_for(goes_on, _GRACE_S / 20):
+                    return  # it has ended, or raised and its thread does the rest
+                # With the lock held, so that it is no later batch that hears it. Between two
+                # graphs there is nothing to stop: told again, it hears it in the next.
+                self._graphs.stop()
         with self._changed:
+            if goes_on():
+                return
             run.given_up = True
-            self._given_up.append(self._thread)
+            self.stragglers.add(self._thread)
         _log.error("its thread is given up", model=self._name, stuck=self.stuck)
         self._graphs.replace()
         self._resume(run)
@@ -309,7 +338,7 @@ class Batcher:
                     self._fail(ticket, InternalError("the text could not be computed in time"))
                 self._queue.put_back(entry for entry in run.left.values() if not entry[0].over)
             if not self._closed:
-                self._thread = self._start()
+                self._start()
 
     def _fail_all(self, error: ClozeError) -> None:
         """Everybody who waits hears the error. Called with the lock held."""

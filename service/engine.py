@@ -163,7 +163,7 @@ class Engine:
 
     def check_live(self) -> None:
         """Raise NotReady where only a new process can help."""
-        stuck = sum(model.batcher.stuck for model in self.registry)
+        stuck = self.registry.count_stuck()
         if stuck >= _MOST_STUCK:
             raise NotReady(f"{stuck} computations stand still and cannot be ended")
 

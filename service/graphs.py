@@ -11,6 +11,7 @@ import structlog
 
 from models.heads import Job
 from models.packing import Extent
+from service.stragglers import Stragglers
 
 _RETRY_S = 5.0
 _LONGEST_RETRY_S = 60.0
@@ -44,7 +45,10 @@ class State(StrEnum):
 
 
 class Graphs:
-    """A trunk, and its state. `changed` is notified whenever that changes."""
+    """A trunk, and its state. `changed` guards it, and is notified whenever it changes.
+
+    Loading anew may take `limit_s`; a thread that takes longer is given up, to the `stragglers`.
+    """
 
     def __init__(
         self,
@@ -52,11 +56,15 @@ class Graphs:
         *,
         name: str,
         changed: threading.Condition,
+        stragglers: Stragglers,
+        limit_s: float,
         on_replace: Callable[[], None] | None = None,
     ) -> None:
         self._trunk = trunk
         self._name = name
         self._changed = changed
+        self._stragglers = stragglers
+        self._limit_s = limit_s
         self._on_replace = on_replace
         self.compute = trunk.compute
         self.stop = trunk.stop
@@ -64,11 +72,8 @@ class Graphs:
         self.reason = ""  # why it does not compute; empty while it does
         self._retry_s = _RETRY_S
         self._retry_at = math.inf
-
-    @property
-    def due(self) -> bool:
-        """Whether what could not be loaded is to be tried again now."""
-        return self.state is State.FAILED and time.perf_counter() >= self._retry_at
+        self._latest: threading.Thread | None = None  # that loaded them anew
+        self._overdue_at = math.inf
 
     def probe(self) -> bool:
         """Whether a known text is computed."""
@@ -79,26 +84,66 @@ class Graphs:
             return False
         return True
 
-    def replace(self) -> bool:
-        """Load the graphs anew, and return whether that could be done."""
-        self._set(State.REPLACING, f"the graphs of {self._name} are being loaded anew")
+    def replace(self) -> None:
+        """Begin to load the graphs anew in a thread of its own, unless that is under way.
+
+        `state` says what comes of it.
+        """
+        with self._changed:
+            if self._under_way:
+                return
+            if self.state is State.RUNNING:
+                self._set(State.REPLACING, "are being loaded anew")
+            self._retry_at, self._overdue_at = math.inf, time.perf_counter() + self._limit_s
+            name = f"graphs-{self._name}"
+            self._latest = threading.Thread(target=self._load, name=name, daemon=True)
+            self._latest.start()
+            self._stragglers.add(self._latest, self._overdue_at)
+
+    def check(self) -> None:
+        """Give up loading that takes too long, and begin again what is due to be tried again."""
+        with self._changed:
+            now = time.perf_counter()
+            overdue = self._under_way and now >= self._overdue_at
+            if overdue:
+                self._fail(f"are not loaded after {self._limit_s:g} s")
+            if now >= self._retry_at:
+                self.replace()
+            elif self._retry_at < math.inf and self._latest and self._latest.is_alive():
+                # It may be a run of them that does not end; nothing else is computed.
+                self.stop()
+        if overdue:
+            _log.error("loading graphs stands still", model=self._name, seconds=self._limit_s)
+
+    @property
+    def _under_way(self) -> bool:
+        return self.state is not State.RUNNING and self._retry_at == math.inf
+
+    def _load(self) -> None:
+        """Load them. What comes of it counts, however late, unless it is being tried again."""
         _log.warning("loading graphs anew", model=self._name)
         try:
             self._trunk.reopen()
         except Exception as error:
-            _log.exception("graphs cannot be loaded", model=self._name, retry_s=self._retry_s)
-            self._retry_at = time.perf_counter() + self._retry_s
-            self._retry_s = min(2.0 * self._retry_s, _LONGEST_RETRY_S)
-            self._set(State.FAILED, f"the graphs of {self._name} cannot be loaded: {error}")
-            return False
-        self._retry_s, self._retry_at = _RETRY_S, math.inf
-        self._set(State.RUNNING, "")
-        _log.warning("graphs loaded anew", model=self._name)
-        if self._on_replace is not None:
-            self._on_replace()
-        return True
-
-    def _set(self, state: State, reason: str) -> None:
+            with self._changed:
+                if self._latest is threading.current_thread() and self._under_way:
+                    self._fail(f"cannot be loaded: {error}")
+            _log.exception("graphs cannot be loaded", model=self._name)
+            return
         with self._changed:
-            self.state, self.reason = state, reason
-            self._changed.notify_all()
+            if self._latest is not threading.current_thread():
+                return
+            if self._on_replace is not None:
+                self._on_replace()
+            self._retry_s, self._retry_at = _RETRY_S, math.inf
+            self._set(State.RUNNING, "")
+        _log.warning("graphs loaded anew", model=self._name)
+
+    def _fail(self, why: str) -> None:
+        self._retry_at = time.perf_counter() + self._retry_s
+        self._retry_s = min(2.0 * self._retry_s, _LONGEST_RETRY_S)
+        self._set(State.FAILED, why)
+
+    def _set(self, state: State, why: str) -> None:
+        self.state, self.reason = state, f"the graphs of {self._name} {why}" if why else ""
+        self._changed.notify_all()

@@ -9,13 +9,13 @@ from pathlib import Path
 import structlog
 
 from models.bundle import MANIFEST, Bundle, find_bundles
-from models.errors import OperatorError, SettingsError
+from models.errors import SettingsError
 from models.pipeline import Pipeline
 from service.errors import PathRefused
 from service.memory import check_memory
 from service.settings import Settings
 
-Refuse = Callable[[Path, OperatorError], None]
+Refuse = Callable[[Path, Exception], None]
 
 _log = structlog.get_logger(__name__)
 
@@ -40,7 +40,7 @@ def open_bundles(settings: Settings, refuse: Refuse) -> dict[str, Bundle]:
     for given in settings.bundles:
         try:
             paths = find_bundles(given)
-        except OperatorError as error:
+        except Exception as error:
             refuse(given, error)
             continue
         if not paths:
@@ -48,7 +48,7 @@ def open_bundles(settings: Settings, refuse: Refuse) -> dict[str, Bundle]:
         for path in paths:
             try:
                 _add_bundle(bundles, path, named=path == given)
-            except OperatorError as error:
+            except Exception as error:
                 refuse(path, error)
     return bundles
 

@@ -35,7 +35,7 @@ class Model:
         wanted: str | None = None,
         by_admin: bool = False,
     ) -> None:
-        """Computes the golden answers first; raises AnswersWrong, see `warm_up`."""
+        """Computes the golden answers first; raises AnswersWrong or BundleDamaged."""
         warm_up(pipeline)
         self.pipeline = pipeline
         self.name = pipeline.manifest.name
@@ -44,7 +44,8 @@ class Model:
         self.by_admin = by_admin
         self.loaded_at = time.time()
         self.requests = 0  # that use it now; the registry counts them
-        self.costs = _measure(pipeline, settings.max_batch_tokens)
+        with pipeline.bundle.blamed():
+            self.costs = _measure(pipeline, settings.max_batch_tokens)
         self.batcher = Batcher(
             Graphed(pipeline),
             name=self.name,
@@ -86,15 +87,16 @@ class Graphed:
 def warm_up(pipeline: Pipeline) -> None:
     """Compute the golden answers, so that no request pays for the first run of a kernel.
 
-    Raises AnswersWrong where they come out otherwise than they should: such a bundle must not
-    serve here.
+    Raises AnswersWrong where they come out otherwise than they should, and BundleDamaged where
+    they cannot be computed: such a bundle must not serve here.
     """
-    if check_golden(pipeline):
-        return
-    # A bundle of before, without answers to compare with.
-    encoded = pipeline.encoder.encode(_WARM_UP, overflow="truncate")
-    for texts in (1, 8):
-        pipeline.run_trunk([encoded] * texts)
+    with pipeline.bundle.blamed():
+        if check_golden(pipeline):
+            return
+        # A bundle of before, without answers to compare with.
+        encoded = pipeline.encoder.encode(_WARM_UP, overflow="truncate")
+        for texts in (1, 8):
+            pipeline.run_trunk([encoded] * texts)
 
 
 def _measure(pipeline: Pipeline, max_batch_tokens: int) -> Costs:

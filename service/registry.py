@@ -25,7 +25,6 @@ from service.batcher import Batcher
 from service.errors import LastModel, NotReady
 from service.graphs import State
 from service.loading import (
-    Refuse,
     find_roots,
     is_named,
     open_bundles,
@@ -36,6 +35,7 @@ from service.metrics import Metrics
 from service.model import Model
 from service.settings import Settings
 from service.states import Attempts, Entry, describe
+from service.stragglers import Stragglers
 from service.watchdog import Watchdog
 
 # A replaced model's last batch, which nobody waits for, may take so long before it is ended.
@@ -51,6 +51,7 @@ class Registry:
     def __init__(self) -> None:
         self._models: Mapping[str, Model] = {}  # replaced whole, never changed
         self._retiring: tuple[Model, ...] = ()
+        self._left: list[Stragglers] = []  # of models that are gone
         self._attempts = Attempts()
         self._roots: tuple[Path, ...] = ()
         self._released = threading.Condition()
@@ -63,7 +64,7 @@ class Registry:
     def load(self, settings: Settings, metrics: Metrics) -> None:
         """Open, check and warm every bundle of the settings. Raises an OperatorError."""
 
-        def refuse(path: Path, error: OperatorError) -> None:
+        def refuse(path: Path, error: Exception) -> None:
             self._attempts.fail(path, error)
             raise error
 
@@ -77,13 +78,13 @@ class Registry:
             )
         self._attempts.clear()
         self._attempts.start(settings.precision, [bundle.path for bundle in bundles.values()])
-        models = {}
-        for name, bundle in bundles.items():
-            try:
-                models[name] = _load_model(bundle, settings.precision, settings, metrics)
-            except OperatorError as error:
-                refuse(bundle.path, error)
-        self._replace(models)
+        with self._loading() as models:
+            for name, bundle in bundles.items():
+                try:
+                    models[name] = _load_model(bundle, settings.precision, settings, metrics)
+                except Exception as error:
+                    refuse(bundle.path, error)
+            self._replace(models)
         self._attempts.clear()
         self._watchdog = Watchdog(self._list_batchers)
 
@@ -99,42 +100,50 @@ class Registry:
         """
         refused: list[Path] = []  # not the errors: they refer to what was loaded before them
 
-        def refuse(path: Path, error: OperatorError) -> None:
-            _log.error("bundle refused", reason=str(error))
+        def refuse(path: Path, error: Exception) -> None:
+            unexpected = not isinstance(error, OperatorError)
+            _log.error("bundle refused", reason=str(error), exc_info=unexpected)
             self._attempts.fail(path, error)
             refused.append(path)
 
         self._attempts.clear()
         bundles = open_bundles(settings, refuse)
-        models = self._load_changed(bundles, refuse, settings, metrics)
-        for name, model in self._models.items():
-            if _is_from_elsewhere(model, settings):
-                models.setdefault(name, model)
-        if refused or not models:
+        with self._loading() as models:
+            for name, bundle in bundles.items():
+                try:
+                    models[name] = self._renew(bundle, settings, metrics)
+                except Exception as error:
+                    refuse(bundle.path, error)
+            for name, model in self._models.items():
+                if _is_from_elsewhere(model, settings):
+                    models.setdefault(name, model)
             # Which bundle an error is about cannot always be told: nothing is taken away.
-            models = {**self._models, **models}
-        self._replace(models)
-        _log.info("bundles read again", models=list(models), refused=len(refused))
+            kept = self._models if refused or not models else {}
+            self._replace({**kept, **models})
+        _log.info("bundles read again", models=list(self._models), refused=len(refused))
 
-    def _load_changed(
-        self, bundles: dict[str, Bundle], refuse: Refuse, settings: Settings, metrics: Metrics
-    ) -> dict[str, Model]:
-        """A model for each bundle: the one that runs where its files are the same, else a new."""
+    @contextmanager
+    def _loading(self) -> Iterator[dict[str, Model]]:
+        """Models by name, for those that are loaded inside: what does not answer then is closed."""
         models: dict[str, Model] = {}
-        for name, bundle in bundles.items():
-            running = self._models.get(name)
-            if running is not None and (
-                running.fingerprint == bundle.fingerprint or _is_from_elsewhere(running, settings)
-            ):
-                models[name] = running
-                continue
-            wanted = running.wanted if running is not None else settings.precision
-            try:
-                with self._attempts.follow(bundle.path, wanted):
-                    models[name] = _load_model(bundle, wanted, settings, metrics, serving=True)
-            except OperatorError as error:
-                refuse(bundle.path, error)
-        return models
+        try:
+            yield models
+        finally:
+            answering = self._models
+            for name, model in models.items():
+                if answering.get(name) is not model:
+                    model.batcher.close()
+
+    def _renew(self, bundle: Bundle, settings: Settings, metrics: Metrics) -> Model:
+        """The model of a bundle: the one that runs where its files are the same, else a new one."""
+        running = self._models.get(bundle.manifest.name)
+        if running is not None and (
+            running.fingerprint == bundle.fingerprint or _is_from_elsewhere(running, settings)
+        ):
+            return running
+        wanted = running.wanted if running is not None else settings.precision
+        with self._attempts.follow(bundle.path, wanted):
+            return _load_model(bundle, wanted, settings, metrics, serving=True)
 
     def add(self, given: str, precision: str | None, settings: Settings, metrics: Metrics) -> Entry:
         """Load the bundle at a path, and let it answer in place of the one of its name.
@@ -196,6 +205,7 @@ class Registry:
             self._released.wait_for(lambda: not model.requests)
         model.batcher.close(_LAST_BATCH_S)
         with self._released:
+            self._left = [each for each in (*self._left, model.batcher.stragglers) if not each.over]
             self._retiring = tuple(each for each in self._retiring if each is not model)
 
     def list(self) -> list[Entry]:
@@ -257,6 +267,12 @@ class Registry:
         """Why a model would not answer; empty while every one would."""
         models = self._models.values()
         return next((model.batcher.reason for model in models if not model.batcher.alive), "")
+
+    def count_stuck(self) -> int:
+        """Threads that stand still and cannot be ended, of models that are gone too."""
+        with self._released:
+            here = [model.batcher.stragglers for model in (*self, *self._retiring)]
+            return sum(each.count() for each in (*here, *self._left))
 
     def close(self) -> None:
         """Let every queue run empty, and end its thread. What is loaded later never answers."""

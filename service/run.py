@@ -12,7 +12,7 @@ from models.errors import ClozeError, InternalError
 from models.heads import Job
 from models.packing import Extent
 from service.errors import NotReady
-from service.graphs import Graphs
+from service.graphs import Graphs, State
 from service.logs import list_requests
 from service.queue import Batch
 from service.ticket import Lane, Ticket
@@ -147,8 +147,14 @@ class Run:
             self.stuck_at = math.inf
         if sound:
             return False
-        if not self._graphs.replace():
-            raise NotReady(self._graphs.reason)
+        self._graphs.replace()
+        with self._changed:
+            self._changed.wait_for(
+                lambda: self.given_up or self._graphs.state is not State.REPLACING
+            )
+            self._check()
+            if self._graphs.state is State.FAILED:
+                raise NotReady(self._graphs.reason)
         return True
 
     def _watch(self, entries: list[Entry]) -> None:

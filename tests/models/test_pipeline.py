@@ -1,6 +1,7 @@
 """The whole of it: what a bundle answers is what transformers answers, however it is batched."""
 
 import random
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from models import Pipeline
+from models.bundle import Bundle
 from models.engines import Session
 from models.errors import (
     CallerError,
@@ -297,3 +299,37 @@ def test_a_computation_is_stopped_in_the_trunk_and_in_a_head(
     pipeline.find_head("next-sentence")._session = endless
     error = run_until_stopped(lambda: pipeline.next_sentence(pairs), pipeline.stop)
     assert type(error) is RunStopped
+
+
+def test_loading_anew_that_hangs_changes_nothing_once_it_is_followed(
+    pretraining_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipeline = Pipeline.open(pretraining_bundle)
+    wanted = pipeline.embed(["one"])
+    entered, let_go = threading.Event(), threading.Event()
+    slow = threading.Thread(target=lambda: raised.append(fail_to_reopen(pipeline)))
+    raised: list[str] = []
+    open_bundle = Bundle.open
+
+    def open_slowly(path: Path) -> Bundle:
+        if threading.current_thread() is slow:
+            entered.set()
+            assert let_go.wait(60)
+        return open_bundle(path)
+
+    monkeypatch.setattr("models.pipeline.Bundle.open", open_slowly)
+    slow.start()
+    assert entered.wait(60)
+    pipeline.reopen()
+    session = pipeline.trunk._session
+    let_go.set()
+    slow.join()
+    assert raised == ["another call loads the graphs anew"]
+    assert pipeline.trunk._session is session
+    assert_near(pipeline.embed(["one"]), wanted)
+
+
+def fail_to_reopen(pipeline: Pipeline) -> str:
+    with pytest.raises(RunStopped) as stopped:
+        pipeline.reopen()
+    return str(stopped.value)

@@ -351,12 +351,42 @@ def test_graphs_that_cannot_be_loaded_answer_not_ready_until_they_can(make_jobs:
         trunk.cannot = None
         batcher._graphs._retry_at = 0.0
         batcher.check()
-        assert batcher.alive
+        await asyncio.to_thread(wait_until, lambda: batcher.alive)
         await submit(batcher, make_jobs("again", 8)).future
 
     asyncio.run(play())
     assert trunk.reopened == 2
     batcher.close()
+
+
+def test_closing_does_not_wait_for_graphs_whose_loading_stands_still(
+    make_jobs: MakeJobs,
+) -> None:
+    trunk = Mortal()
+    let_go, entered = threading.Event(), threading.Event()
+
+    def hang() -> None:
+        entered.set()
+        assert let_go.wait(PATIENCE_S)
+
+    trunk.reopen = hang  # type: ignore[method-assign]
+    batcher = make_batcher(trunk)
+
+    async def play() -> None:
+        ticket = submit(batcher, make_jobs("one", 8))
+        trunk.dead = True
+        trunk.release.set()
+        await wait(entered)
+        assert batcher.state is State.REPLACING
+        # It is loading, and its time is not over.
+        assert batcher.stuck == 0
+        await asyncio.to_thread(batcher.close, 0.01)
+        with pytest.raises(NotReady, match="shutting down"):
+            await ticket.future
+
+    asyncio.run(play())
+    wait_until(lambda: not batcher._thread.is_alive())
+    let_go.set()
 
 
 class Stuck(Recorder):
@@ -415,6 +445,46 @@ def test_a_batch_that_stands_still_is_ended_for_its_guilty_text(
     wait_until(lambda: batcher.stuck == 0)
     asyncio.run(answer_one(batcher, make_jobs))
     watchdog.close()
+    batcher.close()
+
+
+def test_a_batch_that_ends_while_it_is_found_to_stand_still_keeps_its_thread(
+    make_jobs: MakeJobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It ends by itself between the look at it and what is done about it."""
+    trunk = Recorder(held=True)
+    batcher = make_batcher(trunk, stall_s=0.01)
+    batcher._pace._factor = 1e-6
+    thread = batcher._thread
+
+    class SlowLog:
+        def error(self, *_: Any, **__: Any) -> None:
+            trunk.release.set()
+            wait_until(lambda: batcher._run is None)
+
+    async def play() -> None:
+        first = submit(batcher, make_jobs("first", 8))
+        await wait(trunk.entered)
+        monkeypatch.setattr("service.batcher._log", SlowLog())
+        await asyncio.sleep(0.02)
+        await asyncio.to_thread(batcher.check)
+        await first.future
+        await answer_one(batcher, make_jobs)
+
+    asyncio.run(play())
+    assert batcher._thread is thread
+    assert (batcher.stuck, trunk.stops, trunk.reopened) == (0, 0, 0)
+    batcher.close()
+
+
+def test_one_thread_empties_a_queue(make_jobs: MakeJobs) -> None:
+    """Whoever is followed by another one ends, whatever it was taken for."""
+    batcher = make_batcher(Recorder())
+    first = batcher._thread
+    batcher._start()
+    wait_until(lambda: not first.is_alive())
+    asyncio.run(answer_one(batcher, make_jobs))
+    assert batcher.alive
     batcher.close()
 
 

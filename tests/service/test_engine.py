@@ -21,10 +21,11 @@ from models.engines import Session
 from models.heads import AnswerOptions, TokenClassifyOptions, spread
 from models.pipeline import prepare
 from service.answering import Question
-from service.model import Model
+from service.model import Model, warm_up
 from service.terms import Terms
 from service.times import Times
 from tests.endless import make_endless
+from tests.service.gate import Gate
 from tests.service.server import (
     PATIENCE_S,
     Server,
@@ -244,6 +245,97 @@ def test_not_ready_while_the_graphs_cannot_be_loaded(
         wait_until(lambda: server.client.get("/health/ready").status_code == 200)
         answer = server.answer(ROUTE, {"input": "rain"})
         check_same(answer["data"][0]["embedding"], pretraining.embed(["rain"])[0])
+
+
+def limit_loading(patch: pytest.MonkeyPatch) -> None:
+    """Graphs that are loaded anew stand still after a second, and are tried again soon."""
+    patch.setattr("service.batcher._LOADING_STALLED", 0.0)
+    patch.setattr("service.batcher._LEAST_LOADING_S", 1.0)
+    patch.setattr("service.graphs._RETRY_S", 0.1)
+
+
+def test_loading_that_stands_still_is_given_up(
+    pretraining_bundle: Path, pretraining: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """503 with the reason for whoever waits; not live when three such threads have piled up."""
+    limit_loading(monkeypatch)
+    with serve(pretraining_bundle) as server:
+        gate = Gate(monkeypatch)
+        try:
+            server.models[0].pipeline.trunk._session = None
+            message = server.refuse(ROUTE, {"input": "rain"}, 503, "not_ready", None)
+            assert "are not loaded after 1 s" in message
+            response = server.client.get("/health/ready")
+            assert message == check_error(response, 503, "not_ready", None)
+            wait_until(lambda: server.client.get("/health/live").status_code == 503)
+            message = check_error(server.client.get("/health/live"), 503, "not_ready", None)
+            assert message.startswith("3 computations")
+        finally:
+            gate.opened.set()
+        # Those that end after all are no harm, and what the last of them loaded answers.
+        wait_until(lambda: server.client.get("/health/live").status_code == 200)
+        wait_until(lambda: server.client.get("/health/ready").status_code == 200)
+        answer = server.answer(ROUTE, {"input": "rain"})
+        check_same(answer["data"][0]["embedding"], pretraining.embed(["rain"])[0])
+
+
+def test_golden_answers_without_an_end_are_ended(
+    pretraining_bundle: Path,
+    pretraining: Pipeline,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    limit_loading(monkeypatch)
+    endless = Session(make_endless(tmp_path / "endless.onnx"), threads=1)
+    turns = iter([True])
+
+    def warm_up_endlessly(pipeline: Pipeline) -> None:
+        if next(turns, False):
+            pipeline.trunk._session, pipeline.trunk._inputs = endless._session, endless._inputs
+        warm_up(pipeline)
+
+    with serve(pretraining_bundle) as server:
+        monkeypatch.setattr("service.model.warm_up", warm_up_endlessly)
+        server.models[0].pipeline.trunk._session = None
+        message = server.refuse(ROUTE, {"input": "rain"}, 503, "not_ready", None)
+        assert "are not loaded after 1 s" in message
+        wait_until(lambda: server.client.get("/health/ready").status_code == 200)
+        wait_until(lambda: server.engine.registry.count_stuck() == 0)
+        answer = server.answer(ROUTE, {"input": "rain"})
+        check_same(answer["data"][0]["embedding"], pretraining.embed(["rain"])[0])
+
+
+def test_loading_that_stands_still_hides_no_other_model(
+    pretraining_bundle: Path,
+    classify_bundle: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """While one model is tried again without an end, another one hangs, and is repaired."""
+    bundle = Path(shutil.copytree(pretraining_bundle, tmp_path / "bundle"))
+    endless = Session(make_endless(tmp_path / "endless.onnx"), threads=1)
+    with serve(bundle, classify_bundle, stall_s=0.3) as server:
+        first, second = server.models
+        wanted = server.answer(ROUTE, {"input": "rain", "model": second.name})
+        graph = next(bundle.glob("trunk*.onnx"))
+        graph.rename(tmp_path / "gone")
+        first.pipeline.trunk._session = None
+        body = {"input": "rain", "model": first.name}
+        server.refuse(ROUTE, body, 503, "not_ready", None)
+        gate = Gate(monkeypatch, first.name)
+        try:
+            (tmp_path / "gone").rename(graph)
+            first.batcher._graphs._retry_at = 0.0
+            assert gate.entered.wait(PATIENCE_S)
+            trunk = second.pipeline.trunk
+            trunk._session, trunk._inputs = endless._session, endless._inputs
+            check_same(server.answer(ROUTE, {"input": "rain", "model": second.name}), wanted)
+            # Nobody waits for what could not be loaded before.
+            assert graph.name in server.refuse(ROUTE, body, 503, "not_ready", None)
+        finally:
+            gate.opened.set()
+        wait_until(lambda: server.client.get("/health/ready").status_code == 200)
+        server.answer(ROUTE, body)
 
 
 def test_a_client_that_leaves_has_its_items_dropped(pretraining_bundle: Path) -> None:

@@ -7,15 +7,24 @@ import shutil
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from models.bundle import hash_file
+from models.bundle import Bundle, hash_file
 from models.engines import Session
-from models.errors import AnswersWrong, BundleNotFound, OperatorError, SettingsError
+from models.errors import (
+    AnswersWrong,
+    BundleDamaged,
+    BundleNotFound,
+    OperatorError,
+    SettingsError,
+)
 from models.heads import EmbedOptions
-from models.pipeline import prepare
+from models.pipeline import Pipeline, prepare
+from service import loading
 from service.errors import NotReady
 from service.metrics import Metrics
 from service.model import Model
@@ -24,7 +33,7 @@ from service.settings import Settings
 from service.ticket import Ticket
 from tests.checkpoints import change_json
 from tests.endless import make_endless
-from tests.service.bundles import break_trunk, mark
+from tests.service.bundles import break_head, break_trunk, mark
 from tests.service.server import Server, check_error, hold, serve, wait_until
 
 
@@ -217,6 +226,29 @@ def test_a_hung_text_that_nobody_waits_for_does_not_keep_what_is_replaced(
     wait_until(lambda: not running.batcher._thread.is_alive())
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_threads_that_stand_still_count_when_their_model_is_gone(
+    pretraining_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three versions of a model hang and are replaced: the process is not live any more."""
+    monkeypatch.setattr("service.batcher._GRACE_S", 0.1)
+    bundle = Path(shutil.copytree(pretraining_bundle, tmp_path / "bundle"))
+    with serve(bundle, stall_s=0.3) as server:
+        with ExitStack() as held:
+            for turn in range(3):
+                (model,) = server.models
+                # What nothing can stop; its only text hears that it was not computed.
+                held.enter_context(hold(model.pipeline, model.batcher))
+                wait_until(lambda model=model: model.batcher.stuck == 1)
+                assert server.client.get("/health/live").status_code == (503 if turn == 2 else 200)
+                mark(bundle, str(turn))
+                server.engine.reload()
+                assert server.models != [model]
+            message = check_error(server.client.get("/health/live"), 503, "not_ready", None)
+            assert message.startswith("3 computations")
+        wait_until(lambda: server.client.get("/health/live").status_code == 200)
+
+
 def touch(bundle: Path) -> None:
     """Make other files of it, with the same answers."""
     golden = bundle / "golden.json"
@@ -291,6 +323,65 @@ def test_a_bundle_that_answers_otherwise_does_not_take_over(
     registry.reload(Settings(bundles=(other,)), Metrics())
     assert list(registry) == [before]
     registry.close()
+
+
+def test_a_bundle_that_cannot_be_run_keeps_no_other_from_taking_over(
+    folder: Folder, pretraining_bundle: Path
+) -> None:
+    """A head that is loaded, and whose first run raises: what else is new answers all the same."""
+    (before,) = folder.registry
+    threads = count_threads()
+    broken = break_head(folder.add(pretraining_bundle, "second"))
+    change_json(broken / "manifest.json", name="another")
+    for turn in range(3):
+        mark(folder.path / "first", str(turn))
+        folder.reload()
+        (after,) = folder.registry
+        assert after is not before
+        assert folder.states == [("first", "ready"), ("second", "failed")]
+        assert "cannot be computed here" in str(folder.registry.list()[1].reason)
+        before = after
+        assert count_threads() == threads
+
+
+def test_what_is_loaded_and_does_not_take_over_is_closed(
+    folder: Folder, classify_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever is raised by what is loaded after it, a bug of ours included."""
+    (running,) = folder.registry
+    threads = count_threads()
+    mark(folder.path / "first", "changed")
+    folder.add(classify_bundle, "second")
+    open_pipeline = loading.open_pipeline
+
+    def end(bundle: Bundle, *rest: Any, **named: Any) -> Pipeline:
+        if bundle.path.name == "second":
+            raise KeyboardInterrupt
+        return open_pipeline(bundle, *rest, **named)
+
+    monkeypatch.setattr("service.registry.open_pipeline", end)
+    with pytest.raises(KeyboardInterrupt):
+        folder.reload()
+    assert list(folder.registry) == [running]
+    assert count_threads() == threads
+
+
+def test_a_bundle_that_cannot_be_run_does_not_start(
+    folder: Folder, pretraining_bundle: Path
+) -> None:
+    threads = count_threads()
+    broken = break_head(folder.add(pretraining_bundle, "second"))
+    change_json(broken / "manifest.json", name="another")
+    with pytest.raises(BundleDamaged, match="cannot be computed here") as refusal:
+        load(folder.path / "first", broken)
+    assert str(broken) in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+    assert count_threads() == threads
+
+
+def count_threads() -> int:
+    """The threads of batchers in this process."""
+    return sum(thread.name.startswith("batcher-") for thread in threading.enumerate())
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 import gc
 import json
 import shutil
-import threading
 import weakref
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,12 +13,11 @@ from typing import Any
 import httpx
 import pytest
 
-from models import Pipeline
 from models.bundle import Bundle
 from models.manifest import FORMAT_VERSION
-from service.model import warm_up
 from tests.checkpoints import change_json
-from tests.service.bundles import break_trunk, mark
+from tests.service.bundles import break_head, break_trunk, mark
+from tests.service.gate import Gate
 from tests.service.server import PATIENCE_S, Server, check_error, hold, serve, wait_until
 
 ROUTE = "/admin/bundles"
@@ -81,20 +79,6 @@ def admin(pretraining_bundle: Path, tmp_path: Path) -> Iterator[Admin]:
     shutil.copytree(pretraining_bundle, folder / "first")
     with serve(folder, admin_keys="other,secret", api_keys="caller") as server:
         yield Admin(server, folder)
-
-
-class Gate:
-    """Holds every warm-up until it is opened."""
-
-    def __init__(self, patch: pytest.MonkeyPatch) -> None:
-        self.entered, self.opened = threading.Event(), threading.Event()
-
-        def warm_up_later(pipeline: Pipeline) -> None:
-            self.entered.set()
-            assert self.opened.wait(PATIENCE_S)
-            warm_up(pipeline)
-
-        patch.setattr("service.model.warm_up", warm_up_later)
 
 
 def test_without_admin_keys_there_is_no_such_route(tiny: Server) -> None:
@@ -241,18 +225,29 @@ def spoil(path: Path, how: str) -> None:
         (path / "manifest.json").unlink()
     elif how == "bundle_too_new":
         change_json(path / "manifest.json", format_version=FORMAT_VERSION + 1)
+    elif how == "a head that cannot be run":
+        break_head(path)
     else:
         break_trunk(path)
 
 
 @pytest.mark.parametrize(
-    "how", ["bundle_damaged", "bundle_not_found", "bundle_too_new", "answers_wrong"]
+    ("how", "code"),
+    [
+        ("bundle_damaged", "bundle_damaged"),
+        ("bundle_not_found", "bundle_not_found"),
+        ("bundle_too_new", "bundle_too_new"),
+        ("answers_wrong", "answers_wrong"),
+        ("a head that cannot be run", "bundle_damaged"),
+    ],
 )
-def test_what_cannot_be_loaded_changes_nothing_and_is_told(how: str, admin: Admin) -> None:
+def test_what_cannot_be_loaded_changes_nothing_and_is_told(
+    how: str, code: str, admin: Admin
+) -> None:
     (before,) = admin.server.models
     path = admin.add(admin.folder / "first", "second")
     spoil(path, how)
-    message = check_error(admin.load(path), 422, how, "path")
+    message = check_error(admin.load(path), 422, code, "path")
     # In full: who asks is the operator.
     assert str(path) in message
     assert admin.server.models == [before]
