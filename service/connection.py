@@ -4,7 +4,6 @@ uvicorn answers a request that cannot be parsed with plain text, and at once: be
 the sound requests that came ahead of it in the same packet, whose client would take it for theirs.
 """
 
-import asyncio
 from collections import deque
 from typing import Any, cast
 
@@ -13,51 +12,13 @@ import orjson
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from service.errors import MalformedHttp, describe, find_status
+from service.flow import Joined
 from service.times import Times
 
 _MESSAGE = (
     "this cannot be read as an HTTP request; check the request line, that the headers agree "
     "with one another, and that the body is as long as they say"
 )
-
-
-class _Joined(asyncio.Transport):
-    """What an answer is written to: its head leaves with the beginning of its body, as ASGI has it.
-
-    uvloop sends at once what it is given: in two parts, an answer costs two system calls and two
-    packets, and its client wakes up twice.
-    """
-
-    def __init__(self, cycle: RequestResponseCycle) -> None:
-        super().__init__()
-        self._cycle = cycle
-        self._transport = cycle.transport
-        self._head: bytes | None = None
-
-    def write(self, data: bytes) -> None:  # type: ignore[override]
-        """Send it, unless it is the head."""
-        if self._head:
-            head, self._head = self._head, b""
-            self._transport.writelines([head, data])
-        elif self._head is None and self._cycle.response_started:
-            self._head = data
-        else:
-            # More of a body, or that it may be sent (100 Continue).
-            self._transport.write(data)
-
-    def flush(self) -> None:
-        """Send a head that has no body."""
-        if self._head:
-            self.write(b"")
-
-    def close(self) -> None:
-        """Send what is held, and hang up."""
-        self.flush()
-        self._transport.close()
-
-    def is_closing(self) -> bool:
-        """Whether no more can be sent."""
-        return self._transport.is_closing()
 
 
 class Connection(HttpToolsProtocol):
@@ -92,12 +53,14 @@ class Connection(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """Begin a request, or queue it."""
         super().on_headers_complete()
-        self.cycle.transport = _Joined(self.cycle)
+        self.cycle.transport = Joined(self.cycle)
         self._due.append(self.cycle)
 
     def on_response_complete(self) -> None:
         """Go on with the next request, or refuse what came after the last."""
-        cast("_Joined", self._due.popleft().transport).flush()
+        answer = cast("Joined", self._due.popleft().transport)
+        answer.flush()
+        answer.part()
         super().on_response_complete()
         if self._refused and not self._due:
             self.send_400_response(_MESSAGE)
@@ -107,6 +70,12 @@ class Connection(HttpToolsProtocol):
         for cycle in self._due:
             cycle.disconnected = True
             cycle.message_event.set()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Let go of what was not answered."""
+        for cycle in self._due:
+            cast("Joined", cycle.transport).part()
+        super().connection_lost(exc)
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what cannot be parsed, and hang up; called once its turn has come."""
