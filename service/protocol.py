@@ -83,8 +83,8 @@ class BoundedProtocol(Connection):
         self._departure: asyncio.TimerHandle | None = None
         self._left_bytes = 0
         self._running: RequestResponseCycle | None = None
-        # Of the message that arrives: began in these data; has its headers; is whole.
-        self._began, self._headed, self._whole = False, False, True
+        # Of the message that arrives: has its headers; is whole.
+        self._headed, self._whole = False, True
         # Bytes since anything but headers came, without and with those of the data at hand.
         self._unseen_bytes = self._data_bytes = 0
         self._too_large = self._closing = self._crowded = False
@@ -111,10 +111,9 @@ class BoundedProtocol(Connection):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Parse what came, and judge whether a message is too large or begun."""
+        """Parse what came, and judge whether a message is too large or under way."""
         if self._closing:
             return
-        self._began = False
         self._data_bytes = len(data)
         if not self._whole:
             self._unseen_bytes += len(data)
@@ -125,7 +124,8 @@ class BoundedProtocol(Connection):
         """Note that a request has begun."""
         super().on_message_begin()
         self._end_arrival()
-        self._began, self._headed, self._whole = True, False, False
+        self._unset_keepalive_if_required()
+        self._headed, self._whole = False, False
         self._unseen_bytes = 0
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -158,6 +158,9 @@ class BoundedProtocol(Connection):
         self._whole = True
         self._end_arrival()
         super().on_message_complete()
+        if self.cycle.response_complete and not self.transport.is_closing():
+            # Answered before its body had come: it is idle from here on.
+            self._await_keepalive()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         self._running = cycle
@@ -210,8 +213,12 @@ class BoundedProtocol(Connection):
         if not self._whole and self._unseen_bytes > self.bounds.max_header_bytes:
             # Headers without an end, or trailers.
             self._refuse(self._say_too_large())
-        elif not (self._whole and self._began) and self._arrival is None:
+        elif self._arrival is None and not (self._whole and self._is_expected()):
             self._await_arrival()
+
+    def _is_expected(self) -> bool:
+        """Whether an answer is under way, or the connection idle: what came was no mere noise."""
+        return bool(self._due) or self.timeout_keep_alive_task is not None
 
     def _say_too_large(self) -> ServiceError:
         limit = self.bounds.max_header_bytes
@@ -279,6 +286,12 @@ class BoundedProtocol(Connection):
         else:
             limit_s = self.bounds.receive_timeout_s
             self._refuse(RequestTimeout(f"the request was not whole within {limit_s:g} s"))
+
+    def _await_keepalive(self) -> None:
+        self._unset_keepalive_if_required()
+        self.timeout_keep_alive_task = self.loop.call_later(
+            self.timeout_keep_alive, self.timeout_keep_alive_handler
+        )
 
     def _await_departure(self) -> None:
         if self._departure is None:

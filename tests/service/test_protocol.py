@@ -1,17 +1,20 @@
 """What a connection may take, over real sockets: headers, time, number, and who does not read."""
 
+import gc
 import json
 import resource
 import select
 import socket
 import struct
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from service.protocol import allow_files
 from service.settings import Settings
@@ -95,6 +98,21 @@ def count_packets(connection: socket.socket) -> int:
         "I", connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 160), 152
     )
     return int(packets)
+
+
+def count_cycles() -> int:
+    """The requests that are in memory, answered or not."""
+    return sum(type(one) is RequestResponseCycle for one in gc.get_objects())
+
+
+def read_until(connection: socket.socket, end: bytes) -> bytes:
+    """What comes until it ends so."""
+    answer = b""
+    while not answer.endswith(end):
+        part = connection.recv(65536)
+        assert part, answer
+        answer += part
+    return answer
 
 
 def trickle(connection: socket.socket, part: bytes) -> bytes:
@@ -208,6 +226,25 @@ def test_an_answer_without_a_body_comes_too(strict: Server) -> None:
         assert read_all(connection).endswith(b"\r\n\r\n")
 
 
+@pytest.mark.parametrize("left", [False, True], ids=["answered", "left"])
+def test_a_request_leaves_nothing_to_the_collector(left: bool, strict: Server) -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        before = count_cycles()
+        for _ in range(20):
+            with connect(strict) as connection:
+                if left:
+                    connection.sendall(POST + b"Authorization: Bearer right\r\n")
+                    connection.sendall(b"Content-Length: 20\r\n\r\n" + BODY[:5])
+                else:
+                    connection.sendall(GET + b"\r\n" + GET + b"Connection: close\r\n\r\n")
+                    assert read_all(connection).count(b"HTTP/1.1 200 ") == 2
+        wait_until(lambda: count_cycles() <= before)
+    finally:
+        gc.enable()
+
+
 def test_junk_behind_a_request_is_not_answered_in_its_place(strict: Server) -> None:
     with connect(strict) as connection:
         connection.sendall(POST + b"Authorization: Bearer right\r\n")
@@ -222,6 +259,28 @@ def test_who_says_nothing_is_not_waited_for(impatient: Server) -> None:
     # Nor who sends only what stands between two requests.
     with connect(impatient) as connection:
         assert trickle(connection, b"\r\n") == b""
+    with connect(impatient) as connection:
+        connection.sendall(GET + b"\r\n")
+        read_until(connection, b'{"status":"live"}')
+        assert trickle(connection, b"\r\n") == b""
+
+
+@pytest.mark.parametrize("size", [20, 200_000], ids=["answered", "refused before its body"])
+def test_an_idle_connection_is_kept_however_the_last_request_came(
+    size: int, impatient: Server
+) -> None:
+    with connect(impatient) as connection:
+        connection.sendall(POST + b"Content-Length: %d\r\n\r\n" % size)
+        if size > 20:
+            assert read_until(connection, b"}").startswith(b"HTTP/1.1 413 ")
+        else:
+            time.sleep(SHORT_S / 8)
+        connection.sendall(BODY + b" " * (size - 20))
+        if size == 20:
+            assert read_until(connection, b"}").startswith(b"HTTP/1.1 200 ")
+        time.sleep(3 * SHORT_S)
+        connection.sendall(GET + b"\r\n")
+        assert read_until(connection, b'{"status":"live"}').startswith(b"HTTP/1.1 200 ")
 
 
 @pytest.mark.parametrize(
@@ -242,9 +301,7 @@ def test_slow_senders_are_cut_off(begin: bytes, part: bytes, impatient: Server) 
         connection.sendall(begin)
         if begin.startswith(GET + b"\r\n"):
             # Answered, and then nothing more comes.
-            answer = b""
-            while not answer.endswith(b'{"status":"live"}'):
-                answer += connection.recv(65536)
+            read_until(connection, b'{"status":"live"}')
         status, error = read_error(trickle(connection, part))
     assert (status, error["code"]) == (408, "request_timeout")
     assert "0.4 s" in error["message"]
@@ -254,10 +311,7 @@ def test_slow_senders_are_cut_off(begin: bytes, part: bytes, impatient: Server) 
 def test_a_body_that_is_refused_is_not_read_for_ever(impatient: Server) -> None:
     with connect(impatient) as connection:
         connection.sendall(POST + b"Content-Length: 100000000\r\n\r\n")
-        answer = b""
-        while not answer.endswith(b"}"):
-            answer += connection.recv(65536)
-        assert answer.startswith(b"HTTP/1.1 413 ")
+        assert read_until(connection, b"}").startswith(b"HTTP/1.1 413 ")
         # No second answer, but an end.
         assert trickle(connection, b" " * 1000) == b""
 
