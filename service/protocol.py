@@ -85,7 +85,7 @@ class BoundedProtocol(Connection):
         self._running: RequestResponseCycle | None = None
         # Of the message that arrives: has its headers; is whole.
         self._headed, self._whole = False, True
-        # Bytes since anything but headers came, without and with those of the data at hand.
+        # Bytes since anything but headers came, without and with those of the piece at hand.
         self._unseen_bytes = self._data_bytes = 0
         self._too_large = self._closing = self._crowded = False
 
@@ -114,9 +114,6 @@ class BoundedProtocol(Connection):
         """Parse what came, and judge whether a message is too large or under way."""
         if self._closing:
             return
-        self._data_bytes = len(data)
-        if not self._whole:
-            self._unseen_bytes += len(data)
         super().data_received(data)
         self._judge_arrival()
 
@@ -137,7 +134,7 @@ class BoundedProtocol(Connection):
         """Begin to answer, unless the headers are too large."""
         limit = self.bounds.max_header_bytes
         if self._unseen_bytes + self._data_bytes > limit:
-            # Exactly, now that it may matter: the data may hold other requests.
+            # Exactly, now that it may matter: the piece may hold other requests.
             size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
             if size > limit:
                 self._too_large = True
@@ -167,17 +164,23 @@ class BoundedProtocol(Connection):
         super()._start_asgi_task(cycle, app)
 
     def on_response_complete(self) -> None:
-        """See to it that the answer is also taken."""
+        """See to it that the answer is also taken, and what came behind it is whole in time."""
         super().on_response_complete()
         if self.transport.is_closing():
             self._await_departure()
+        else:
+            self._judge_arrival()
+
+    def _parse(self, data: memoryview) -> int:
+        """Count what may be headers."""
+        self._data_bytes = len(data)
+        if not self._whole:
+            self._unseen_bytes += len(data)
+        return super()._parse(data)
 
     def _decline_upgrade(self) -> None:
         """Wait for the body of a request that the parser takes to be over."""
-        names = dict(self.headers)
-        self._whole = (
-            b"transfer-encoding" not in names and int(names.get(b"content-length", b"0")) == 0
-        )
+        self._whole = not self._body_left and b"transfer-encoding" not in dict(self.headers)
         super()._decline_upgrade()
 
     def send_400_response(self, msg: str) -> None:
@@ -256,10 +259,8 @@ class BoundedProtocol(Connection):
 
     def _is_answering(self) -> bool:
         """Whether a request before the one that arrives is not answered yet."""
-        if self.pipeline:
-            return True
-        under_way = self.cycle is not None and not self.cycle.response_complete
-        return under_way and (self._whole or not self._headed)
+        arriving = self._headed and not self._whole and self.cycle in self._due
+        return len(self._due) > arriving
 
     def _can_answer(self) -> bool:
         """Whether nothing of an answer to the request that arrives has been sent."""

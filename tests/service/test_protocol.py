@@ -2,6 +2,7 @@
 
 import gc
 import json
+import re
 import resource
 import select
 import socket
@@ -18,7 +19,7 @@ from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from service.protocol import allow_files
 from service.settings import Settings
-from tests.service.server import PATIENCE_S, Server, serve, wait_until
+from tests.service.server import PATIENCE_S, Server, hold, serve, wait_until
 
 GET = b"GET /health/live HTTP/1.1\r\nHost: x\r\n"
 POST = b"POST /v1/fill-mask HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
@@ -205,6 +206,32 @@ def test_requests_sent_at_once_are_answered_in_order(strict: Server) -> None:
     assert answer.index(b'"ready"') > answer.rindex(b'"live"')
 
 
+def test_few_requests_of_one_connection_wait_and_all_are_answered_in_turn(strict: Server) -> None:
+    (model,) = strict.models
+    bodies = (
+        b"\r\n",
+        b"Content-Length: 3000\r\n\r\n" + b" " * 3000,
+        b"Transfer-Encoding: chunked\r\n\r\n" + b"5\r\nhello\r\n" * 300 + b"0\r\n\r\n",
+    )
+    many = [
+        b"GET /n%d HTTP/1.1\r\n%s" % (place, bodies[place % 500 if place % 500 < 3 else 0])
+        for place in range(6_000)
+    ]
+    last = GET + b"Connection: close\r\n\r\n"
+    before = count_cycles()
+    with connect(strict) as connection:
+        with hold(model.pipeline, model.batcher):
+            connection.sendall(POST + b"Authorization: Bearer right\r\n")
+            connection.sendall(b"Content-Length: 20\r\n\r\n" + BODY + b"".join([*many, last]))
+            wait_until(lambda: model.batcher.queued_texts > 0 and count_cycles() > before + 16)
+            assert strict.client.get("/health/live").status_code == 200
+            assert count_cycles() < before + 100
+        answer = read_all(connection)
+    assert re.findall(rb"there is no /n(\d+)", answer) == [b"%d" % n for n in range(len(many))]
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert answer.endswith(b'{"status":"live"}')
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel is asked for its count")
 def test_an_answer_comes_in_one_packet(strict: Server) -> None:
     with connect(strict) as connection:
@@ -226,15 +253,15 @@ def test_an_answer_without_a_body_comes_too(strict: Server) -> None:
         assert read_all(connection).endswith(b"\r\n\r\n")
 
 
-@pytest.mark.parametrize("left", [False, True], ids=["answered", "left"])
-def test_a_request_leaves_nothing_to_the_collector(left: bool, strict: Server) -> None:
+@pytest.mark.parametrize("end", ["answered", "left"])
+def test_a_request_leaves_nothing_to_the_collector(end: str, strict: Server) -> None:
     gc.collect()
     gc.disable()
     try:
         before = count_cycles()
         for _ in range(20):
             with connect(strict) as connection:
-                if left:
+                if end == "left":
                     connection.sendall(POST + b"Authorization: Bearer right\r\n")
                     connection.sendall(b"Content-Length: 20\r\n\r\n" + BODY[:5])
                 else:
