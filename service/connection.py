@@ -94,6 +94,9 @@ class Connection(HttpToolsProtocol):
         for cycle in self._due:
             cast("Joined", cycle.transport).part()
         super().connection_lost(exc)
+        for cycle, _ in self.pipeline:
+            cycle.on_response = _expect_nothing
+        self.pipeline.clear()
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what cannot be parsed, and hang up; called once its turn has come."""
@@ -152,7 +155,9 @@ class Connection(HttpToolsProtocol):
 
     def _drop_last(self) -> None:
         """Forget the request that came last, which waits."""
-        cast("Joined", self._due.pop().transport).part()
+        cycle = self._due.pop()
+        cast("Joined", cycle.transport).part()
+        cycle.on_response = _expect_nothing
         self.pipeline.popleft()
 
     def _decline_upgrade(self) -> None:
@@ -190,3 +195,7 @@ class Connection(HttpToolsProtocol):
             self._drop_last()
         elif broken or not self._due:
             self.send_400_response(_MESSAGE)
+
+
+def _expect_nothing() -> None:
+    """What a request tells of its answer that never begins; uvicorn has the same for the others."""

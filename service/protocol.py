@@ -16,7 +16,7 @@ from uvicorn.protocols.http.httptools_impl import (
     RequestResponseCycle,
 )
 
-from service.connection import Connection
+from service.counted import CountedConnection
 from service.errors import (
     HeadersTooLarge,
     MalformedHttp,
@@ -27,6 +27,7 @@ from service.errors import (
 )
 from service.guard import CROWDED
 from service.headers import STRICT
+from service.pending import Budget
 from service.settings import Settings
 from service.times import Times
 
@@ -42,11 +43,16 @@ _PROGRESS_BYTES = 64 << 10
 
 
 def make_protocol(
-    settings: Settings, count: Callable[[int], None] = lambda _: None
+    settings: Settings, budget: Budget, count: Callable[[int], None] = lambda _: None
 ) -> type[HttpToolsProtocol]:
-    """The protocol for uvicorn's `http`; `count` hears the status of what it answers itself."""
+    """The protocol for uvicorn's `http`, whose requests hold what the budget has room for.
+
+    `count` hears the status of what it answers itself.
+    """
+    held = budget
 
     class Protocol(BoundedProtocol):
+        budget = held
         bounds = settings
         refused = staticmethod(count)
 
@@ -68,7 +74,7 @@ def allow_files(settings: Settings) -> bool:
     return True
 
 
-class BoundedProtocol(Connection):
+class BoundedProtocol(CountedConnection):
     """One connection.
 
     `_arrival` runs while something is awaited of the client, `_departure` while it has to read.
