@@ -356,6 +356,17 @@ def test_a_request_in_time_is_not_disturbed_by_the_next(impatient: Server) -> No
     assert second.startswith(b"408 ")
 
 
+def test_a_mistake_is_refused_in_its_turn_however_long_that_takes(impatient: Server) -> None:
+    (model,) = impatient.models
+    with connect(impatient) as connection:
+        with hold(model.pipeline, model.batcher):
+            connection.sendall(POST + b"Content-Length: 20\r\n\r\n" + BODY)
+            connection.sendall(POST + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n")
+            time.sleep(3 * SHORT_S)
+        answer = read_all(connection)
+    assert [part[:3] for part in answer.split(b"HTTP/1.1 ")[1:]] == [b"200", b"400"]
+
+
 def test_connections_beyond_the_limit_get_a_503(pretraining_bundle: Path) -> None:
     with serve(pretraining_bundle, max_connections=3) as server:
         # The client of the server has one.
