@@ -22,6 +22,7 @@ from service.handlers import add_handlers
 from service.headers import Cors, SecurityHeaders, describe_cors
 from service.keys import KeyRing
 from service.metrics import Metrics
+from service.pending import Budget
 from service.routes import ROUTERS, admin
 from service.settings import Settings
 from service.tracing import start_tracing
@@ -53,9 +54,12 @@ def create_app(
     """Make an application that loads its models once it is started.
 
     It answers at once, with 503 until they are loaded; `on_failure` hears why they cannot be.
-    Raises SettingsError where traces cannot be sent as the environment asks.
+    Raises SettingsError where settings contradict one another, or traces cannot be sent as the
+    environment asks.
     """
     metrics = Metrics()
+    budget = Budget.of(settings)
+    metrics.watch_pending(lambda: budget.held)
     tracing = start_tracing(VERSION)
     if tracing is not None:
         metrics.on_batch = tracing.observe_batch
@@ -72,6 +76,7 @@ def create_app(
     )
     app.state.settings = settings
     app.state.metrics = metrics
+    app.state.budget = budget
     app.state.engine = engine
     app.state.drain = Drain(engine)
     app.state.keys = KeyRing(settings.api_keys, settings.api_keys_file)

@@ -13,6 +13,7 @@ import orjson
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from service.errors import MalformedHttp, describe, find_status
+from service.flow import Joined, PatientFlow
 from service.times import Times
 
 _MESSAGE = (
@@ -20,85 +21,64 @@ _MESSAGE = (
     "with one another, and that the body is as long as they say"
 )
 
-
-class _Joined(asyncio.Transport):
-    """What an answer is written to: its head leaves with the beginning of its body, as ASGI has it.
-
-    uvloop sends at once what it is given: in two parts, an answer costs two system calls and two
-    packets, and its client wakes up twice.
-    """
-
-    def __init__(self, cycle: RequestResponseCycle) -> None:
-        super().__init__()
-        self._cycle = cycle
-        self._transport = cycle.transport
-        self._head: bytes | None = None
-
-    def write(self, data: bytes) -> None:  # type: ignore[override]
-        """Send it, unless it is the head."""
-        if self._head:
-            head, self._head = self._head, b""
-            self._transport.writelines([head, data])
-        elif self._head is None and self._cycle.response_started:
-            self._head = data
-        else:
-            # More of a body, or that it may be sent (100 Continue).
-            self._transport.write(data)
-
-    def flush(self) -> None:
-        """Send a head that has no body."""
-        if self._head:
-            self.write(b"")
-
-    def close(self) -> None:
-        """Send what is held, and hang up."""
-        self.flush()
-        self._transport.close()
-
-    def is_closing(self) -> bool:
-        """Whether no more can be sent."""
-        return self._transport.is_closing()
+# So many requests wait for their turn; what comes behind them waits as bytes.
+_MAX_WAITING = 16
+# Parsed at once, unless more is known to belong to one body: 57 of the smallest requests.
+_PIECE_BYTES = 1024
+_NOTHING = memoryview(b"")
 
 
 class Connection(HttpToolsProtocol):
     """One connection. What is malformed is refused in its turn, and then the connection ends."""
+
+    flow: PatientFlow
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._refused = False
         # What has begun and is not answered yet, in the order in which it came.
         self._due: deque[RequestResponseCycle] = deque()
-        # Bytes of a body that the parser does not know of.
-        self._unparsed = 0
+        # What has come and is not parsed yet; nothing more is read meanwhile.
+        self._ahead = _NOTHING
+        # Bytes that are left of a body of declared length, and of one the parser does not know of.
+        self._body_left = self._unparsed = 0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Read on only where nothing waits that has come already."""
+        super().connection_made(transport)
+        self.flow = PatientFlow(transport)
 
     def data_received(self, data: bytes) -> None:
-        """Parse what came, also after an offer of another protocol, which nobody takes up."""
+        """Parse what came, as far as there is room for more requests."""
         self._unset_keepalive_if_required()
-        while data and not self._refused:
-            if self._unparsed:
-                data = self._take_body(data)
-                continue
-            try:
-                self.parser.feed_data(data)
-            except httptools.HttpParserUpgrade as offer:
-                data = data[offer.args[0] :]
-                self._decline_upgrade()
-            except httptools.HttpParserError as error:
-                self.logger.debug("not HTTP: %s", error)
-                self._refuse_in_turn()
-            else:
-                return
+        if not self._refused:
+            self._ahead = memoryview(data)
+            self._parse_ahead()
+            if self._ahead and not self._may_wait(len(data)):
+                self._take_no_more()
 
     def on_headers_complete(self) -> None:
         """Begin a request, or queue it."""
         super().on_headers_complete()
-        self.cycle.transport = _Joined(self.cycle)
+        self._body_left = int(dict(self.headers).get(b"content-length", b"0"))
+        self.cycle.transport = Joined(self.cycle)
         self._due.append(self.cycle)
+
+    def on_body(self, body: bytes) -> None:
+        """Take a part of the body."""
+        self._body_left -= len(body)
+        super().on_body(body)
 
     def on_response_complete(self) -> None:
         """Go on with the next request, or refuse what came after the last."""
-        cast("_Joined", self._due.popleft().transport).flush()
+        answer = cast("Joined", self._due.popleft().transport)
+        answer.flush()
+        answer.part()
         super().on_response_complete()
+        if self.transport.is_closing():
+            return
+        self._parse_ahead()
+        self.flow.resume_reading()
         if self._refused and not self._due:
             self.send_400_response(_MESSAGE)
 
@@ -107,6 +87,16 @@ class Connection(HttpToolsProtocol):
         for cycle in self._due:
             cycle.disconnected = True
             cycle.message_event.set()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Let go of what was not answered."""
+        self._ahead = _NOTHING
+        for cycle in self._due:
+            cast("Joined", cycle.transport).part()
+        super().connection_lost(exc)
+        for cycle, _ in self.pipeline:
+            cycle.on_response = _expect_nothing
+        self.pipeline.clear()
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what cannot be parsed, and hang up; called once its turn has come."""
@@ -125,28 +115,73 @@ class Connection(HttpToolsProtocol):
         self.eof_received()
         self.transport.close()
 
+    def _parse_ahead(self) -> None:
+        while self._ahead and not self._refused and len(self._due) <= _MAX_WAITING:
+            size = max(_PIECE_BYTES, self._body_left)
+            self._ahead = self._ahead[self._parse(self._ahead[:size]) :]
+        if self._refused:
+            self._ahead = _NOTHING
+        self.flow.behind = bool(self.pipeline or self._ahead)
+
+    def _parse(self, data: memoryview) -> int:
+        """Parse a piece, also after an offer of another protocol, which nobody takes up.
+
+        Returns how much of it was read.
+        """
+        if self._unparsed:
+            return self._take_body(data)
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as offer:
+            self._decline_upgrade()
+            read: int = offer.args[0]
+            return read
+        except httptools.HttpParserError as error:
+            self.logger.debug("not HTTP: %s", error)
+            self._refuse_in_turn()
+        return len(data)
+
+    def _may_wait(self, size: int) -> bool:
+        """Whether so many bytes may wait until the requests ahead of them are answered."""
+        del size
+        return True
+
+    def _take_no_more(self) -> None:
+        """Answer what is whole, and hang up; whoever sent more sees that, and sends it again."""
+        self._refused, self._ahead = True, _NOTHING
+        if self.cycle.more_body:
+            self._drop_last()
+        self._due[-1].keep_alive = False
+
+    def _drop_last(self) -> None:
+        """Forget the request that came last, which waits."""
+        cycle = self._due.pop()
+        cast("Joined", cycle.transport).part()
+        cycle.on_response = _expect_nothing
+        self.pipeline.popleft()
+
     def _decline_upgrade(self) -> None:
         """Read the body of the request too: Java's client offers HTTP/2 with each that has one.
 
         For the parser it is over, and what follows another protocol.
         """
-        headers = dict(self.headers)
-        self._unparsed = int(headers.get(b"content-length", b"0"))
-        if self._unparsed or b"transfer-encoding" in headers:
+        self._unparsed = self._body_left
+        chunked = b"transfer-encoding" in dict(self.headers)
+        if self._unparsed or chunked:
             self.cycle.more_body = True
             self.cycle.message_event.clear()
-        if b"transfer-encoding" in headers:
+        if chunked:
             # Chunks would have to be parsed here, and no client is known to send them so.
             self._refuse_in_turn()
 
-    def _take_body(self, data: bytes) -> bytes:
-        """Add to the body what belongs to it, and return the rest."""
-        part = data[: self._unparsed]
+    def _take_body(self, data: memoryview) -> int:
+        """Add to the body what belongs to it, and return how much that is."""
+        part = bytes(data[: self._unparsed])
         self._unparsed -= len(part)
         self.on_body(part)
         if not self._unparsed:
             self.on_message_complete()
-        return data[len(part) :]
+        return len(part)
 
     def _refuse_in_turn(self) -> None:
         self._refused = True
@@ -157,7 +192,10 @@ class Connection(HttpToolsProtocol):
             # Refused already, for another reason, before all of it was read.
             self.transport.close()
         elif broken and len(self._due) > 1:
-            self._due.pop()
-            self.pipeline.popleft()
+            self._drop_last()
         elif broken or not self._due:
             self.send_400_response(_MESSAGE)
+
+
+def _expect_nothing() -> None:
+    """What a request tells of its answer that never begins; uvicorn has the same for the others."""

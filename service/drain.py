@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.edge import TIMES
 from service.engine import Engine
-from service.errors import NotReady, describe, find_status
+from service.errors import NotReady, TooMuchPending, describe, find_status
 
 _WORK = ("/v1/", "/admin/")
 _RETRY_AFTER_S = b"1"
@@ -130,7 +130,7 @@ async def _read_rest(scope: Scope, receive: Receive) -> None:
                 size += len(message.get("body", b""))
                 if not message.get("more_body", False):
                     return
-    except TimeoutError:
+    except (TimeoutError, TooMuchPending):
         return
 
 

@@ -25,6 +25,7 @@ What time does to a request stands here too, since nothing below the service kno
     │   └── LastModel           without it nothing would answer
     ├── Overloaded          the queue is full                           (time)
     ├── TooManyConnections  more than the service keeps open            (time)
+    ├── TooMuchPending      more bytes of requests than are held at once (time)
     ├── NotReady            still loading, or shutting down             (time)
     ├── DeadlinePassed      the answer would come too late              (time)
     └── ClientGone          nobody is there to be answered              (time)
@@ -198,6 +199,12 @@ class TooManyConnections(ServiceError):
     code = "too_many_connections"
 
 
+class TooMuchPending(ServiceError):
+    """More bytes of requests than the service holds at once."""
+
+    code = "too_much_pending"
+
+
 class NotReady(ServiceError):
     """The service is still loading, or shutting down."""
 
@@ -238,6 +245,7 @@ STATUSES: dict[type[ClozeError], int] = {
     Conflict: 409,
     Overloaded: 429,
     TooManyConnections: 503,
+    TooMuchPending: 503,
     NotReady: 503,
     DeadlinePassed: 504,
     # nginx's number; it is logged and counted, there is nobody to send it to.

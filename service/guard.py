@@ -19,6 +19,7 @@ from service.edge import TIMES
 from service.errors import describe, find_status
 from service.headers import describe_cors
 from service.keys import KeyRing
+from service.pending import CLAIM, Claim
 from service.rates import RateLimiter
 from service.settings import Access, Settings
 
@@ -167,9 +168,14 @@ class Guard:
 
     def _check_size(self, scope: Scope) -> None:
         limit = self._settings.max_body_bytes
+        claim: Claim | None = scope.get(CLAIM)
         for name, value in scope["headers"]:
-            if name == b"content-length" and value.isdigit() and int(value[:19]) > limit:
-                raise _Refusal(errors.BodyTooLarge.of(limit))
+            if name == b"content-length" and value.isdigit():
+                size = int(value[:19])
+                if size > limit:
+                    raise _Refusal(errors.BodyTooLarge.of(limit))
+                if claim is not None and not claim.fits(size):
+                    raise _Refusal(claim.refuse(), ((b"retry-after", b"1"),))
 
 
 class _Refusal(Exception):

@@ -168,6 +168,15 @@ class Metrics:
         """Ask these whenever the metrics are asked for."""
         self.registry.register(_Present(models, ready))
 
+    def watch_pending(self, held: Callable[[], int]) -> None:
+        """Ask this for the bytes of requests, likewise."""
+        pending = Gauge(
+            "cloze_pending_bytes",
+            "Bytes of requests that are held, from their arrival to their answer.",
+            registry=self.registry,
+        )
+        pending.set_function(held)
+
     def observe_request(self, route: str, status: int, seconds: float, times: Times) -> None:
         """Count a request that is over."""
         key = (route, status, times.model)

@@ -16,7 +16,7 @@ from uvicorn.protocols.http.httptools_impl import (
     RequestResponseCycle,
 )
 
-from service.connection import Connection
+from service.counted import CountedConnection
 from service.errors import (
     HeadersTooLarge,
     MalformedHttp,
@@ -27,6 +27,7 @@ from service.errors import (
 )
 from service.guard import CROWDED
 from service.headers import STRICT
+from service.pending import Budget
 from service.settings import Settings
 from service.times import Times
 
@@ -42,11 +43,16 @@ _PROGRESS_BYTES = 64 << 10
 
 
 def make_protocol(
-    settings: Settings, count: Callable[[int], None] = lambda _: None
+    settings: Settings, budget: Budget, count: Callable[[int], None] = lambda _: None
 ) -> type[HttpToolsProtocol]:
-    """The protocol for uvicorn's `http`; `count` hears the status of what it answers itself."""
+    """The protocol for uvicorn's `http`, whose requests hold what the budget has room for.
+
+    `count` hears the status of what it answers itself.
+    """
+    held = budget
 
     class Protocol(BoundedProtocol):
+        budget = held
         bounds = settings
         refused = staticmethod(count)
 
@@ -68,7 +74,7 @@ def allow_files(settings: Settings) -> bool:
     return True
 
 
-class BoundedProtocol(Connection):
+class BoundedProtocol(CountedConnection):
     """One connection.
 
     `_arrival` runs while something is awaited of the client, `_departure` while it has to read.
@@ -83,9 +89,9 @@ class BoundedProtocol(Connection):
         self._departure: asyncio.TimerHandle | None = None
         self._left_bytes = 0
         self._running: RequestResponseCycle | None = None
-        # Of the message that arrives: began in these data; has its headers; is whole.
-        self._began, self._headed, self._whole = False, False, True
-        # Bytes since anything but headers came, without and with those of the data at hand.
+        # Of the message that arrives: has its headers; is whole.
+        self._headed, self._whole = False, True
+        # Bytes since anything but headers came, without and with those of the piece at hand.
         self._unseen_bytes = self._data_bytes = 0
         self._too_large = self._closing = self._crowded = False
 
@@ -111,13 +117,9 @@ class BoundedProtocol(Connection):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Parse what came, and judge whether a message is too large or begun."""
+        """Parse what came, and judge whether a message is too large or under way."""
         if self._closing:
             return
-        self._began = False
-        self._data_bytes = len(data)
-        if not self._whole:
-            self._unseen_bytes += len(data)
         super().data_received(data)
         self._judge_arrival()
 
@@ -125,7 +127,8 @@ class BoundedProtocol(Connection):
         """Note that a request has begun."""
         super().on_message_begin()
         self._end_arrival()
-        self._began, self._headed, self._whole = True, False, False
+        self._unset_keepalive_if_required()
+        self._headed, self._whole = False, False
         self._unseen_bytes = 0
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -137,7 +140,7 @@ class BoundedProtocol(Connection):
         """Begin to answer, unless the headers are too large."""
         limit = self.bounds.max_header_bytes
         if self._unseen_bytes + self._data_bytes > limit:
-            # Exactly, now that it may matter: the data may hold other requests.
+            # Exactly, now that it may matter: the piece may hold other requests.
             size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
             if size > limit:
                 self._too_large = True
@@ -158,23 +161,32 @@ class BoundedProtocol(Connection):
         self._whole = True
         self._end_arrival()
         super().on_message_complete()
+        if self.cycle.response_complete and not self.transport.is_closing():
+            # Answered before its body had come: it is idle from here on.
+            self._await_keepalive()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         self._running = cycle
         super()._start_asgi_task(cycle, app)
 
     def on_response_complete(self) -> None:
-        """See to it that the answer is also taken."""
+        """See to it that the answer is also taken, and what came behind it is whole in time."""
         super().on_response_complete()
         if self.transport.is_closing():
             self._await_departure()
+        else:
+            self._judge_arrival()
+
+    def _parse(self, data: memoryview) -> int:
+        """Count what may be headers."""
+        self._data_bytes = len(data)
+        if not self._whole:
+            self._unseen_bytes += len(data)
+        return super()._parse(data)
 
     def _decline_upgrade(self) -> None:
         """Wait for the body of a request that the parser takes to be over."""
-        names = dict(self.headers)
-        self._whole = (
-            b"transfer-encoding" not in names and int(names.get(b"content-length", b"0")) == 0
-        )
+        self._whole = not self._body_left and b"transfer-encoding" not in dict(self.headers)
         super()._decline_upgrade()
 
     def send_400_response(self, msg: str) -> None:
@@ -210,8 +222,12 @@ class BoundedProtocol(Connection):
         if not self._whole and self._unseen_bytes > self.bounds.max_header_bytes:
             # Headers without an end, or trailers.
             self._refuse(self._say_too_large())
-        elif not (self._whole and self._began) and self._arrival is None:
+        elif self._arrival is None and not (self._whole and self._is_expected()):
             self._await_arrival()
+
+    def _is_expected(self) -> bool:
+        """Whether an answer is under way, or the connection idle: what came was no mere noise."""
+        return bool(self._due) or self.timeout_keep_alive_task is not None
 
     def _say_too_large(self) -> ServiceError:
         limit = self.bounds.max_header_bytes
@@ -249,10 +265,8 @@ class BoundedProtocol(Connection):
 
     def _is_answering(self) -> bool:
         """Whether a request before the one that arrives is not answered yet."""
-        if self.pipeline:
-            return True
-        under_way = self.cycle is not None and not self.cycle.response_complete
-        return under_way and (self._whole or not self._headed)
+        arriving = self._headed and not self._whole and self.cycle in self._due
+        return len(self._due) > arriving
 
     def _can_answer(self) -> bool:
         """Whether nothing of an answer to the request that arrives has been sent."""
@@ -279,6 +293,12 @@ class BoundedProtocol(Connection):
         else:
             limit_s = self.bounds.receive_timeout_s
             self._refuse(RequestTimeout(f"the request was not whole within {limit_s:g} s"))
+
+    def _await_keepalive(self) -> None:
+        self._unset_keepalive_if_required()
+        self.timeout_keep_alive_task = self.loop.call_later(
+            self.timeout_keep_alive, self.timeout_keep_alive_handler
+        )
 
     def _await_departure(self) -> None:
         if self._departure is None:

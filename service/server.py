@@ -45,7 +45,7 @@ class Server(uvicorn.Server):
                 host=settings.host,
                 port=settings.port,
                 loop="auto",
-                http=make_protocol(settings, app.state.metrics.count_refused),
+                http=make_protocol(settings, app.state.budget, app.state.metrics.count_refused),
                 ws="none",
                 access_log=False,
                 log_config=None,

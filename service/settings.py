@@ -92,6 +92,12 @@ class Settings(BaseSettings):
     max_connections: int = Field(
         default=1000, ge=1, description="open connections; further ones get a 503"
     )
+    max_pending_bytes: int = Field(
+        default=0,
+        ge=0,
+        description="bytes of all requests held at once; further bodies get a 503; "
+        "0: 128 MiB, or an eighth of the memory limit if that is less",
+    )
     receive_timeout_s: float = Field(
         default=30.0,
         gt=0,

@@ -62,7 +62,7 @@ ERRORS: dict[int | str, dict[str, Any]] = {
     422: {"model": ErrorBody, "description": "The request cannot be answered as it was sent."},
     429: {"model": ErrorBody, "description": "Too busy, or asked too often; see Retry-After."},
     500: {"model": ErrorBody, "description": "An error of the service's own."},
-    503: {"model": ErrorBody, "description": "Not ready, or shutting down."},
+    503: {"model": ErrorBody, "description": "Not ready, shutting down, or holding all it can."},
     504: {"model": ErrorBody, "description": "The answer would have come too late."},
 }
 
@@ -126,16 +126,17 @@ class JsonRequest(Request):
     async def load(self, settings: Settings) -> None:
         """Read and parse. Raises one of InvalidRequest, or ClientGone."""
         limit = settings.max_body_bytes
-        chunks, size = [], 0
+        body = bytearray()
         try:
             async for chunk in self.stream():
-                chunks.append(chunk)
-                size += len(chunk)
-                if size > limit:
+                body += chunk
+                if len(body) > limit:
                     raise BodyTooLarge.of(limit)
         except ClientDisconnect:
             raise ClientGone("the client left before its request was whole") from None
-        self._body = b"".join(chunks)
+        size, self._body = len(body), bytes(body)
+        # Not there twice while it is parsed.
+        del body
         check_headers(self.headers)
         self._parsed = parse(self._body)
         check_sizes(self._parsed, settings.max_inputs)

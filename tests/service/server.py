@@ -101,7 +101,9 @@ def run(app: FastAPI) -> Iterator[httpx.Client]:
     settings = getattr(app.state, "settings", None)
     config = uvicorn.Config(
         app,
-        http=make_protocol(settings, app.state.metrics.count_refused) if settings else "httptools",
+        http=make_protocol(settings, app.state.budget, app.state.metrics.count_refused)
+        if settings
+        else "httptools",
         ws="none",
         log_config=None,
         access_log=False,

@@ -104,6 +104,7 @@ def test_the_statuses_of_the_contract() -> None:
         "invalid_target": 422,
         "overloaded": 429,
         "not_ready": 503,
+        "too_much_pending": 503,
         "deadline_passed": 504,
         "internal_error": 500,
     }

@@ -1,21 +1,25 @@
 """What a connection may take, over real sockets: headers, time, number, and who does not read."""
 
+import gc
 import json
+import re
 import resource
 import select
 import socket
 import struct
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from service.protocol import allow_files
 from service.settings import Settings
-from tests.service.server import PATIENCE_S, Server, serve, wait_until
+from tests.service.server import PATIENCE_S, Server, hold, serve, wait_until
 
 GET = b"GET /health/live HTTP/1.1\r\nHost: x\r\n"
 POST = b"POST /v1/fill-mask HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
@@ -95,6 +99,21 @@ def count_packets(connection: socket.socket) -> int:
         "I", connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 160), 152
     )
     return int(packets)
+
+
+def count_cycles() -> int:
+    """The requests that are in memory, answered or not."""
+    return sum(type(one) is RequestResponseCycle for one in gc.get_objects())
+
+
+def read_until(connection: socket.socket, end: bytes) -> bytes:
+    """What comes until it ends so."""
+    answer = b""
+    while not answer.endswith(end):
+        part = connection.recv(65536)
+        assert part, answer
+        answer += part
+    return answer
 
 
 def trickle(connection: socket.socket, part: bytes) -> bytes:
@@ -187,6 +206,32 @@ def test_requests_sent_at_once_are_answered_in_order(strict: Server) -> None:
     assert answer.index(b'"ready"') > answer.rindex(b'"live"')
 
 
+def test_few_requests_of_one_connection_wait_and_all_are_answered_in_turn(strict: Server) -> None:
+    (model,) = strict.models
+    bodies = (
+        b"\r\n",
+        b"Content-Length: 3000\r\n\r\n" + b" " * 3000,
+        b"Transfer-Encoding: chunked\r\n\r\n" + b"5\r\nhello\r\n" * 300 + b"0\r\n\r\n",
+    )
+    many = [
+        b"GET /n%d HTTP/1.1\r\n%s" % (place, bodies[place % 500 if place % 500 < 3 else 0])
+        for place in range(6_000)
+    ]
+    last = GET + b"Connection: close\r\n\r\n"
+    before = count_cycles()
+    with connect(strict) as connection:
+        with hold(model.pipeline, model.batcher):
+            connection.sendall(POST + b"Authorization: Bearer right\r\n")
+            connection.sendall(b"Content-Length: 20\r\n\r\n" + BODY + b"".join([*many, last]))
+            wait_until(lambda: model.batcher.queued_texts > 0 and count_cycles() > before + 16)
+            assert strict.client.get("/health/live").status_code == 200
+            assert count_cycles() < before + 100
+        answer = read_all(connection)
+    assert re.findall(rb"there is no /n(\d+)", answer) == [b"%d" % n for n in range(len(many))]
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert answer.endswith(b'{"status":"live"}')
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel is asked for its count")
 def test_an_answer_comes_in_one_packet(strict: Server) -> None:
     with connect(strict) as connection:
@@ -208,6 +253,28 @@ def test_an_answer_without_a_body_comes_too(strict: Server) -> None:
         assert read_all(connection).endswith(b"\r\n\r\n")
 
 
+@pytest.mark.parametrize("end", ["answered", "left", "left waiting"])
+def test_a_request_leaves_nothing_to_the_collector(end: str, strict: Server) -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        before = count_cycles()
+        for _ in range(20):
+            with connect(strict) as connection:
+                if end == "left waiting":
+                    connection.sendall(PAGE * 100)
+                    connection.recv(1)
+                elif end == "left":
+                    connection.sendall(POST + b"Authorization: Bearer right\r\n")
+                    connection.sendall(b"Content-Length: 20\r\n\r\n" + BODY[:5])
+                else:
+                    connection.sendall(GET + b"\r\n" + GET + b"Connection: close\r\n\r\n")
+                    assert read_all(connection).count(b"HTTP/1.1 200 ") == 2
+        wait_until(lambda: count_cycles() <= before)
+    finally:
+        gc.enable()
+
+
 def test_junk_behind_a_request_is_not_answered_in_its_place(strict: Server) -> None:
     with connect(strict) as connection:
         connection.sendall(POST + b"Authorization: Bearer right\r\n")
@@ -222,6 +289,28 @@ def test_who_says_nothing_is_not_waited_for(impatient: Server) -> None:
     # Nor who sends only what stands between two requests.
     with connect(impatient) as connection:
         assert trickle(connection, b"\r\n") == b""
+    with connect(impatient) as connection:
+        connection.sendall(GET + b"\r\n")
+        read_until(connection, b'{"status":"live"}')
+        assert trickle(connection, b"\r\n") == b""
+
+
+@pytest.mark.parametrize("size", [20, 200_000], ids=["answered", "refused before its body"])
+def test_an_idle_connection_is_kept_however_the_last_request_came(
+    size: int, impatient: Server
+) -> None:
+    with connect(impatient) as connection:
+        connection.sendall(POST + b"Content-Length: %d\r\n\r\n" % size)
+        if size > 20:
+            assert read_until(connection, b"}").startswith(b"HTTP/1.1 413 ")
+        else:
+            time.sleep(SHORT_S / 8)
+        connection.sendall(BODY + b" " * (size - 20))
+        if size == 20:
+            assert read_until(connection, b"}").startswith(b"HTTP/1.1 200 ")
+        time.sleep(3 * SHORT_S)
+        connection.sendall(GET + b"\r\n")
+        assert read_until(connection, b'{"status":"live"}').startswith(b"HTTP/1.1 200 ")
 
 
 @pytest.mark.parametrize(
@@ -242,9 +331,7 @@ def test_slow_senders_are_cut_off(begin: bytes, part: bytes, impatient: Server) 
         connection.sendall(begin)
         if begin.startswith(GET + b"\r\n"):
             # Answered, and then nothing more comes.
-            answer = b""
-            while not answer.endswith(b'{"status":"live"}'):
-                answer += connection.recv(65536)
+            read_until(connection, b'{"status":"live"}')
         status, error = read_error(trickle(connection, part))
     assert (status, error["code"]) == (408, "request_timeout")
     assert "0.4 s" in error["message"]
@@ -254,10 +341,7 @@ def test_slow_senders_are_cut_off(begin: bytes, part: bytes, impatient: Server) 
 def test_a_body_that_is_refused_is_not_read_for_ever(impatient: Server) -> None:
     with connect(impatient) as connection:
         connection.sendall(POST + b"Content-Length: 100000000\r\n\r\n")
-        answer = b""
-        while not answer.endswith(b"}"):
-            answer += connection.recv(65536)
-        assert answer.startswith(b"HTTP/1.1 413 ")
+        assert read_until(connection, b"}").startswith(b"HTTP/1.1 413 ")
         # No second answer, but an end.
         assert trickle(connection, b" " * 1000) == b""
 
@@ -270,6 +354,17 @@ def test_a_request_in_time_is_not_disturbed_by_the_next(impatient: Server) -> No
     first, second = answer.split(b"HTTP/1.1 ")[1:]
     assert first.startswith(b"200 ")
     assert second.startswith(b"408 ")
+
+
+def test_a_mistake_is_refused_in_its_turn_however_long_that_takes(impatient: Server) -> None:
+    (model,) = impatient.models
+    with connect(impatient) as connection:
+        with hold(model.pipeline, model.batcher):
+            connection.sendall(POST + b"Content-Length: 20\r\n\r\n" + BODY)
+            connection.sendall(POST + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n")
+            time.sleep(3 * SHORT_S)
+        answer = read_all(connection)
+    assert [part[:3] for part in answer.split(b"HTTP/1.1 ")[1:]] == [b"200", b"400"]
 
 
 def test_connections_beyond_the_limit_get_a_503(pretraining_bundle: Path) -> None:
