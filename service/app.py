@@ -20,7 +20,7 @@ from service.engine import Engine
 from service.guard import Guard
 from service.handlers import add_handlers
 from service.headers import Cors, SecurityHeaders, describe_cors
-from service.keys import KeyRing
+from service.keys import KeyRing, reload_keys
 from service.metrics import Metrics
 from service.pending import Budget
 from service.routes import ROUTERS, admin
@@ -131,13 +131,12 @@ async def _live(
 def reload_all(app: FastAPI) -> None:
     """Read the files of keys and the set of bundles again, while serving; blocks.
 
-    What fails is logged, and leaves what was there.
+    What fails is logged, and leaves what was there; of the two files of keys neither counts then.
     """
-    for ring in (app.state.keys, app.state.admin_keys):
-        try:
-            ring.reload()
-        except SettingsError as error:
-            _log.error("the keys could not be read again", reason=str(error))
+    try:
+        reload_keys(app.state.keys, app.state.admin_keys)
+    except SettingsError as error:
+        _log.error("the keys could not be read again", reason=str(error))
     app.state.engine.reload()
 
 

@@ -26,7 +26,7 @@ _KEY_BYTES = 32
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """A key's name and the SHA-256 of the key. `filed` keys are read again by `KeyRing.reload`."""
+    """A key's name and the SHA-256 of the key. `filed` keys are read again by `reload_keys`."""
 
     name: str
     digest: bytes = field(repr=False)
@@ -59,11 +59,33 @@ class KeyRing:
                 found = key.name
         return found
 
-    def reload(self) -> None:
-        """Read the keys' file again. Raises SettingsError, and then the old keys stay."""
-        if self._file is not None:
-            filed = read_keys(self._file, str(self._file))
-            self._keys = (*(key for key in self._keys if not key.filed), *filed)
+    def read(self) -> tuple[Key, ...]:
+        """Its keys, those of its file as they stand there now. Raises SettingsError."""
+        if self._file is None:
+            return self._keys
+        filed = read_keys(self._file, str(self._file))
+        return (*(key for key in self._keys if not key.filed), *filed)
+
+    def replace(self, keys: Iterable[Key]) -> None:
+        """Let these in, and nobody else."""
+        self._keys = tuple(keys)
+
+
+def reload_keys(ring: KeyRing, admin_ring: KeyRing) -> None:
+    """Read the files of both again. Raises SettingsError, and then both keep the keys they had."""
+    keys, admin_keys = ring.read(), admin_ring.read()
+    check_apart(keys, admin_keys, "the files of keys")
+    ring.replace(keys)
+    admin_ring.replace(admin_keys)
+
+
+def check_apart(keys: Iterable[Key], admin_keys: Iterable[Key], source: str) -> None:
+    """Raise SettingsError if a key is in both."""
+    if {key.digest for key in keys} & {key.digest for key in admin_keys}:
+        raise SettingsError(
+            f"{source}: one of the admin keys is an API key too; who may ask must not be who may "
+            "change the models: make another one"
+        )
 
 
 def parse_keys(text: str, source: str) -> tuple[Key, ...]:

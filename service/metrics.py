@@ -90,7 +90,7 @@ class Metrics:
         )
         self.request_seconds = self._histogram(
             "cloze_request_seconds",
-            "Seconds from the first byte of a request to its answer.",
+            "Seconds from the end of a request's headers to its answer.",
             ("route",),
             _SECONDS,
         )

@@ -13,7 +13,7 @@ from models.encoding import Overflow
 from models.engines import Spin
 from models.errors import SettingsError
 from models.pipeline import MAX_BATCH_TOKENS
-from service.keys import Key, parse_keys, read_keys
+from service.keys import Key, check_apart, parse_keys, read_keys
 
 Access = Literal["open", "key", "off"]
 
@@ -218,11 +218,7 @@ class Settings(BaseSettings):
                         f"{PREFIX}{field.upper()} is key, but there are no keys: nobody could see "
                         f"it; set {PREFIX}API_KEYS or {PREFIX}API_KEYS_FILE, or say off"
                     )
-        if {key.digest for key in self.api_keys} & {key.digest for key in self.admin_keys}:
-            raise SettingsError(
-                f"{PREFIX}ADMIN_KEYS: one of the admin keys is an API key too; who may ask must "
-                "not be who may change the models: make another one"
-            )
+        check_apart(self.api_keys, self.admin_keys, f"{PREFIX}ADMIN_KEYS")
         return self
 
 

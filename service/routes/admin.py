@@ -7,12 +7,12 @@ from dataclasses import asdict
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from service.background import run_blocking
 from service.engine import Engine
 from service.errors import ErrorBody
-from service.routes.route import ERRORS, TaskRoute, json_response
+from service.routes.route import ERRORS, Fields, TaskRoute, json_response
 from service.states import State
 
 _LONGEST_PATH = 4_096
@@ -24,10 +24,8 @@ _COMMON: dict[int | str, dict[str, Any]] = {401: _NO_KEY, 500: ERRORS[500], 503:
 router = APIRouter(prefix="/admin", tags=["admin"], route_class=TaskRoute)
 
 
-class LoadBody(BaseModel):
+class LoadBody(Fields):
     """Which bundle to load."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, protected_namespaces=())
 
     path: str = Field(
         min_length=1,

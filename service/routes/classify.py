@@ -3,15 +3,7 @@
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Response
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Discriminator,
-    Field,
-    Tag,
-    WithJsonSchema,
-)
+from pydantic import BaseModel, BeforeValidator, Discriminator, Field, Tag, WithJsonSchema
 
 from models.heads import ClassifyOptions
 from models.manifest import Function
@@ -21,6 +13,7 @@ from service.routes.route import (
     HEADERS,
     NOT_EMPTY,
     Ask,
+    Fields,
     HeadRequestBody,
     ResponseBody,
     TaskRoute,
@@ -33,10 +26,8 @@ from service.routes.route import (
 router = APIRouter(prefix="/v1", tags=["tasks"], route_class=TaskRoute)
 
 
-class TextPair(BaseModel):
+class TextPair(Fields):
     """A text, and the one it is judged with."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
 
     text: str = Field(json_schema_extra=NOT_EMPTY)
     text_pair: str | None = Field(default=None, json_schema_extra=NOT_EMPTY)
@@ -60,7 +51,10 @@ class ClassifyRequest(HeadRequestBody):
     """Texts, or pairs."""
 
     inputs: Annotated[
-        list[Item], Field(min_length=1), BeforeValidator(as_list), WithJsonSchema(_TEXTS)
+        list[Item],
+        Field(min_length=1, fail_fast=True),
+        BeforeValidator(as_list),
+        WithJsonSchema(_TEXTS),
     ]
     top_k: int | None = Field(default=None, ge=1, description="Labels told; left out, all.")
     function: Function | None = Field(

@@ -54,7 +54,8 @@ def _tag(item: Any) -> str:
 
 
 Item = Annotated[
-    Annotated[str, Tag("<text>")] | Annotated[list[int], Tag("<tokens>")], Discriminator(_tag)
+    Annotated[str, Tag("<text>")] | Annotated[list[int], Field(fail_fast=True), Tag("<tokens>")],
+    Discriminator(_tag),
 ]
 
 
@@ -62,7 +63,10 @@ class EmbeddingsRequest(RequestBody):
     """OpenAI's request, with `pooling`, `normalize` and `overflow`."""
 
     input: Annotated[
-        list[Item], Field(min_length=1), BeforeValidator(_as_list), WithJsonSchema(_SCHEMA)
+        list[Item],
+        Field(min_length=1, fail_fast=True),
+        BeforeValidator(_as_list),
+        WithJsonSchema(_SCHEMA),
     ]
     encoding_format: Literal["float", "base64"] | None = Field(
         default=None, description="Left out, float."

@@ -32,7 +32,10 @@ class FillMaskRequest(HeadRequestBody):
     """Texts with at least one [MASK] each."""
 
     inputs: Annotated[
-        list[str], Field(min_length=1), BeforeValidator(as_list), WithJsonSchema(_TEXTS)
+        list[str],
+        Field(min_length=1, fail_fast=True),
+        BeforeValidator(as_list),
+        WithJsonSchema(_TEXTS),
     ]
     top_k: int | None = Field(
         default=None,
@@ -41,6 +44,7 @@ class FillMaskRequest(HeadRequestBody):
     )
     targets: list[str] | None = Field(
         default=None,
+        fail_fast=True,
         min_length=1,
         max_length=1000,
         description="Only these are scored, each one token; scores are over the whole vocabulary.",

@@ -3,7 +3,7 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Response
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from models.heads import NextSentenceOptions
 from service.answering import Question
@@ -12,6 +12,7 @@ from service.routes.route import (
     HEADERS,
     NOT_EMPTY,
     Ask,
+    Fields,
     HeadRequestBody,
     ResponseBody,
     TaskRoute,
@@ -24,10 +25,8 @@ from service.routes.route import (
 router = APIRouter(prefix="/v1", tags=["tasks"], route_class=TaskRoute)
 
 
-class Pair(BaseModel):
+class Pair(Fields):
     """Two texts, in order."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
 
     first: str = Field(json_schema_extra=NOT_EMPTY)
     second: str = Field(json_schema_extra=NOT_EMPTY)
@@ -40,7 +39,10 @@ class NextSentenceRequest(HeadRequestBody):
     """Pairs of texts."""
 
     inputs: Annotated[
-        list[Pair], Field(min_length=1), BeforeValidator(as_list), WithJsonSchema(_PAIRS)
+        list[Pair],
+        Field(min_length=1, fail_fast=True),
+        BeforeValidator(as_list),
+        WithJsonSchema(_PAIRS),
     ]
 
 

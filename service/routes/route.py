@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import orjson
 from fastapi import Depends, Request, Response
 from fastapi.routing import APIRoute
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 from starlette.requests import ClientDisconnect
 
 from models.encoding import Overflow
@@ -18,9 +18,15 @@ from service.errors import (
     BodyTooLarge,
     ClientGone,
     ErrorBody,
-    TooManyCharacters,
 )
-from service.routes.body import check_headers, check_keys, check_sizes, hides_keys, parse
+from service.routes.body import (
+    check_characters,
+    check_headers,
+    check_keys,
+    check_sizes,
+    hides_keys,
+    parse,
+)
 from service.settings import Settings
 from service.terms import LONGEST_TIMEOUT_S, read_terms
 from service.ticket import Lane
@@ -70,10 +76,24 @@ ERRORS: dict[int | str, dict[str, Any]] = {
 NOT_EMPTY: dict[str, JsonValue] = {"minLength": 1}
 
 
-class RequestBody(BaseModel):
-    """The fields that every task takes."""
+class Fields(BaseModel):
+    """An object of a request: these fields and no others, of exactly these types."""
 
     model_config = ConfigDict(extra="forbid", strict=True, protected_namespaces=())
+
+    @model_validator(mode="before")
+    @classmethod
+    def _leave_one_unknown(cls, value: Any) -> Any:
+        """Keep one field that is unknown, the first: each would become an error of its own."""
+        if not isinstance(value, dict) or len(value) <= len(cls.model_fields):
+            return value
+        unknown = next(name for name in value if name not in cls.model_fields)
+        known = {name: value[name] for name in cls.model_fields if name in value}
+        return {**known, unknown: value[unknown]}
+
+
+class RequestBody(Fields):
+    """The fields that every task takes."""
 
     model: str | None = Field(
         default=None, description="The model's name; left out, the first that has the task."
@@ -138,34 +158,16 @@ class JsonRequest(Request):
         # Not there twice while it is parsed.
         del body
         check_headers(self.headers)
-        self._parsed = parse(self._body)
+        self._parsed = parse(self._body, settings.max_inputs)
         check_sizes(self._parsed, settings.max_inputs)
         # A character takes at least a byte: a body that is not longer needs no count.
         if size > settings.max_characters:
-            _check_characters(self._parsed, settings.max_characters)
+            check_characters(self._parsed, settings.max_characters)
         if hides_keys(self._body, self._parsed):
             if len(self._body) > _LARGE_BYTES:
                 await asyncio.to_thread(check_keys, self._body)
             else:
                 check_keys(self._body)
-
-
-def _check_characters(parsed: Any, limit: int) -> None:
-    """Raise TooManyCharacters if the strings of a JSON value are longer, all together."""
-    count, left = 0, [parsed]
-    while left:
-        part = left.pop()
-        if isinstance(part, str):
-            count += len(part)
-        elif isinstance(part, list):
-            left.extend(part)
-        elif isinstance(part, dict):
-            left.extend(part.values())
-    if count > limit:
-        raise TooManyCharacters(
-            f"{count} characters of text are more than the {limit} one request may carry; "
-            "send several requests"
-        )
 
 
 class TaskRoute(APIRoute):

@@ -2,6 +2,7 @@
 
 import random
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -190,6 +191,36 @@ def test_threads_do_not_disturb_each_other(both: Both) -> None:
     for thread in threads:
         thread.join()
     assert list(found.values()) == [wanted] * 4
+
+
+def test_large_texts_are_encoded_like_small_ones(both: Both) -> None:
+    large = write_text(random.Random(5), 3_000)
+    assert len(large) > 8_000
+    both.check(large)
+    both.check("the", large)
+    both.check(large, large)
+    half = f"{large}\ud800"
+    for pair in ((half, None), ("the", half), (half, "the")):
+        with pytest.raises(InvalidValue, match="surrogate"):
+            both.ours.encode(*pair, overflow="truncate")
+
+
+def test_others_go_on_while_a_large_text_is_tokenized(bert: Encoder) -> None:
+    begun = threading.Event()
+
+    def tokenize() -> None:
+        begun.set()
+        bert.tokenize("the fox " * 200_000)
+
+    thread = threading.Thread(target=tokenize)
+    thread.start()
+    begun.wait()
+    turns = 0
+    while thread.is_alive():
+        turns += 1
+        time.sleep(0.001)
+    # Hundreds; while the interpreter is held, a few before and after.
+    assert turns > 20
 
 
 def test_a_room_too_small_for_any_text_keeps_the_special_tokens(tmp_path: Path) -> None:

@@ -10,7 +10,9 @@ from typing import Any
 import httpx
 import pytest
 from starlette.types import Message, Scope
+from structlog.testing import capture_logs
 
+from service.app import reload_all
 from service.edge import TIMES
 from service.guard import CROWDED, KEY, Guard
 from service.keys import KeyRing
@@ -208,8 +210,35 @@ def test_keys_can_be_changed_while_it_serves(pretraining_bundle: Path, tmp_path:
 
         assert (find_status("old"), find_status("new")) == (200, 401)
         file.write_text("shop:new\n")
-        server.app.state.keys.reload()
+        reload_all(server.app)
         assert (find_status("old"), find_status("new")) == (401, 200)
+
+
+def test_no_change_of_keys_opens_both_doors(pretraining_bundle: Path, tmp_path: Path) -> None:
+    api, admin = tmp_path / "api", tmp_path / "admin"
+    api.write_text("shop:caller\n")
+    admin.write_text("boss:operator\n")
+    with serve(pretraining_bundle, api_keys_file=api, admin_keys_file=admin) as server:
+
+        def find_statuses(key: str) -> list[int]:
+            headers = {"authorization": f"Bearer {key}"}
+            return [
+                server.client.get(path, headers=headers).status_code
+                for path in ("/v1/models", "/admin/bundles")
+            ]
+
+        admin.write_text("boss:operator\nshop:caller\n")
+        with capture_logs() as logs:
+            reload_all(server.app)
+        assert find_statuses("caller") == [200, 401]
+        assert find_statuses("operator") == [401, 200]
+        (line,) = [line for line in logs if line["log_level"] == "error"]
+        assert "is an API key too" in line["reason"]
+        assert "caller" not in str(logs)
+        api.write_text("shop:another\n")
+        reload_all(server.app)
+        assert find_statuses("caller") == [401, 200]
+        assert find_statuses("another") == [200, 401]
 
 
 def test_rates_over_http(pretraining_bundle: Path) -> None:

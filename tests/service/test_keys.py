@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from models.errors import SettingsError
-from service.keys import KeyRing, parse_keys, read_keys
+from service.keys import KeyRing, parse_keys, read_keys, reload_keys
 
 ROOT = Path(__file__).parents[2]
 DIGEST = hashlib.sha256(b"secret").hexdigest()
@@ -110,10 +110,10 @@ def test_a_rotated_file_is_read_again(tmp_path: Path) -> None:
     file.write_text("shop:old\n")
     ring = KeyRing((*parse_keys("mine:set", "here"), *read_keys(file, "there")), file)
     file.write_text("shop:old\nshop:new\n")
-    ring.reload()
+    reload_keys(ring, KeyRing())
     assert [ring.find(b"Bearer " + key) for key in (b"old", b"new")] == ["shop", "shop"]
     file.write_text("shop:new\n")
-    ring.reload()
+    reload_keys(ring, KeyRing())
     assert [ring.find(b"Bearer " + key) for key in (b"old", b"new")] == [None, "shop"]
     assert ring.find(b"Bearer set") == "mine"
 
@@ -125,13 +125,57 @@ def test_a_file_that_lost_its_keys_changes_nothing(tmp_path: Path) -> None:
     for content in ("", "# none\n", "shop:\n"):
         file.write_text(content)
         with pytest.raises(SettingsError):
-            ring.reload()
+            reload_keys(ring, KeyRing())
         assert ring
         assert ring.find(b"Bearer old") == "shop"
     file.unlink()
     with pytest.raises(SettingsError, match="cannot be read"):
-        ring.reload()
+        reload_keys(ring, KeyRing())
     assert ring.find(b"Bearer old") == "shop"
+
+
+@pytest.mark.parametrize("filed", ["api", "admin"])
+def test_a_key_that_comes_to_stand_in_both_lists_changes_neither(
+    tmp_path: Path, filed: str
+) -> None:
+    files = {name: tmp_path / name for name in ("api", "admin")}
+    for name, file in files.items():
+        file.write_text(f"old-{name}\n")
+    # One of the lists has a key from the settings, which stays.
+    given = parse_keys("given", "here") if filed == "admin" else ()
+    rings = [
+        KeyRing((*(given if name == "api" else ()), *read_keys(file, "there")), file)
+        for name, file in files.items()
+    ]
+    shared = "given" if given else "new-api"
+    files["api"].write_text("new-api\n")
+    files["admin"].write_text(f"new-admin\nboss:{shared}\n")
+    with pytest.raises(SettingsError, match="is an API key too") as refused:
+        reload_keys(*rings)
+    assert shared not in str(refused.value)
+    for ring, name in zip(rings, files, strict=True):
+        assert ring.find(f"Bearer old-{name}".encode())
+        assert not ring.find(f"Bearer new-{name}".encode())
+    assert not rings[1].find(f"Bearer {shared}".encode())
+    # A key may change sides, as long as it leaves the other.
+    files["admin"].write_text("old-api\n")
+    reload_keys(*rings)
+    assert [bool(ring.find(b"Bearer old-api")) for ring in rings] == [False, True]
+
+
+@pytest.mark.parametrize("broken", [0, 1])
+def test_of_two_files_neither_counts_if_one_is_broken(tmp_path: Path, broken: int) -> None:
+    files = [tmp_path / "api", tmp_path / "admin"]
+    for file in files:
+        file.write_text(f"old-{file.name}\n")
+    rings = [KeyRing(read_keys(file, "there"), file) for file in files]
+    for number, file in enumerate(files):
+        file.write_text("" if number == broken else f"new-{file.name}\n")
+    with pytest.raises(SettingsError, match="holds no key"):
+        reload_keys(*rings)
+    for ring, file in zip(rings, files, strict=True):
+        assert ring.find(f"Bearer old-{file.name}".encode())
+        assert not ring.find(f"Bearer new-{file.name}".encode())
 
 
 @pytest.mark.parametrize("name", [(), ("shop",)])

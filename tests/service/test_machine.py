@@ -42,3 +42,15 @@ def test_numpy_starts_no_threads() -> None:
         [sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True
     )
     assert found.stdout.strip() == "1"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads are counted in /proc")
+def test_tokenizers_start_no_threads(pretraining_bundle: Path) -> None:
+    code = (
+        "import os, sys, service; from tokenizers import Tokenizer; "
+        "tokenizer = Tokenizer.from_file(sys.argv[1]); tokenizer.encode_batch(['rain'] * 1000); "
+        "print(len(os.listdir('/proc/self/task')))"
+    )
+    command = [sys.executable, "-c", code, str(pretraining_bundle / "tokenizer.json")]
+    found = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
+    assert found.stdout.strip() == "1"

@@ -15,6 +15,8 @@ from tests.service.server import JSON, check_error, check_same
 
 MB = 1_000_000
 TASKS = pytest.mark.parametrize("path", KNOWN)
+# As many as are validated at all.
+UNKNOWN = {str(number): 1 for number in range(250_000)}
 # Above what it held before: allocators keep some, and threads have stacks.
 _KEPT_BYTES = 100 * MB
 _REFUSALS = {
@@ -23,6 +25,7 @@ _REFUSALS = {
     "invalid_target",
     "too_many_inputs",
     "too_many_characters",
+    "unknown_field",
 }
 
 
@@ -159,6 +162,25 @@ def test_much_of_one_thing_is_refused(
     path: str, body: Any, code: str, param: str, process: Process
 ) -> None:
     check_error(process.attack(path, body), 422, code, param)
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "code", "param"),
+    [
+        ("/v1/embeddings", {"input": [[""] * MB]}, "invalid_value", "input[0][0]"),
+        ("/v1/embeddings", {"input": [*[1] * MB, ""]}, "invalid_value", "input[0]"),
+        ("/v1/fill-mask", {"inputs": "[MASK]", **UNKNOWN}, "unknown_field", "0"),
+        ("/v1/next-sentence", {"inputs": UNKNOWN}, "unknown_field", "inputs[0].0"),
+        ("/v1/embeddings", {"input": [[{}] * MB]}, "too_many_inputs", None),
+        ("/v1/classify", {"inputs": "a", "x": [[[]] * 50] * 50_000}, "too_many_inputs", None),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_many_errors_take_the_memory_of_one(
+    path: str, body: Any, code: str, param: str | None, process: Process
+) -> None:
+    # Collected, they take over a kilobyte each.
+    check_error(process.attack(path, body, peak=150 * MB), 422, code, param)
 
 
 def test_as_much_as_is_taken(process: Process) -> None:
