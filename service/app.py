@@ -9,13 +9,14 @@ import structlog
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from fastapi.telemetry import TelemetryConfig
+from starlette.types import Scope
 
 from models.errors import ClozeError, SettingsError
 from service.access import AccessLog
 from service.background import run_blocking
 from service.docs import add_docs
 from service.drain import Drain
-from service.edge import Edge
+from service.edge import UNKNOWN_ROUTE, Edge
 from service.engine import Engine
 from service.guard import Guard
 from service.handlers import add_handlers
@@ -25,6 +26,7 @@ from service.metrics import Metrics
 from service.pending import Budget
 from service.routes import ROUTERS, admin
 from service.settings import Settings
+from service.times import Times
 from service.tracing import start_tracing
 
 if TYPE_CHECKING:
@@ -77,6 +79,7 @@ def create_app(
     app.state.settings = settings
     app.state.metrics = metrics
     app.state.budget = budget
+    app.state.access = AccessLog(settings)
     app.state.engine = engine
     app.state.drain = Drain(engine)
     app.state.keys = KeyRing(settings.api_keys, settings.api_keys_file)
@@ -104,7 +107,7 @@ def _add_layers(app: FastAPI, tracing: "Spans | None", routes: Mapping[str, Any]
         admit=app.state.engine.check_room,
         find_route=routes.get,
     )
-    app.add_middleware(Edge, metrics=app.state.metrics, access=AccessLog(settings), tracing=tracing)
+    app.add_middleware(Edge, metrics=app.state.metrics, access=app.state.access, tracing=tracing)
     app.add_middleware(SecurityHeaders)
     if settings.cors_origins:
         # The last, for answers of the edge; the guard answers preflights, so that these are timed
@@ -126,6 +129,12 @@ async def _live(
     await _close(engine)
     if tracing is not None:
         await run_blocking(tracing.close, "traces")
+
+
+def tell_refused(app: FastAPI, scope: Scope, status: int, times: Times) -> None:
+    """Count and log an answer that was given before there was a request: to no route."""
+    app.state.metrics.count_refused(status, times.code)
+    app.state.access.write(scope, UNKNOWN_ROUTE, status, 0.0, times)
 
 
 def reload_all(app: FastAPI) -> None:

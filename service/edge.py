@@ -12,17 +12,20 @@ import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import bind_contextvars
 
-from models.errors import InternalError
+from models.errors import ClozeError, InternalError
 from service.access import AccessLog, find_request_id
-from service.errors import describe
+from service.errors import describe, find_status
 from service.metrics import Metrics
 from service.times import Times
 
 if TYPE_CHECKING:
     from service.spans import Spans
 
+# In the scope: what is known of the request, and the error that was answered in its place, before
+# all of it had come.
 TIMES = "cloze.times"
-_UNKNOWN_ROUTE = "unknown"
+REFUSED = "cloze.refused"
+UNKNOWN_ROUTE = "unknown"
 
 _log = structlog.get_logger(__name__)
 
@@ -84,6 +87,9 @@ class Edge:
     def _finish(self, scope: Scope, status: int, times: Times) -> None:
         ended = time.perf_counter()
         route = find_route(scope)
+        refusal: ClozeError | None = scope.get(REFUSED)
+        if refusal is not None:
+            status, times.code = find_status(refusal), refusal.code
         self.metrics.observe_request(route, status, ended - times.began, times)
         if self.access is not None:
             self.access.write(scope, route, status, ended - times.began, times)
@@ -94,7 +100,7 @@ class Edge:
 def find_route(scope: Scope) -> str:
     """The path of the matched route, never the path that was asked for: that has no bound."""
     route: Any = scope.get("route")
-    return str(getattr(route, "path", _UNKNOWN_ROUTE))
+    return str(getattr(route, "path", UNKNOWN_ROUTE))
 
 
 async def _send_json(send: Send, status: int, body: dict[str, Any]) -> None:

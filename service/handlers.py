@@ -4,10 +4,12 @@ Owns the words for what pydantic and Starlette find; everything else says itself
 """
 
 import math
+from collections.abc import Sequence
 from itertools import pairwise
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from pydantic.fields import FieldInfo
 from starlette.exceptions import HTTPException
 
 from models.errors import ClozeError, InvalidValue
@@ -32,17 +34,28 @@ def add_handlers(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, _answer_http)
 
 
-def translate_validation(error: RequestValidationError) -> InvalidRequest:
-    """The first thing that pydantic found, in the same shape as every other error."""
+def translate_validation(
+    error: RequestValidationError, fields: Sequence[str] = ()
+) -> InvalidRequest:
+    """The first thing that pydantic found, in the same shape as every other error.
+
+    `fields` are those that a body of the route may have.
+    """
     found = error.errors()
     # A field that does not belong there explains more than one that is missing.
     first = next((one for one in found if one["type"] == "extra_forbidden"), found[0])
     param = _name_place(first["loc"])
     message = str(first["msg"]).removeprefix("Value error, ")
     if first["type"] == "extra_forbidden":
-        message = "this route has no such field; remove it, or see /docs for those it has"
+        outermost = fields and len(first["loc"]) == 2
+        known = f"it takes {', '.join(fields)}" if outermost else "see /docs for those it has"
+        message = f"this route has no such field here; {known}"
     elif first["type"] == "missing":
         message = "the field is missing" if param else "the body is missing; send JSON"
+    elif first["type"] in ("model_type", "model_attributes_type", "dict_type"):
+        message = "an object is due here, in braces; see /docs for the fields it has"
+    elif first["type"] == "too_short":
+        message = "the list is empty; send at least one"
     return InvalidRequest(
         message[:1].lower() + message[1:],
         param=param,
@@ -79,7 +92,15 @@ async def _answer_error(request: Request, error: Exception) -> Response:
 async def _answer_invalid(request: Request, error: Exception) -> Response:
     if not isinstance(error, RequestValidationError):
         raise error
-    return await _answer_error(request, translate_validation(error))
+    return await _answer_error(request, translate_validation(error, _list_fields(request)))
+
+
+def _list_fields(request: Request) -> list[str]:
+    """What a body of the request's route may have, and first what it must."""
+    body = getattr(request.scope.get("route"), "body_field", None)
+    model = body.field_info.annotation if body is not None else None
+    fields: dict[str, FieldInfo] = getattr(model, "model_fields", {})
+    return sorted(fields, key=lambda name: not fields[name].is_required())
 
 
 async def _answer_http(request: Request, error: Exception) -> Response:
@@ -93,9 +114,11 @@ async def _answer_http(request: Request, error: Exception) -> Response:
     if error.status_code == 404:
         return await _answer_error(request, errors.RouteNotFound.of(path, settings.docs))
     if error.status_code == 405:
+        allowed = error.headers or {}
+        remedy = f"; it takes {allowed['Allow']}" if "Allow" in allowed else ""
         response = await _answer_error(
-            request, errors.MethodNotAllowed(f"{path} does not take {request.method}")
+            request, errors.MethodNotAllowed(f"{path} does not take {request.method}{remedy}")
         )
-        response.headers.update(error.headers or {})
+        response.headers.update(allowed)
         return response
     return await _answer_error(request, errors.InvalidRequest(str(error.detail)))

@@ -190,11 +190,10 @@ class Metrics:
         if times.code or not 0 < status < 400:
             self.rejections.labels(times.code or find_outcome(status)).inc()
 
-    def count_refused(self, status: int) -> None:
+    def count_refused(self, status: int, code: str) -> None:
         """Count an answer that was given before there was a request: to no route, in no time."""
-        outcome = find_outcome(status)
-        self.requests.labels("unknown", "", str(status), outcome).inc()
-        self.rejections.labels(outcome).inc()
+        self.requests.labels("unknown", "", str(status), find_outcome(status)).inc()
+        self.rejections.labels(code).inc()
 
     def observe_answer(self, model: str, task: str, tokens: int, times: Times) -> None:
         """Count what an answer took."""

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any, cast
 
 import orjson
+from starlette.types import Scope
 from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import (
     STATUS_LINE,
@@ -16,8 +17,11 @@ from uvicorn.protocols.http.httptools_impl import (
     RequestResponseCycle,
 )
 
+from service.access import find_request_id
 from service.counted import CountedConnection
+from service.edge import REFUSED, TIMES
 from service.errors import (
+    ClientGone,
     HeadersTooLarge,
     MalformedHttp,
     RequestTimeout,
@@ -41,20 +45,23 @@ _OTHER_FILES = 256
 _LINGER_S = 2.0
 _PROGRESS_BYTES = 64 << 10
 
+# Hears the scope, as far as it is known, the status, and the id and code.
+Refused = Callable[[Scope, int, Times], None]
+
 
 def make_protocol(
-    settings: Settings, budget: Budget, count: Callable[[int], None] = lambda _: None
+    settings: Settings, budget: Budget, refused: Refused = lambda *_: None
 ) -> type[HttpToolsProtocol]:
     """The protocol for uvicorn's `http`, whose requests hold what the budget has room for.
 
-    `count` hears the status of what it answers itself.
+    `refused` hears of what it answers itself.
     """
-    held = budget
+    held, told = budget, refused
 
     class Protocol(BoundedProtocol):
         budget = held
         bounds = settings
-        refused = staticmethod(count)
+        refused = staticmethod(told)
 
     return Protocol
 
@@ -81,7 +88,7 @@ class BoundedProtocol(CountedConnection):
     """
 
     bounds: Settings
-    refused: Callable[[int], None]
+    refused: Refused
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -231,7 +238,9 @@ class BoundedProtocol(CountedConnection):
 
     def _say_too_large(self) -> ServiceError:
         limit = self.bounds.max_header_bytes
-        return HeadersTooLarge(f"the request line and headers have more than {limit} bytes")
+        return HeadersTooLarge(
+            f"the request line and headers have more than {limit} bytes; send fewer or shorter ones"
+        )
 
     def _refuse(self, error: ServiceError) -> None:
         """Answer in the application's place, and close."""
@@ -242,16 +251,14 @@ class BoundedProtocol(CountedConnection):
             # An answer here would pass for another one, or for a part of it.
             self.transport.abort()
             return
-        if self._headed and not self._whole:
-            # The application hears that the client is gone, and what it sends goes nowhere.
-            self.cycle.disconnected = True
-            self.cycle.message_event.set()
         status = find_status(error)
+        times = self._tell(error, status)
         content = orjson.dumps(describe(error))
         headers = [
             *self.server_state.default_headers,
             *STRICT,
-            (b"server-timing", Times().header().encode()),
+            (b"server-timing", times.header().encode()),
+            (b"x-request-id", times.request_id.encode()),
             (b"content-type", b"application/json"),
             (b"content-length", b"%d" % len(content)),
             (b"connection", b"close"),
@@ -261,7 +268,21 @@ class BoundedProtocol(CountedConnection):
         self.transport.write(b"".join([*lines, content]))
         self.transport.write_eof()
         self.loop.call_later(_LINGER_S, self.transport.abort)
-        self.refused(status)
+
+    def _tell(self, error: ServiceError, status: int) -> Times:
+        """Have it counted and logged, once: as the request that is under way, or as none."""
+        if not self._headed or self._whole:
+            scope = {"headers": self.headers or (), "client": self.client, "method": ""}
+            times = Times(request_id=find_request_id(scope), code=error.code)
+            self.refused(scope, status, times)
+            return times
+        # The application hears that the client is gone, and what it sends goes nowhere.
+        self.cycle.disconnected = True
+        self.cycle.message_event.set()
+        under_way = cast("dict[str, Any]", self.cycle.scope)
+        under_way[REFUSED] = error
+        begun: Times | None = under_way.get(TIMES)
+        return Times(request_id=begun.request_id if begun else find_request_id(under_way))
 
     def _is_answering(self) -> bool:
         """Whether a request before the one that arrives is not answered yet."""
@@ -292,7 +313,11 @@ class BoundedProtocol(CountedConnection):
             self.transport.close()
         else:
             limit_s = self.bounds.receive_timeout_s
-            self._refuse(RequestTimeout(f"the request was not whole within {limit_s:g} s"))
+            self._refuse(
+                RequestTimeout(
+                    f"the request was not whole within {limit_s:g} s; send it faster, or in parts"
+                )
+            )
 
     def _await_keepalive(self) -> None:
         self._unset_keepalive_if_required()
@@ -313,6 +338,7 @@ class BoundedProtocol(CountedConnection):
             return
         if left > self._left_bytes - _PROGRESS_BYTES:
             self.transport.abort()
-            self.refused(_UNREAD)
+            times = Times(request_id=find_request_id({"headers": ()}), code=ClientGone.code)
+            self.refused({"client": self.client, "method": ""}, _UNREAD, times)
         else:
             self._await_departure()

@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from types import FrameType
 from typing import Any
 
@@ -22,6 +23,7 @@ import structlog
 import uvicorn
 from fastapi import FastAPI
 
+from service.app import tell_refused
 from service.drain import Drain
 from service.protocol import make_protocol
 from service.settings import Settings
@@ -45,7 +47,7 @@ class Server(uvicorn.Server):
                 host=settings.host,
                 port=settings.port,
                 loop="auto",
-                http=make_protocol(settings, app.state.budget, app.state.metrics.count_refused),
+                http=make_protocol(settings, app.state.budget, partial(tell_refused, app)),
                 ws="none",
                 access_log=False,
                 log_config=None,

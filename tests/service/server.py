@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from models.heads import Head, Job
 from models.pipeline import Pipeline
 from models.tasks import TASKS
-from service.app import create_app
+from service.app import create_app, tell_refused
 from service.batcher import Batcher
 from service.engine import Engine
 from service.model import Model
@@ -101,7 +102,7 @@ def run(app: FastAPI) -> Iterator[httpx.Client]:
     settings = getattr(app.state, "settings", None)
     config = uvicorn.Config(
         app,
-        http=make_protocol(settings, app.state.budget, app.state.metrics.count_refused)
+        http=make_protocol(settings, app.state.budget, partial(tell_refused, app))
         if settings
         else "httptools",
         ws="none",

@@ -89,3 +89,21 @@ def test_clients_are_told_only_where_the_operator_asks(pretraining_bundle: Path)
     (line,) = [line for line in lines if line.get("request_id") == "one"]
     assert line["client"] == "127.0.0.1"
     assert (line["method"], line["route"], line["status"]) == ("GET", "/v1/models", 200)
+
+
+def test_what_is_no_request_has_its_line_too(pretraining_bundle: Path) -> None:
+    with start_service("--bundle", str(pretraining_bundle), CLOZE_ACCESS_LOG="all") as (
+        process,
+        client,
+    ):
+        where = urlsplit(str(client.base_url))
+        with socket.create_connection((where.hostname, where.port), PATIENCE_S) as connection:
+            connection.sendall(b"no HTTP\r\n\r\n")
+            answer = connection.recv(65_536)
+        process.terminate()
+        _, written = process.communicate(timeout=PATIENCE_S)
+    found = re.search(rb"x-request-id: ([0-9a-f]{32})\r\n", answer)
+    assert found is not None
+    lines = [json.loads(line) for line in written.splitlines()]
+    (line,) = [line for line in lines if line.get("request_id") == found[1].decode()]
+    assert (line["route"], line["status"], line["code"]) == ("unknown", 400, "malformed_http")

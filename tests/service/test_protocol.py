@@ -87,6 +87,7 @@ def read_error(answer: bytes) -> tuple[int, dict[str, Any]]:
     assert b"content-type: application/json" in lines
     assert b"connection: close" in lines
     assert b"x-content-type-options: nosniff" in lines
+    assert any(re.fullmatch(rb"x-request-id: [0-9a-f]{32}", line) for line in lines)
     assert b"content-length: %d" % len(body) in lines
     error = json.loads(body)["error"]
     assert list(error) == ["message", "type", "code", "param"]
@@ -335,7 +336,24 @@ def test_slow_senders_are_cut_off(begin: bytes, part: bytes, impatient: Server) 
         status, error = read_error(trickle(connection, part))
     assert (status, error["code"]) == (408, "request_timeout")
     assert "0.4 s" in error["message"]
-    assert impatient.read_metric("cloze_requests_total", status="408") == before + 1
+    assert "send it faster" in error["message"]
+    wait_until(lambda: impatient.read_metric("cloze_requests_total", status="408") == before + 1)
+    assert impatient.read_metric("cloze_rejections_total", reason="request_timeout") > 0
+
+
+def test_a_request_that_is_cut_off_is_counted_once_under_its_route(impatient: Server) -> None:
+    def count(**labels: str) -> float:
+        return impatient.read_metric("cloze_requests_total", **labels)
+
+    route, gone = {"route": "/v1/fill-mask", "status": "408"}, {"outcome": "gone"}
+    before = count(**route), count(**gone)
+    with connect(impatient) as connection:
+        connection.sendall(POST + b"X-Request-ID: mine\r\nContent-Length: 50\r\n\r\n ")
+        answer = read_all(connection)
+    assert answer.startswith(b"HTTP/1.1 408 ")
+    assert b"\r\nx-request-id: mine\r\n" in answer
+    wait_until(lambda: count(**route) == before[0] + 1)
+    assert count(**gone) == before[1]
 
 
 def test_a_body_that_is_refused_is_not_read_for_ever(impatient: Server) -> None:
