@@ -3,7 +3,15 @@
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Response
-from pydantic import BaseModel, BeforeValidator, Discriminator, Field, Tag, WithJsonSchema
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    WithJsonSchema,
+)
 
 from models.heads import ClassifyOptions
 from models.manifest import Function
@@ -49,6 +57,10 @@ Item = Annotated[
 
 class ClassifyRequest(HeadRequestBody):
     """Texts, or pairs."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"inputs": ["A warm and funny film, beautifully acted."]}]}
+    )
 
     inputs: Annotated[
         list[Item],

@@ -7,7 +7,15 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from fastapi import APIRouter, Response
 from numpy.typing import NDArray
-from pydantic import BaseModel, BeforeValidator, Discriminator, Field, Tag, WithJsonSchema
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    WithJsonSchema,
+)
 
 from models.heads import EmbedOptions
 from models.manifest import Pooling
@@ -61,6 +69,12 @@ Item = Annotated[
 
 class EmbeddingsRequest(RequestBody):
     """OpenAI's request, with `pooling`, `normalize` and `overflow`."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"input": ["A cat sits on the mat.", "The dog is asleep."]}]
+        }
+    )
 
     input: Annotated[
         list[Item],

@@ -3,7 +3,7 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Response
-from pydantic import BaseModel, BeforeValidator, Field, WithJsonSchema
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from models.heads import FillMaskOptions
 from service.answering import Question
@@ -30,6 +30,12 @@ _TEXTS = one_or_many(
 
 class FillMaskRequest(HeadRequestBody):
     """Texts with at least one [MASK] each."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"inputs": ["The capital of [MASK] is Paris."], "top_k": 3}]
+        }
+    )
 
     inputs: Annotated[
         list[str],

@@ -3,7 +3,7 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Response
-from pydantic import BeforeValidator, Field, WithJsonSchema
+from pydantic import BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from models.heads import NextSentenceOptions
 from service.answering import Question
@@ -37,6 +37,21 @@ _PAIRS = one_or_many({"$ref": "#/components/schemas/Pair"})
 
 class NextSentenceRequest(HeadRequestBody):
     """Pairs of texts."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "inputs": [
+                        {
+                            "first": "The river rose overnight.",
+                            "second": "The bridge was under water.",
+                        }
+                    ]
+                }
+            ]
+        }
+    )
 
     inputs: Annotated[
         list[Pair],

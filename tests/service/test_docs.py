@@ -113,6 +113,8 @@ def test_what_it_offers_to_try_is_answered(page: Page, tiny: Server) -> None:
             method, filled, content=body, headers={"content-type": "application/json"}
         )
         assert response.status_code == 200, (path, body, response.text)
+        # An example of the task, not of any.
+        assert ("[MASK]" in (body or "")) == path.endswith("/fill-mask")
 
 
 def test_nothing_is_loaded_and_nothing_else_runs(answer: httpx.Response, page: Page) -> None:
