@@ -13,8 +13,9 @@ import json
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from benchmarks.minilm import ensure_bundle
@@ -25,7 +26,7 @@ from benchmarks.servers import HOST, ROUTE, Server, cloze, serve, stop_on_termin
 from benchmarks.texts import KINDS, draw_texts, list_words
 from models.pipeline import Pipeline
 
-LOADS = (0.1, 0.25, 0.5, 0.75, 0.9, 1.0, 1.1, 1.25, 1.5, 2.0, 2.5, 3.0, 4.0)
+LOADS = (0.1, 0.5, 0.75, 0.9, 1.0, 1.25, 1.5, 2.0, 3.0, 4.0)
 DEADLINE_S = 1.0
 GOODPUT = Bound(0.9)
 KEPT = Bound(0.99)
@@ -54,6 +55,9 @@ class Point:
     p99_ms: float
     late_ms: float
     generator: float
+
+
+_NAMES = tuple(field.name for field in fields(Point))
 
 
 def unbounded(bundle: Path) -> Server:
@@ -126,7 +130,13 @@ def measure_capacity(server: Server, bodies: Sequence[bytes], seconds: float) ->
     return rate
 
 
-def run(loads: Sequence[float], seconds: float) -> int:
+def take_median(points: Sequence[Point]) -> Point:
+    """Of each figure the median, but the least part that was in time."""
+    middle = {name: median(getattr(point, name) for point in points) for name in _NAMES}
+    return Point(**{**middle, "kept": min(point.kept for point in points)})
+
+
+def run(loads: Sequence[float], seconds: float, rounds: int) -> int:
     """Measure both servers, show and draw what they did, and return 1 where a target is missed."""
     bundle = ensure_bundle()
     bodies = make_bodies(bundle)
@@ -135,17 +145,27 @@ def run(loads: Sequence[float], seconds: float) -> int:
     timeout = {"X-Request-Timeout": str(DEADLINE_S)}
     curves: dict[str, list[Point]] = {}
     for server, headers in ((cloze(bundle), timeout), (unbounded(bundle), {})):
+        # What is judged is measured several times, every other time in reverse: machines slow down
+        # for seconds, and a slow one at one load would look like a slow service.
+        times = rounds if server.name == "cloze" else 1
+        found = []
         with serve(server) as running:
             warm = Target(HOST, running.port, ROUTE, {})
             saturate(warm, bodies, connections=4, seconds=_WARM_UP_S)
-            curves[server.name] = sweep(
-                running.port, bodies, loads, capacity=capacity, seconds=seconds, headers=headers
-            )
+            for place in range(times):
+                order = loads if place % 2 == 0 else loads[::-1]
+                found += sweep(
+                    running.port, bodies, order, capacity=capacity, seconds=seconds, headers=headers
+                )
+        curves[server.name] = [
+            take_median([point for point in found if point.load == load]) for load in loads
+        ]
         show(server.name, curves[server.name])
     content: dict[str, Any] = {
         "capacity": capacity,
         "deadline_s": DEADLINE_S,
         "seconds": seconds,
+        "rounds": rounds,
         "curves": {name: [asdict(point) for point in points] for name, points in curves.items()},
     }
     say(f"written to {save_results('overload', content)} and {draw(curves, capacity)}")
@@ -216,9 +236,10 @@ def main() -> int:
     """Run the command line, and return the exit code: 1 where a target is missed."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.overload",
-        description="Goodput and p99 against the offered load: about six minutes.",
+        description="Goodput and p99 against the offered load: about seven minutes.",
     )
-    parser.add_argument("--seconds", type=float, default=10.0, help="a load; default: 10")
+    parser.add_argument("--seconds", type=float, default=5.0, help="a load; default: 5")
+    parser.add_argument("--rounds", type=int, default=3, help="of which medians count; default: 3")
     parser.add_argument(
         "--loads",
         type=lambda text: tuple(float(part) for part in text.split(",")),
@@ -226,8 +247,10 @@ def main() -> int:
         help="of the capacity; default: " + ",".join(f"{load:g}" for load in LOADS),
     )
     options = parser.parse_args()
+    if options.seconds <= 0 or options.rounds < 1:
+        parser.error("--seconds is more than 0, and --rounds at least 1")
     stop_on_terminate()
-    return run(options.loads, options.seconds)
+    return run(options.loads, options.seconds, options.rounds)
 
 
 if __name__ == "__main__":
