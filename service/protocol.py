@@ -272,7 +272,9 @@ class BoundedProtocol(CountedConnection):
     def _tell(self, error: ServiceError, status: int) -> Times:
         """Have it counted and logged, once: as the request that is under way, or as none."""
         if not self._headed or self._whole:
-            scope = {"headers": self.headers or (), "client": self.client, "method": ""}
+            # Not those of the request before, where none has begun.
+            headers = () if self._whole else self.headers
+            scope = {"headers": headers, "client": self.client, "method": ""}
             times = Times(request_id=find_request_id(scope), code=error.code)
             self.refused(scope, status, times)
             return times

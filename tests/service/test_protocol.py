@@ -276,6 +276,15 @@ def test_a_request_leaves_nothing_to_the_collector(end: str, strict: Server) -> 
         gc.enable()
 
 
+def test_junk_behind_a_request_has_not_its_id(strict: Server) -> None:
+    with connect(strict) as connection:
+        connection.sendall(GET + b"X-Request-ID: mine\r\n\r\n")
+        assert b"\r\nx-request-id: mine\r\n" in connection.recv(65536)
+        connection.sendall(b"\x00\r\n\r\n")
+        status, error = read_error(read_all(connection))
+    assert (status, error["code"]) == (400, "malformed_http")
+
+
 def test_junk_behind_a_request_is_not_answered_in_its_place(strict: Server) -> None:
     with connect(strict) as connection:
         connection.sendall(POST + b"Authorization: Bearer right\r\n")
