@@ -41,7 +41,7 @@ loadtest: .venv-loadtest/.done
 MINUTES ?= 3
 RATE ?= 40
 soak: .venv/.done
-	.venv/bin/python -m benchmarks.soak --minutes $(MINUTES) --rate $(RATE)
+	.venv/bin/python -m tests.soak --minutes $(MINUTES) --rate $(RATE)
 
 format: .venv/.done
 	.venv/bin/ruff check --fix .

@@ -21,12 +21,12 @@ from benchmarks.minilm import ROOT, ensure_bundle
 from benchmarks.results import save_results, say, show_table
 from benchmarks.startup import read_memory
 from benchmarks.texts import SEED
-from models.encoding import Encoded
+from models.bundle.manifest import trunk_file
 from models.engines import count_cores, return_large_blocks
 from models.engines.onnx_runtime import make_options
-from models.manifest import trunk_file
-from models.packing import pack
 from models.pipeline import MAX_BATCH_TOKENS
+from models.text.encoder import Encoded
+from models.text.packing import pack
 
 OURS = "ours: an arena, no patterns"
 CHOICES = (

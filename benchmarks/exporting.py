@@ -18,7 +18,7 @@ from pathlib import Path
 from benchmarks.minilm import ROOT, find_checkpoint
 from benchmarks.results import RESULTS, Target, save_results, say, show_table
 from benchmarks.sizing import make_checkpoint
-from models.bundle import Bundle
+from models.bundle.bundle import Bundle
 
 MEMORY_TARGET = Target(3.5, most=True)
 

@@ -8,10 +8,10 @@ import sys
 from collections import deque
 
 from models.heads import Job
-from service import batcher
 from service.__main__ import main
-from service.queue import Batch, Queue
-from service.ticket import Ticket
+from service.scheduling import batcher
+from service.scheduling.queue import Batch, Queue
+from service.scheduling.ticket import Ticket
 
 
 class InTurn(Queue):

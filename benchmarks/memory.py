@@ -21,7 +21,7 @@ from benchmarks.results import Target, save_results, say, show_table
 from benchmarks.servers import HOST, Running, cloze, serve, stop_on_terminate
 from benchmarks.startup import read_memory
 from benchmarks.texts import SEED, list_words
-from models.bundle import Bundle
+from models.bundle.bundle import Bundle
 from models.pipeline import Pipeline
 from service.settings import DEFAULT_BUNDLE
 

@@ -17,11 +17,11 @@ from transformers import AttentionInterface, PreTrainedModel
 
 from benchmarks.minilm import find_checkpoint
 from benchmarks.results import RESULTS
-from export.checkpoint import load_checkpoint
-from export.graph import export_graph
-from export.trunk import count_fused
-from models.bundle import Bundle, hash_file
-from models.encoding import Encoded
+from export.graphs.onnx_file import export_graph
+from export.graphs.trunk import count_fused
+from export.reading.checkpoint import load_checkpoint
+from models.bundle.bundle import Bundle, hash_file
+from models.text.encoder import Encoded
 
 _NAME = "benchmark_padded"
 _INPUTS = ("input_ids", "token_type_ids", "position_ids", "mask")

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from benchmarks.minilm import ROOT, find_checkpoint
 from benchmarks.results import RESULTS, Target, divide, save_results, say, show_table
 from loadtest.texts import Mix
-from models.bundle import Bundle
+from models.bundle.bundle import Bundle
 from models.heads import EmbedOptions
 from models.pipeline import Pipeline, form_batches, prepare
 

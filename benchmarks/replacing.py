@@ -27,7 +27,7 @@ import numpy as np
 from benchmarks.results import Target, save_results, say, show_table
 from benchmarks.servers import HOST, Running, cloze, serve, stop_on_terminate
 from benchmarks.startup import read_memory
-from models.bundle import MANIFEST, hash_file
+from models.bundle.bundle import MANIFEST, hash_file
 from models.pipeline import Pipeline
 from service.settings import DEFAULT_BUNDLE
 

@@ -21,8 +21,8 @@ from benchmarks.results import RESULTS, save_results, say, show_table
 from benchmarks.servers import Server, cloze, serve, stop_on_terminate
 from benchmarks.startup import ask_all, list_texts, read_memory
 from benchmarks.texts import KINDS, draw_texts, list_words
-from models.bundle import Bundle
-from models.manifest import trunk_file
+from models.bundle.bundle import Bundle
+from models.bundle.manifest import trunk_file
 from models.pipeline import Pipeline
 from service.settings import DEFAULT_BUNDLE
 

@@ -20,10 +20,10 @@ from benchmarks.minilm import ROOT, ensure_bundle
 from benchmarks.results import Target, save_results, say, show_table
 from benchmarks.servers import Running, clean_environment, cloze, serve, stop_on_terminate
 from benchmarks.texts import KINDS, draw_texts, list_words
-from models.bundle import Bundle
-from models.encoding import Encoder
-from models.manifest import trunk_file
+from models.bundle.bundle import Bundle
+from models.bundle.manifest import trunk_file
 from models.pipeline import Pipeline
+from models.text.encoder import Encoder
 from service.settings import DEFAULT_BUNDLE
 
 STARTS = 5

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from models.encoding import Encoder
+from models.text.encoder import Encoder
 
 SEED = 20181011
 _LEAST_LETTERS = 2

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from export.staging import Signals
+from export.writing.staging import Signals
 from models.errors import ClozeError
 from models.tasks import TASKS
 
@@ -88,7 +88,7 @@ def _export(given: Sequence[str]) -> int:
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     # Imported here: --help and wrong arguments need not wait for torch.
     from export.console import Console
-    from export.writer import Request, export_bundle
+    from export.writing.exporter import Request, export_bundle
     from models.engines import return_large_blocks
 
     return_large_blocks()
@@ -130,7 +130,7 @@ def _inspect(given: Sequence[str]) -> int:
     _add_json(parser)
     options = parser.parse_args(given)
     from export.console import show_bundle
-    from models.bundle import Bundle
+    from models.bundle.bundle import Bundle
 
     bundle = Bundle.open(options.bundle)
     if options.json:
@@ -161,8 +161,8 @@ def _verify(given: Sequence[str]) -> int:
         parser.error("--texts goes with --against: golden answers have their own texts")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     from export.console import show_parity
-    from export.verification import Texts, verify_against, verify_golden
-    from models.bundle import Bundle
+    from export.proof.verify import Texts, verify_against, verify_golden
+    from models.bundle.bundle import Bundle
     from models.pipeline import Pipeline
 
     bundle = Bundle.open(options.bundle)

@@ -9,9 +9,9 @@ from rich.console import Console as Terminal
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from export.writer import Result
-from models.bundle import Bundle
-from models.manifest import Parity
+from export.writing.exporter import Result
+from models.bundle.bundle import Bundle
+from models.bundle.manifest import Parity
 
 # The figures of a proof stand in one line, however narrow the terminal says it is.
 _WIDTH = 132

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from models.bundle import GOLDEN
+from models.bundle.bundle import GOLDEN
 from models.errors import AnswersWrong, BundleDamaged, CallerError
 from models.heads import (
     AnswerOptions,

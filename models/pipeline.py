@@ -11,8 +11,8 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from models.bundle import MANIFEST, TOKENIZER, Bundle
-from models.encoding import Encoded, Encoder, Overflow
+from models.bundle.bundle import MANIFEST, TOKENIZER, Bundle
+from models.bundle.manifest import Function, HeadEntry, Manifest, Pooling, trunk_file
 from models.engines import Session, Spin, count_cores, decide_spin, return_freed_memory
 from models.errors import (
     BundleDamaged,
@@ -42,9 +42,9 @@ from models.heads import (
     TokenClassifyOptions,
     spread,
 )
-from models.manifest import Function, HeadEntry, Manifest, Pooling, trunk_file
-from models.packing import Extent, Packed, group_by_length, pack
 from models.tasks import TASKS
+from models.text.encoder import Encoded, Encoder, Overflow
+from models.text.packing import Extent, Packed, group_by_length, pack
 
 MAX_BATCH_TOKENS = 512
 # Fill-mask answers with the text once for each candidate: a few kilobytes could ask for gigabytes.

@@ -28,7 +28,7 @@ class Task:
 
     @property
     def stem(self) -> str:
-        """The name of its module in models/heads, service/routes and tests."""
+        """The name of its module in models/heads, service/api and tests."""
         return self.name.replace("-", "_")
 
 

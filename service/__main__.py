@@ -42,9 +42,14 @@ def _serve(flags: dict[str, Any]) -> int:
     # Imported here: --help and wrong arguments need not wait for the web framework.
     from models.engines import return_large_blocks
     from service.app import create_app, reload_all
-    from service.logs import configure_logging
-    from service.protocol import allow_files
-    from service.server import Server, end_early_without_loss, leave_the_cores, reload_at_hangup
+    from service.observability.logging import configure_logging
+    from service.server.protocol import allow_files
+    from service.server.server import (
+        Server,
+        end_early_without_loss,
+        leave_the_cores,
+        reload_at_hangup,
+    )
     from service.settings import read_settings
 
     end_early_without_loss()
@@ -83,6 +88,6 @@ def _serve(flags: dict[str, Any]) -> int:
 
 
 if __name__ == "__main__":
-    from service.server import end_process
+    from service.server.server import end_process
 
     end_process(main())

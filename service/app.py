@@ -12,25 +12,26 @@ from fastapi.telemetry import TelemetryConfig
 from starlette.types import Scope
 
 from models.errors import ClozeError, SettingsError
-from service.access import AccessLog
-from service.background import run_blocking
-from service.docs import add_docs
-from service.drain import Drain
-from service.edge import UNKNOWN_ROUTE, Edge
-from service.engine import Engine
-from service.guard import Guard
-from service.handlers import add_handlers
-from service.headers import Cors, SecurityHeaders, describe_cors
+from service.api import ROUTERS
+from service.api.error_handlers import add_handlers
+from service.api.operations import admin
+from service.blocking import run_blocking
 from service.keys import KeyRing, reload_keys
-from service.metrics import Metrics
-from service.pending import Budget
-from service.routes import ROUTERS, admin
+from service.limits.body_budget import Budget
+from service.middleware.access_control import Guard
+from service.middleware.drain import Drain
+from service.middleware.instrument import UNKNOWN_ROUTE, Edge
+from service.middleware.security_headers import Cors, SecurityHeaders, describe_cors
+from service.observability.access_log import AccessLog
+from service.observability.metrics import Metrics
+from service.observability.request_record import Times
+from service.observability.tracing import start_tracing
+from service.pages.docs import add_docs
+from service.registry.manager import Engine
 from service.settings import Settings
-from service.times import Times
-from service.tracing import start_tracing
 
 if TYPE_CHECKING:
-    from service.spans import Spans
+    from service.observability.spans import Spans
 
 VERSION = "0.1.0"
 # A batch that has not ended by then is stuck: the process ends without it.
@@ -38,7 +39,7 @@ _CLOSE_S = 5.0
 _SHOWN_CHARACTERS = 200
 _DESCRIPTION = "Embeddings, fill-mask, next-sentence and classification from trained BERTs."
 # FastAPI's own spans and log records quote query strings and exceptions, and an environment
-# variable would switch them on; service/spans.py makes those that are sent.
+# variable would switch them on; service/observability/spans.py makes those that are sent.
 _NO_TELEMETRY: TelemetryConfig = {
     "tracing": False,
     "metrics": False,

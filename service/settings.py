@@ -9,10 +9,10 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from models.encoding import Overflow
 from models.engines import Spin
 from models.errors import SettingsError
 from models.pipeline import MAX_BATCH_TOKENS
+from models.text.encoder import Overflow
 from service.keys import Key, check_apart, parse_keys, read_keys
 
 Access = Literal["open", "key", "off"]

@@ -9,10 +9,10 @@ import pytest
 import torch
 import transformers
 
-from export.writer import Request, export_bundle
-from tests.checkpoints import add_head, make_checkpoint, name_class
-from tests.oracle import Exported
-from tests.service.process import start_service
+from export.writing.exporter import Request, export_bundle
+from tests.helpers.checkpoints import add_head, make_checkpoint, name_class
+from tests.helpers.oracle import Exported
+from tests.helpers.process import start_service
 
 # Models this small are slower on several threads than on one.
 torch.set_num_threads(1)

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from huggingface_hub import ModelCard
 
-from export.verification import verify_against, verify_golden
-from export.writer import Request, export_bundle
-from models.bundle import Bundle
+from export.proof.verify import verify_against, verify_golden
+from export.writing.exporter import Request, export_bundle
+from models.bundle.bundle import Bundle
 from models.pipeline import Pipeline
 from service.settings import DEFAULT_BUNDLE
 

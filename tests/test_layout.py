@@ -10,8 +10,8 @@ from models.heads import HEADS
 from models.tasks import TASKS, Task
 
 ROOT = Path(__file__).parents[1]
-PLACES = ("models/heads/{}.py", "service/routes/{}.py")
-TESTS = ("tests/models/heads/test_{}.py", "tests/service/routes/test_{}.py")
+PLACES = ("models/heads/{}.py", "service/api/{}/{}.py")
+TESTS = ("tests/models/heads/test_{}.py", "tests/service/api/{}/test_{}.py")
 # Answered by models.Pipeline alone so far; a task leaves this list with its route.
 WITHOUT_ROUTE = ("token-classify", "answer")
 EACH = pytest.mark.parametrize("task", TASKS.values(), ids=lambda task: task.name)
@@ -20,8 +20,11 @@ EACH = pytest.mark.parametrize("task", TASKS.values(), ids=lambda task: task.nam
 @EACH
 def test_every_task_has_a_head_a_route_and_their_tests(task: Task) -> None:
     for place in (*PLACES, *TESTS):
-        wanted = not (place.startswith(("service/", "tests/service/")) and _lacks_route(task))
-        assert (ROOT / place.format(task.stem)).is_file() == wanted, place.format(task.stem)
+        if "service" in place:
+            name, wanted = place.format(_find_dialect(task), task.stem), not _lacks_route(task)
+        else:
+            name, wanted = place.format(task.stem), True
+        assert (ROOT / name).is_file() == wanted, name
 
 
 @EACH
@@ -29,8 +32,8 @@ def test_what_is_found_there_is_the_tasks_own(task: Task) -> None:
     assert HEADS[task.name].__module__ == f"models.heads.{task.stem}"
     if _lacks_route(task):
         return
-    routes = importlib.import_module(f"service.routes.{task.stem}").router.routes
-    (route,) = (route for route in routes if isinstance(route, APIRoute))
+    module = importlib.import_module(f"service.api.{_find_dialect(task)}.{task.stem}")
+    (route,) = (route for route in module.router.routes if isinstance(route, APIRoute))
     assert route.path in (f"/v1/{task.name}", f"/v1/{task.name}dings")
     assert route.methods == {"POST"}
 
@@ -42,3 +45,8 @@ def test_no_head_and_no_row_is_left_over() -> None:
 
 def _lacks_route(task: Task) -> bool:
     return task.name in WITHOUT_ROUTE
+
+
+def _find_dialect(task: Task) -> str:
+    """The folder of its route: embeddings are asked for as OpenAI has it."""
+    return "openai" if task.name == "embed" else "native"

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from models.encoding import Encoded
 from models.heads import FillMaskOptions, Job
 from models.pipeline import Pipeline, form_batches
+from models.text.encoder import Encoded
 from training.errors import DataTooSmall
 from training.finetuning.labelled import LabelledTexts, ScoredPairs
 from training.metrics import (

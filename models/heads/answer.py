@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from models.encoding import Encoded, Origins, Overflow
 from models.errors import InternalError, InvalidValue
 from models.heads.head import Floats, Head, Indices, Job
 from models.tasks import TASKS
+from models.text.encoder import Encoded, Origins, Overflow
 
 # Longer windows than these are not what such models were trained on (SQuAD: 384).
 _WINDOW_TOKENS = 384

@@ -5,11 +5,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from models.encoding import Overflow
+from models.bundle.manifest import Function
 from models.errors import InvalidValue
 from models.heads.head import Floats, Head, Indices, Job, sigmoid, softmax
-from models.manifest import Function
 from models.tasks import TASKS
+from models.text.encoder import Overflow
 
 
 @dataclass(frozen=True, slots=True)

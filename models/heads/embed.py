@@ -9,11 +9,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from models.encoding import Overflow
+from models.bundle.manifest import Pooling
 from models.errors import InvalidValue
 from models.heads.head import Floats, Head, Indices, Job
-from models.manifest import Pooling
 from models.tasks import TASKS
+from models.text.encoder import Overflow
 
 
 @dataclass(frozen=True, slots=True)

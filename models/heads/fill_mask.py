@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from models.encoding import Encoder, Overflow
+from models.bundle.manifest import HeadEntry, Manifest
 from models.engines import Session
 from models.errors import (
     CallerError,
@@ -17,8 +17,8 @@ from models.errors import (
     MissingMask,
 )
 from models.heads.head import Floats, Head, Indices, Job, softmax
-from models.manifest import HeadEntry, Manifest
 from models.tasks import TASKS
+from models.text.encoder import Encoder, Overflow
 
 COMMON_MASK = "[MASK]"
 DEFAULT_TOP_K = 5

@@ -12,11 +12,11 @@ from typing import Any, ClassVar, Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from models.encoding import Encoded, Encoder
+from models.bundle.manifest import HeadEntry, Manifest
 from models.engines import Session
 from models.errors import InternalError
-from models.manifest import HeadEntry, Manifest
 from models.tasks import Rows, Task
+from models.text.encoder import Encoded, Encoder
 
 Floats = NDArray[np.float32]
 Indices = NDArray[np.int64]

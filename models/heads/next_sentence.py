@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from models.encoding import Overflow
 from models.heads.head import Floats, Head, Indices, Job, softmax
 from models.tasks import TASKS
+from models.text.encoder import Overflow
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,12 +9,12 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from models.encoding import Encoder, Overflow
+from models.bundle.manifest import HeadEntry, Manifest
 from models.engines import Session
 from models.errors import InternalError, InvalidValue
 from models.heads.head import Floats, Head, Indices, Job, softmax
-from models.manifest import HeadEntry, Manifest
 from models.tasks import TASKS
+from models.text.encoder import Encoder, Overflow
 
 Aggregation = Literal["none", "simple", "first", "max", "average"]
 

@@ -15,9 +15,9 @@ from onnx import TensorProto, helper
 
 from export.__main__ import main
 from models import Pipeline
-from models.bundle import MANIFEST, Bundle, hash_file
+from models.bundle.bundle import MANIFEST, Bundle, hash_file
 from models.errors import BundleDamaged, BundleError, BundleNotFound
-from tests.checkpoints import write_json
+from tests.helpers.checkpoints import write_json
 
 TRUNK = "trunk.fp32.onnx"
 HEAD = "head.classify.onnx"

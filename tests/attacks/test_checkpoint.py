@@ -10,9 +10,15 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models
 
 from export.__main__ import main
-from export.checkpoint import load_checkpoint
+from export.reading.checkpoint import load_checkpoint
 from tests.attacks.conftest import Refuse
-from tests.checkpoints import add_head, change_json, make_checkpoint, make_tokenizer, write_json
+from tests.helpers.checkpoints import (
+    add_head,
+    change_json,
+    make_checkpoint,
+    make_tokenizer,
+    write_json,
+)
 
 Break = Callable[[Path], Any]
 

@@ -10,9 +10,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from export.checkpoint import load_checkpoint
+from export.reading.checkpoint import load_checkpoint
 from tests.attacks.conftest import Refuse
-from tests.checkpoints import add_head, change_json
+from tests.helpers.checkpoints import add_head, change_json
 
 
 class Harm:

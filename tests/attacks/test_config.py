@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.attacks.conftest import Refuse
-from tests.checkpoints import add_head, change_json, make_checkpoint
+from tests.helpers.checkpoints import add_head, change_json, make_checkpoint
 
 SIZES = (
     "hidden_size",

@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
-import export.staging
-import export.writer
+import export.writing.exporter
+import export.writing.staging
 from export.__main__ import main
 from export.errors import OutputError
-from export.staging import clear_leftovers, place, stage
-from models.bundle import Bundle
+from export.writing.staging import clear_leftovers, place, stage
+from models.bundle.bundle import Bundle
 from tests.attacks.test_signals import cheapen
-from tests.checkpoints import write_json
+from tests.helpers.checkpoints import write_json
 
 
 def refuse(source: Path, out: Path | str, *options: str) -> None:
@@ -142,7 +142,7 @@ def test_a_full_disk(
 ) -> None:
     """Of every size until the bundle fits: full at each of its files."""
     for name, function in cheapen().items():
-        monkeypatch.setattr(export.writer, name, function)
+        monkeypatch.setattr(export.writing.exporter, name, function)
     for pages in range(1, 40):
         with mounted(tmp_path / "disk", f"size={pages * 4}k") as disk:
             out = disk / "new" / "bundle"
@@ -240,7 +240,7 @@ def test_a_bundle_that_was_moved_aside_comes_back(tmp_path: Path) -> None:
 def test_a_folder_that_is_taken_for_a_leftover_is_made_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lock = export.staging._lock
+    lock = export.writing.staging._lock
     taken: list[Path] = []
 
     def lock_too_late(folder: Path) -> int:
@@ -249,7 +249,7 @@ def test_a_folder_that_is_taken_for_a_leftover_is_made_again(
             folder.rmdir()
         return lock(folder)
 
-    monkeypatch.setattr(export.staging, "_lock", lock_too_late)
+    monkeypatch.setattr(export.writing.staging, "_lock", lock_too_late)
     with stage(tmp_path / "bundle") as folder:
         assert folder.exists()
         assert folder != taken[0]
@@ -274,7 +274,7 @@ def test_replacing_is_all_or_nothing(
     out = tmp_path / "bundle"
     write_json(out / "old", {})
     if not exchange:
-        monkeypatch.setattr(export.staging, "_exchange", lambda *_: False)
+        monkeypatch.setattr(export.writing.staging, "_exchange", lambda *_: False)
     with stage(out) as folder:
         write_json(folder / "new", {})
         place(folder, out, replace=True)
@@ -285,7 +285,7 @@ def test_replacing_is_all_or_nothing(
 def test_what_cannot_be_replaced_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "bundle"
     write_json(out / "old", {})
-    monkeypatch.setattr(export.staging, "_exchange", lambda *_: False)
+    monkeypatch.setattr(export.writing.staging, "_exchange", lambda *_: False)
     with pytest.raises(OutputError, match="cannot be written"), stage(out) as folder:  # noqa: PT012
         folder.rmdir()
         folder.touch()

@@ -13,13 +13,13 @@ from typing import Any
 
 import pytest
 
-import export.writer
+import export.writing.exporter
 from export.__main__ import main
-from export.staging import Signals, Stopped
-from models.bundle import Bundle
+from export.writing.staging import Signals, Stopped
+from models.bundle.bundle import Bundle
 
 ROOT = Path(__file__).parents[2]
-# The function of export/writer.py that each step begins with.
+# The function of export/writing/exporter.py that each step begins with.
 STEPS = (
     "load_checkpoint",
     "ask_original",
@@ -33,7 +33,7 @@ KILLED = """
 import json, os, signal, sys
 import torch
 torch.set_num_threads(1)
-import export.writer
+import export.writing.exporter
 from export.__main__ import main
 from tests.attacks.test_signals import cheapen
 
@@ -44,13 +44,13 @@ for step in steps:
         codes.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
         continue
     for name, cheap in cheapen().items():
-        setattr(export.writer, name, cheap)
-    function = getattr(export.writer, step)
+        setattr(export.writing.exporter, name, cheap)
+    function = getattr(export.writing.exporter, step)
     def die(*given, **options):
         if step != "load_checkpoint":
             function(*given, **options)
         os.kill(os.getpid(), signal.SIGKILL)
-    setattr(export.writer, step, die)
+    setattr(export.writing.exporter, step, die)
     os._exit(main([source, os.path.join(folder, step, "bundle"), "--tasks", "next-sentence"]))
 print(json.dumps(codes))
 """
@@ -68,7 +68,7 @@ def test_told_to_end(  # noqa: PLR0917 - fixtures
 ) -> None:
     out = tmp_path / "new" / "bundle"
     for name, function in cheapen(step).items():
-        monkeypatch.setattr(export.writer, name, function)
+        monkeypatch.setattr(export.writing.exporter, name, function)
     hear(monkeypatch, step, number)
     before = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
     found = main([str(pretraining_source), str(out), "--tasks", "next-sentence"])
@@ -87,7 +87,7 @@ def hear(monkeypatch: pytest.MonkeyPatch, step: str, number: signal.Signals) -> 
     def stop(*_: Any, **__: Any) -> None:
         signal.raise_signal(number)
 
-    monkeypatch.setattr(export.writer, step, stop)
+    monkeypatch.setattr(export.writing.exporter, step, stop)
 
 
 def cheapen(step: str = "") -> dict[str, Any]:
@@ -118,15 +118,15 @@ def test_told_to_end_when_it_is_done(
 ) -> None:
     """From the rename on it is too late: the bundle is there, and the command says so."""
     for name, function in cheapen().items():
-        monkeypatch.setattr(export.writer, name, function)
-    place: Callable[..., None] = export.writer.place
+        monkeypatch.setattr(export.writing.exporter, name, function)
+    place: Callable[..., None] = export.writing.exporter.place
 
     def place_late(*given: Any, **options: Any) -> None:
         signal.raise_signal(signal.SIGTERM)
         place(*given, **options)
         signal.raise_signal(signal.SIGINT)
 
-    monkeypatch.setattr(export.writer, "place", place_late)
+    monkeypatch.setattr(export.writing.exporter, "place", place_late)
     out = tmp_path / "bundle"
     assert main([str(pretraining_source), str(out), "--tasks", "next-sentence"]) == 0
     assert Bundle.open(out).manifest.tasks == ("next-sentence",)
@@ -188,7 +188,7 @@ def test_killed(
             assert name.endswith(".partial")
     out = tmp_path / "prove" / "bundle"
     for name, function in cheapen().items():
-        monkeypatch.setattr(export.writer, name, function)
+        monkeypatch.setattr(export.writing.exporter, name, function)
     assert main([str(pretraining_source), str(out), "--tasks", "next-sentence"]) == 0
     assert "is removed, which an export that was killed had left" in capsys.readouterr().out
     assert [path.name for path in out.parent.iterdir()] == ["bundle"]

@@ -10,9 +10,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from export.checkpoint import load_checkpoint
+from export.reading.checkpoint import load_checkpoint
 from tests.attacks.conftest import Refuse
-from tests.checkpoints import change_json, write_json
+from tests.helpers.checkpoints import change_json, write_json
 
 INDEX = "model.safetensors.index.json"
 FIRST, SECOND = "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"

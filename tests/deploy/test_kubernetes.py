@@ -19,8 +19,8 @@ import pytest
 import yaml
 
 from models.errors import SettingsError
-from service.metrics import Metrics
-from service.routes.health import router
+from service.api.operations.health import router
+from service.observability.metrics import Metrics
 from service.settings import PREFIX, Settings
 from tests.deploy.kustomize import (
     COMPONENTS,

@@ -17,10 +17,10 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from service.batcher import Ran
-from service.metrics import LaneState, Metrics, ModelState
+from service.observability.metrics import LaneState, Metrics, ModelState
+from service.observability.request_record import Times
+from service.scheduling.batcher import Ran
 from service.settings import PREFIX, Settings
-from service.times import Times
 
 ROOT = Path(__file__).resolve().parents[2]
 PROMETHEUS = ROOT / "deploy" / "prometheus"

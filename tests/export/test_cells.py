@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 import transformers
 
-from export.writer import Request, export_bundle
+from export.writing.exporter import Request, export_bundle
 from models.families import FAMILIES
 from models.golden import check_golden
 from models.pipeline import Pipeline
-from tests.checkpoints import make_checkpoint, name_class
+from tests.helpers.checkpoints import make_checkpoint, name_class
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
 PRECISIONS = ("fp32", "int8", "fp16")

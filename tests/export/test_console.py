@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from export.console import Console, show_bundle
-from models.bundle import Bundle
+from models.bundle.bundle import Bundle
 
 
 def test_a_bundle_is_shown_with_its_proof(

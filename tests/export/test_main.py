@@ -14,8 +14,8 @@ from safetensors.torch import load_file
 
 from export.__main__ import main
 from models import Pipeline
-from models.bundle import Bundle
-from tests.checkpoints import make_checkpoint, write_json
+from models.bundle.bundle import Bundle
+from tests.helpers.checkpoints import make_checkpoint, write_json
 
 ROOT = Path(__file__).parents[2]
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

@@ -11,13 +11,13 @@ import pytest
 from onnx import numpy_helper
 
 from export.__main__ import main
-from export.int8 import choose_factors, quantize_columns
-from export.processor import read_processor
+from export.graphs.int8 import choose_factors, quantize_columns
+from export.proof.processor import read_processor
 from models import Pipeline
-from models.bundle import Bundle, hash_file
+from models.bundle.bundle import Bundle, hash_file
 from models.errors import AnswersWrong, OperatorError
 from models.golden import check_golden
-from tests.checkpoints import change_json
+from tests.helpers.checkpoints import change_json
 
 TEXTS = ("The river rose overnight.", "Why green?", "Order no. 4,711 was shipped on 3 March.")
 

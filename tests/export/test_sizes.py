@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from export.writer import Request, export_bundle
-from models.bundle import Bundle
+from export.writing.exporter import Request, export_bundle
+from models.bundle.bundle import Bundle
 from models.errors import BundleDamaged
 from models.pipeline import Pipeline
-from tests.checkpoints import make_checkpoint
+from tests.helpers.checkpoints import make_checkpoint
 
 
 @pytest.mark.slow

@@ -12,11 +12,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModel, BertTokenizer
 
-from export.checkpoint import load_checkpoint
 from export.errors import SourceError
-from export.writer import Request, export_bundle
+from export.reading.checkpoint import load_checkpoint
+from export.writing.exporter import Request, export_bundle
 from models import Pipeline
-from tests.checkpoints import (
+from tests.helpers.checkpoints import (
     WORDS,
     change_json,
     make_checkpoint,
@@ -26,7 +26,7 @@ from tests.checkpoints import (
     name_class,
     write_json,
 )
-from tests.oracle import Original, pool, write_pairs, write_texts
+from tests.helpers.oracle import Original, pool, write_pairs, write_texts
 
 TEXTS = write_texts(12, seed=51)
 

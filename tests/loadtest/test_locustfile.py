@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.service.process import find_free_port
+from tests.helpers.process import find_free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 

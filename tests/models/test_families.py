@@ -8,8 +8,8 @@ import transformers
 
 from models.families import FAMILIES
 from models.tasks import TASKS
-from tests import checkpoints
-from tests.checkpoints import make_config, make_tokenizer, name_class
+from tests.helpers import checkpoints
+from tests.helpers.checkpoints import make_config, make_tokenizer, name_class
 
 
 def test_every_family_is_tested() -> None:

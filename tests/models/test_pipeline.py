@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from models import Pipeline
-from models.bundle import Bundle
+from models.bundle.bundle import Bundle
 from models.engines import Session
 from models.errors import (
     CallerError,
@@ -22,10 +22,10 @@ from models.errors import (
 )
 from models.heads import ClassifyOptions, EmbedOptions, FillMaskOptions, Job, NextSentenceOptions
 from models.pipeline import form_batches, prepare
-from tests.checkpoints import EACH_FAMILY, WORDS
 from tests.conftest import Export
-from tests.endless import make_endless, run_until_stopped
-from tests.oracle import Exported, pool, write_pairs, write_text, write_texts
+from tests.helpers.checkpoints import EACH_FAMILY, WORDS
+from tests.helpers.endless import make_endless, run_until_stopped
+from tests.helpers.oracle import Exported, pool, write_pairs, write_text, write_texts
 
 OPTIONS: dict[str, Any] = {
     "embed": EmbedOptions(normalize=False, overflow="truncate"),
@@ -272,7 +272,7 @@ def test_precision_is_checked(pretraining_bundle: Path) -> None:
 
 
 def test_a_task_of_a_later_version_is_left_out(pretraining_bundle: Path) -> None:
-    from models.bundle import Bundle
+    from models.bundle.bundle import Bundle
 
     bundle = Bundle.open(pretraining_bundle)
     later = bundle.manifest.heads[1].model_copy(update={"task": "translate"})

@@ -8,7 +8,7 @@ import pytest
 
 from models import Pipeline
 from service.settings import PREFIX
-from tests.service.server import Server, serve
+from tests.helpers.server import Server, serve
 
 
 @pytest.fixture(scope="session", autouse=True)

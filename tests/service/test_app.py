@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
+from service.api import ROUTERS
 from service.app import create_app
-from service.routes import ROUTERS
 from service.settings import Settings
-from tests.service.server import Server, read_times, serve
+from tests.helpers.server import Server, read_times, serve
 
 ROOT = Path(__file__).parents[2]
 OPERATIONS = {

@@ -6,7 +6,7 @@ import socket
 import pytest
 
 from service.healthcheck import main
-from tests.service.server import Server
+from tests.helpers.server import Server
 
 
 def check(port: int, monkeypatch: pytest.MonkeyPatch) -> int:

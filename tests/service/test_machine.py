@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from models.engines import count_cores, decide_spin
-from tests.service.server import serve
+from tests.helpers.server import serve
 
 ROOT = Path(__file__).resolve().parents[2]
 

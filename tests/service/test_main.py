@@ -18,11 +18,11 @@ import httpx
 import pytest
 
 from models import Pipeline
-from models.manifest import FORMAT_VERSION
-from tests.checkpoints import change_json
-from tests.service.bundles import mark
-from tests.service.process import ROOT, start_service
-from tests.service.server import PATIENCE_S, check_error, check_same, wait_until
+from models.bundle.manifest import FORMAT_VERSION
+from tests.helpers.bundles import mark
+from tests.helpers.checkpoints import change_json
+from tests.helpers.process import ROOT, start_service
+from tests.helpers.server import PATIENCE_S, check_error, check_same, wait_until
 
 
 def call(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -6,7 +6,7 @@ import pytest
 import transformers
 from tokenizers import Tokenizer
 
-from export.writer import Request, export_bundle
+from export.writing.exporter import Request, export_bundle
 from tests.conftest import MakeFolder
 from tests.training.data import write_data
 from tests.training.runs import FINETUNE_STEPS, finetune, pretrain

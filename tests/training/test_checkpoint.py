@@ -15,8 +15,8 @@ from transformers import (
     BertForSequenceClassification,
 )
 
-from export.checkpoint import load_checkpoint
-from models.bundle import Bundle
+from export.reading.checkpoint import load_checkpoint
+from models.bundle.bundle import Bundle
 from tests.training.disk import full_disk
 from training.checkpoint import save_checkpoint
 from training.errors import StorageFull

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from models import Pipeline
-from models.bundle import Bundle
+from models.bundle.bundle import Bundle
 from tests.training.data import EMOTIONS, INTENTS
 from tests.training.runs import (
     FINETUNE_STEPS,

@@ -5,8 +5,8 @@ from contextlib import AbstractContextManager, contextmanager
 
 import pytest
 
+from tests.helpers.server import Server, check_same
 from tests.service.conftest import _own_settings, tiny  # noqa: F401
-from tests.service.server import Server, check_same
 
 KNOWN = {
     "/v1/embeddings": {"input": "the quick brown fox"},

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.attacks.http.conftest import KNOWN
-from tests.service.server import JSON, Server, check_error, check_same
+from tests.helpers.server import JSON, Server, check_error, check_same
 
 ROUTES = pytest.mark.parametrize("path", KNOWN)
 

@@ -7,7 +7,7 @@ import pytest
 
 from tests.attacks.http.conftest import KNOWN
 from tests.attacks.http.wire import HEAD, Answer, close, connect, post, read_all, send
-from tests.service.server import Server
+from tests.helpers.server import Server
 
 EMBED = "/v1/embeddings"
 BODY = json.dumps(KNOWN[EMBED]).encode()

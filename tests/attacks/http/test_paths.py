@@ -6,7 +6,7 @@ import pytest
 
 from tests.attacks.http.conftest import KNOWN
 from tests.attacks.http.wire import close, post, send
-from tests.service.server import Server, check_error
+from tests.helpers.server import Server, check_error
 
 EMBED = "/v1/embeddings"
 BODY = json.dumps(KNOWN[EMBED]).encode()

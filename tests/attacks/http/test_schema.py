@@ -21,7 +21,7 @@ from schemathesis.generation.feedback import NO_FEEDBACK
 from schemathesis.generation.overrides import Override
 from schemathesis.schemas import APIOperation
 
-from tests.service.server import Server
+from tests.helpers.server import Server
 
 TASKS = ("/v1/embeddings", "/v1/fill-mask", "/v1/next-sentence", "/v1/classify")
 READ = (

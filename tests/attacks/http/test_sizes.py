@@ -10,8 +10,8 @@ import httpx
 import pytest
 
 from tests.attacks.http.conftest import KNOWN
-from tests.service.process import start_service
-from tests.service.server import JSON, check_error, check_same
+from tests.helpers.process import start_service
+from tests.helpers.server import JSON, check_error, check_same
 
 MB = 1_000_000
 TASKS = pytest.mark.parametrize("path", KNOWN)

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.service.server import Server, check_same
+from tests.helpers.server import Server, check_same
 
 ODD = {
     "bidi": "\u202eevil\u202c \u2066x\u2069 \u200f",

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tests.service.server import PATIENCE_S, Server
+from tests.helpers.server import PATIENCE_S, Server
 
 HEAD = b"Host: x\r\nContent-Type: application/json\r\n"
 

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.encoding import Encoded
 from models.engines import Session
 from models.errors import BundleDamaged, RunStopped
-from models.packing import pack
-from tests.endless import make_endless, run_until_stopped
-from tests.oracle import Exported, write_texts
+from models.text.encoder import Encoded
+from models.text.packing import pack
+from tests.helpers.endless import make_endless, run_until_stopped
+from tests.helpers.oracle import Exported, write_texts
 
 
 def test_feeds_without_an_input_are_left_out(pretraining_bundle: Path) -> None:

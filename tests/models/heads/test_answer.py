@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from models import Pipeline
-from models.encoding import MAX_WINDOWS
 from models.errors import CallerError, InternalError
 from models.heads import AnswerOptions, Span
 from models.pipeline import form_batches, prepare
-from tests.checkpoints import EACH_FAMILY, WORDS, add_head, make_checkpoint
+from models.text.encoder import MAX_WINDOWS
 from tests.conftest import Export, MakeFolder
-from tests.oracle import ODD_WORDS, Asked, Exported, write_contexts
+from tests.helpers.checkpoints import EACH_FAMILY, WORDS, add_head, make_checkpoint
+from tests.helpers.oracle import ODD_WORDS, Asked, Exported, write_contexts
 
 OPTIONS: tuple[dict[str, Any], ...] = (
     {},
@@ -261,7 +261,7 @@ def test_a_job_of_another_kind_is_a_bug_of_ours(bert: Exported) -> None:
 
 
 def test_heads_by_name(make_folder: MakeFolder, tmp_path: Path) -> None:
-    from export.writer import Request, export_bundle
+    from export.writing.exporter import Request, export_bundle
 
     source = make_checkpoint(make_folder("answers-source"), "roberta", "RobertaForMaskedLM")
     for number, name in enumerate(("long", "short")):

@@ -10,7 +10,7 @@ import transformers
 from models import Pipeline
 from models.errors import CallerError
 from tests.conftest import Export
-from tests.oracle import Exported, Original, write_pairs, write_texts
+from tests.helpers.oracle import Exported, Original, write_pairs, write_texts
 
 # Every family, and between them every kind of head.
 KINDS: dict[str, dict[str, Any]] = {

@@ -8,9 +8,9 @@ import pytest
 
 from models import Pipeline
 from models.errors import InvalidValue
-from tests.checkpoints import EACH_FAMILY
 from tests.conftest import Export
-from tests.oracle import Exported, pool, write_texts
+from tests.helpers.checkpoints import EACH_FAMILY
+from tests.helpers.oracle import Exported, pool, write_texts
 
 SENTENCES = [
     "The cat sits outside.",

@@ -8,9 +8,9 @@ import transformers
 
 from models.errors import CallerError, EmptyInput, InputTooLong, InvalidTarget, MissingMask
 from models.heads import FillMaskOptions
-from tests.checkpoints import COMMON_MASK, EACH_FAMILY
 from tests.conftest import Export
-from tests.oracle import Exported, write_texts
+from tests.helpers.checkpoints import COMMON_MASK, EACH_FAMILY
+from tests.helpers.oracle import Exported, write_texts
 
 
 @pytest.fixture(params=EACH_FAMILY)

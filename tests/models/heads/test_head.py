@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from models.errors import InternalError
 from models.heads import EmbedOptions
 from models.heads.head import sigmoid, softmax
-from tests.oracle import Exported
+from tests.helpers.oracle import Exported
 
 # No denormals: ONNX Runtime, told to count them as zero, tells the thread that runs it.
 NUMBERS = st.lists(st.floats(-1e4, 1e4, width=32, allow_subnormal=False), min_size=1, max_size=20)

@@ -5,7 +5,7 @@ import pytest
 
 from models.heads.head import softmax
 from tests.conftest import Export
-from tests.oracle import write_pairs
+from tests.helpers.oracle import write_pairs
 
 
 @pytest.mark.parametrize("family", ["bert", "mobilebert"])

@@ -11,9 +11,9 @@ import transformers
 from models import Pipeline
 from models.errors import CallerError, InternalError
 from models.heads import Aggregation, TokenClassifyOptions
-from tests.checkpoints import EACH_FAMILY, add_head, make_checkpoint
 from tests.conftest import Export, MakeFolder
-from tests.oracle import Exported, write_contexts, write_texts
+from tests.helpers.checkpoints import EACH_FAMILY, add_head, make_checkpoint
+from tests.helpers.oracle import Exported, write_contexts, write_texts
 
 AGGREGATIONS = get_args(Aggregation)
 # Prefixes of every kind, a label without one, and one whose prefix is not a prefix.
@@ -157,7 +157,7 @@ def test_a_job_of_another_kind_is_a_bug_of_ours(bert: Exported) -> None:
 
 
 def test_heads_by_name(make_folder: MakeFolder, tmp_path: Path) -> None:
-    from export.writer import Request, export_bundle
+    from export.writing.exporter import Request, export_bundle
 
     source = make_checkpoint(make_folder("tagged-source"), "bert", "BertForMaskedLM")
     for number, name in enumerate(("entities", "tags")):

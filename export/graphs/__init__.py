@@ -1,0 +1,1 @@
+"""The ONNX graphs of a trunk and its heads, in each precision."""

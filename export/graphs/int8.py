@@ -1,0 +1,283 @@
+"""The trunk in int8 for CPUs: products of bytes, scaled token by token.
+
+Every product with a constant matrix becomes `MatMulIntegerToFloat` (ONNX Runtime's com.microsoft
+domain) of unsigned bytes by signed ones. Each token has a scale of its own, the largest value of
+its row, so that an answer never depends on who shares the batch; each column of the weights has
+its own too. The zero point is always 128: kernels of u8 x s8 with it are the fast ones.
+
+Where a few channels of an activation are far larger than the others, a row's scale is theirs, and
+the others lose digits. There the channels are evened out beforehand by factors that go into the
+weights (SmoothQuant, Xiao et al. 2023, arXiv:2211.10438), with the exponent that measures best on
+the site's own activations, if it pays for the pass over memory that it costs.
+
+Attention, normalisations and embeddings stay in single precision. Owns no threshold:
+export/proof/comparison compares what comes out.
+"""
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_ir
+import torch
+from numpy.typing import NDArray
+
+from export.graphs.onnx_file import save_graph
+
+_EXPONENTS = (0.3, 0.5, 0.7)
+# Smoothing costs a pass over the activations: it must take away a fifth of the error.
+_WORTH = 0.8
+_ROWS_OF_A_TEXT = 16
+_MOST_ROWS = 512
+_MOST_BYTES = 400_000_000
+_LEAST_SCALE = 1e-10
+
+Floats = NDArray[np.float32]
+Inputs = Mapping[str, Floats]
+
+
+class Watcher:
+    """Collects what a model's linear layers are given: some rows of each text, by their weights."""
+
+    def __init__(self, model: torch.nn.Module) -> None:
+        self._layers = {
+            name: module
+            for name, module in model.named_modules()
+            if isinstance(module, torch.nn.Linear)
+        }
+        self._rows: dict[str, list[Floats]] = {name: [] for name in self._layers}
+        self._room = _MOST_BYTES
+
+    @contextmanager
+    def watch(self) -> Iterator[None]:
+        """Look on while texts are computed."""
+        handles = [
+            module.register_forward_pre_hook(self._make_hook(name))
+            for name, module in self._layers.items()
+        ]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def inputs(self) -> dict[str, Floats]:
+        """The rows [n, K] of each layer, by the digest of its weights [K, N]."""
+        found: dict[str, list[Floats]] = {}
+        for name, rows in self._rows.items():
+            if rows:
+                weights = self._layers[name].weight.detach().numpy().T
+                found.setdefault(_digest(weights), []).extend(rows)
+        return {key: np.concatenate(rows) for key, rows in found.items()}
+
+    def _make_hook(self, name: str) -> Any:
+        def keep(_: torch.nn.Module, arguments: tuple[torch.Tensor, ...]) -> None:
+            rows = arguments[0].detach().reshape(-1, arguments[0].shape[-1])
+            step = max(1, len(rows) // _ROWS_OF_A_TEXT)
+            some: Floats = rows[::step].numpy().astype(np.float32, copy=True)
+            held = sum(map(len, self._rows[name]))
+            if self._room >= some.nbytes and held < _MOST_ROWS:
+                self._room -= some.nbytes
+                self._rows[name].append(some)
+
+        return keep
+
+
+@dataclass(frozen=True, slots=True)
+class _Product:
+    """A product of the graph: its node, its weights [K, N], and the bias that is added, if any."""
+
+    node: onnx_ir.Node
+    weights: Floats
+    bias: Floats | None
+    output: onnx_ir.Value
+
+
+def quantize(source: Path, target: Path, inputs: Inputs) -> int:
+    """Write the graph at `source` with its products in int8, and return how many there are.
+
+    `inputs` are a Watcher's; products whose weights it does not know stay as they are.
+    """
+    model = onnx_ir.load(source)
+    graph = model.graph
+    sites: dict[onnx_ir.Value, list[_Product]] = {}
+    known: dict[onnx_ir.Value, Floats] = {}
+    for node in graph:
+        product = _find_product(node)
+        if product is None or (given := inputs.get(_digest(product.weights))) is None:
+            continue
+        (site, _) = node.inputs
+        if site is not None:
+            sites.setdefault(site, []).append(product)
+            known.setdefault(site, given)
+    writer = _Writer(graph)
+    for site, products in sites.items():
+        writer.replace(site, products, known[site])
+    _drop_unused(graph)
+    save_graph(model, target)
+    return sum(len(products) for products in sites.values())
+
+
+def _find_product(node: onnx_ir.Node) -> _Product | None:
+    if node.op_type != "MatMul" or node.domain:
+        return None
+    weights = _read_constant(node.inputs[1])
+    if weights is None or weights.ndim != 2:
+        return None
+    output = node.outputs[0]
+    users = [user for user, _ in output.uses()]
+    if len(users) == 1 and users[0].op_type == "Add":
+        (other,) = [value for value in users[0].inputs if value is not output]
+        bias = _read_constant(other)
+        if bias is not None and bias.ndim == 1:
+            return _Product(node, weights, bias, users[0].outputs[0])
+    return _Product(node, weights, None, output)
+
+
+def _read_constant(value: onnx_ir.Value | None) -> Floats | None:
+    """The numbers of an initializer, also of one that is stored in half precision."""
+    if value is None:
+        return None
+    producer = value.producer()
+    if producer is not None and producer.op_type == "Cast":
+        value = producer.inputs[0]
+    if value is None or value.producer() is not None or value.const_value is None:
+        return None
+    numbers = value.const_value.numpy()
+    if numbers.dtype not in (np.float32, np.float16):
+        return None
+    single: Floats = numbers.astype(np.float32)
+    return single
+
+
+class _Writer:
+    """Puts the nodes of int8 products into a graph."""
+
+    def __init__(self, graph: onnx_ir.Graph) -> None:
+        self._graph = graph
+        self._count = 0
+        self._unit = self._constant("int8.unit", np.array(1 / 127, np.float32))
+        self._zero = self._constant("int8.zero", np.array(128, np.uint8))
+        self._least = self._constant("int8.least", np.array(_LEAST_SCALE, np.float32))
+        self._last = self._constant("int8.last_axis", np.array([-1], np.int64))
+
+    def replace(self, site: onnx_ir.Value, products: Sequence[_Product], given: Floats) -> None:
+        """Let the products of one input be computed by one, and take their outputs apart again."""
+        name = f"int8.{self._count}"
+        self._count += 1
+        first = min(
+            (product.node for product in products),
+            key=lambda node: list(self._graph).index(node),
+        )
+        weights = np.concatenate([product.weights for product in products], axis=1)
+        factors = choose_factors(given, weights)
+        nodes: list[onnx_ir.Node] = []
+
+        def put(kind: str, *inputs: onnx_ir.Value, **attributes: Any) -> onnx_ir.Value:
+            domain = "com.microsoft" if kind == "MatMulIntegerToFloat" else ""
+            node = onnx_ir.node(kind, list(inputs), attributes, domain=domain)
+            node.outputs[0].name = f"{name}.{len(nodes)}"
+            nodes.append(node)
+            return node.outputs[0]
+
+        rows = site
+        if factors is not None:
+            inverse = self._constant(f"{name}.factors", (1 / factors).astype(np.float32))
+            rows = put("Mul", site, inverse)
+            weights *= factors[:, None]
+        scale = put("Max", put("ReduceMax", put("Abs", rows), self._last, keepdims=1), self._least)
+        bytes_ = put("QuantizeLinear", put("Div", rows, scale), self._unit, self._zero)
+        quantized, columns = quantize_columns(weights)
+        product = put(
+            "MatMulIntegerToFloat",
+            bytes_,
+            self._constant(f"{name}.weights", quantized),
+            self._unit,
+            self._constant(f"{name}.scales", columns),
+            self._zero,
+        )
+        whole = put("Mul", product, scale)
+        if any(each.bias is not None for each in products):
+            biases = [
+                np.zeros(each.weights.shape[1], np.float32) if each.bias is None else each.bias
+                for each in products
+            ]
+            whole = put("Add", whole, self._constant(f"{name}.bias", np.concatenate(biases)))
+        outputs = [whole]
+        if len(products) > 1:
+            sizes = np.array([each.weights.shape[1] for each in products], np.int64)
+            split = onnx_ir.node(
+                "Split",
+                [whole, self._constant(f"{name}.sizes", sizes)],
+                {"axis": -1},
+                num_outputs=len(products),
+            )
+            nodes.append(split)
+            outputs = list(split.outputs)
+        self._graph.insert_before(first, nodes)
+        for each, output in zip(products, outputs, strict=True):
+            output.name = f"{name}.{each.output.name}"
+            output.type, output.shape = each.output.type, each.output.shape
+            each.output.replace_all_uses_with(output)
+
+    def _constant(self, name: str, numbers: NDArray[Any]) -> onnx_ir.Value:
+        tensor = onnx_ir.tensor(numbers, name=name)
+        value = onnx_ir.Value(
+            name=name,
+            type=onnx_ir.TensorType(tensor.dtype),
+            shape=tensor.shape,
+            const_value=tensor,
+        )
+        self._graph.initializers[name] = value
+        return value
+
+
+def choose_factors(given: Floats, weights: Floats) -> Floats | None:
+    """What each of the K channels is divided by, [K], or None where that would gain too little.
+
+    `given` [n, K] are rows that the weights [K, N] are multiplied with.
+    """
+    wanted = given @ weights
+    best = _measure_error(given, weights, wanted) * _WORTH
+    chosen: Floats | None = None
+    largest = np.maximum(np.abs(given).max(axis=0), 1e-5)
+    heaviest = np.maximum(np.abs(weights).max(axis=1), 1e-5)
+    for exponent in _EXPONENTS:
+        factors = largest**exponent / heaviest ** (1 - exponent)
+        factors /= np.exp(np.log(factors).mean())
+        error = _measure_error(given / factors, weights * factors[:, None], wanted)
+        if error < best:
+            best, chosen = error, factors.astype(np.float32)
+    return chosen
+
+
+def quantize_columns(weights: Floats) -> tuple[NDArray[np.int8], Floats]:
+    """Weights [K, N] as signed bytes, and the scale of each column [N]."""
+    scales = np.maximum(np.abs(weights).max(axis=0) / 127, 1e-12).astype(np.float32)
+    return np.clip(np.round(weights / scales), -127, 127).astype(np.int8), scales
+
+
+def _measure_error(given: Floats, weights: Floats, wanted: Floats) -> float:
+    scale = np.maximum(np.abs(given).max(axis=1, keepdims=True), _LEAST_SCALE)
+    rounded = np.round(given / scale * 127) / 127 * scale
+    quantized, columns = quantize_columns(weights)
+    found = rounded @ (quantized * columns)
+    return float(np.square(found - wanted).mean())
+
+
+def _drop_unused(graph: onnx_ir.Graph) -> None:
+    """Take out what no output needs any more, nodes and weights."""
+    for node in reversed(list(graph)):
+        if not any(output.uses() or output.is_graph_output() for output in node.outputs):
+            graph.remove(node, safe=True)
+    for name, value in list(graph.initializers.items()):
+        if not value.uses() and not value.is_graph_output():
+            del graph.initializers[name]
+
+
+def _digest(weights: Floats) -> str:
+    return hashlib.sha256(np.ascontiguousarray(weights).tobytes()).hexdigest()

@@ -1,0 +1,1 @@
+"""A checkpoint as its users have it: its files, and what they say of themselves."""

@@ -1,0 +1,156 @@
+"""What sentence-transformers computes between the pooled vector and its answer: Dense, Normalize.
+
+The modules are built from the checkpoint's files, as sentence_transformers/base/modules/dense.py
+and normalize.py build and compute them (6.2), without that package. A Normalize after the last
+Dense is left to the request's `normalize`.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from export.errors import SourceError, UnsupportedModel
+from export.reading.files import first_line, read_object
+from export.reading.pooling import Module, list_modules
+from export.reading.weights import check_floating, find_weights, read_tensors
+
+_SENTENCE = "sentence_embedding"
+# Functions of each number alone, without weights of their own; sentence-transformers makes them
+# without arguments, too.
+_ACTIVATIONS = {
+    f"torch.nn.modules.activation.{name}": name
+    for name in (
+        *("Tanh", "ReLU", "GELU", "SiLU", "Sigmoid", "ELU", "SELU", "LeakyReLU", "Mish"),
+        *("Softplus", "Softsign", "ReLU6", "Hardtanh"),
+    )
+} | {"torch.nn.modules.linear.Identity": "Identity"}
+# What is assumed where a config leaves the field out.
+_ACTIVATION = "torch.nn.modules.activation.Tanh"
+
+
+class Dense(torch.nn.Module):
+    """activation(linear(x)), and x itself added where `residual`: [n, in] to [n, out]."""
+
+    def __init__(
+        self,
+        inside: int,
+        outside: int,
+        *,
+        bias: bool,
+        activation: torch.nn.Module,
+        residual: bool,
+    ) -> None:
+        super().__init__()
+        self.linear = torch.nn.Linear(inside, outside, bias=bias)
+        self.activation_function = activation
+        self.use_residual = residual
+        if residual and inside != outside:
+            self.residual = torch.nn.Linear(inside, outside, bias=False)
+
+    def forward(self, vectors: torch.Tensor) -> torch.Tensor:
+        """Project the vectors."""
+        projected: torch.Tensor = self.activation_function(self.linear(vectors))
+        if not self.use_residual:
+            return projected
+        return projected + (self.residual(vectors) if hasattr(self, "residual") else vectors)
+
+
+class Normalize(torch.nn.Module):
+    """Gives each vector length 1."""
+
+    def forward(self, vectors: torch.Tensor) -> torch.Tensor:
+        """Normalise the vectors."""
+        return torch.nn.functional.normalize(vectors, p=2.0, dim=-1)
+
+
+def read_projection(path: Path, width: int) -> torch.nn.Sequential | None:
+    """The modules from pooled vectors [n, width] to vectors [n, D]; None where there is no Dense.
+
+    `path` is the checkpoint's, `width` its hidden size. Raises SourceError or UnsupportedModel.
+    """
+    modules = list_modules(path)
+    kinds = [module.kind for module in modules]
+    if "Dense" not in kinds:
+        return None
+    if "Pooling" not in kinds[: kinds.index("Dense")]:
+        raise UnsupportedModel(
+            f"{path / 'modules.json'} has a Dense module before any pooling, which is not "
+            "supported: it would change every token"
+        )
+    last = len(kinds) - 1 - kinds[::-1].index("Dense")
+    parts: list[torch.nn.Module] = []
+    for module in modules[kinds.index("Pooling") + 1 : last + 1]:
+        if module.kind == "Normalize":
+            _refuse_other_features(module.folder / "config.json")
+            parts.append(Normalize())
+        else:
+            parts.append(_read_dense(module, width))
+            width = int(parts[-1].linear.out_features)  # type: ignore[union-attr, arg-type]
+    return torch.nn.Sequential(*parts).eval()
+
+
+def _read_dense(module: Module, width: int) -> Dense:
+    file = module.folder / "config.json"
+    config = read_object(file)
+    largest = find_weights(module.folder).largest
+    inside: Any = config.get("in_features")
+    outside: Any = config.get("out_features")
+    for size in (inside, outside):
+        if not isinstance(size, int) or isinstance(size, bool) or not 0 < size <= largest:
+            raise SourceError(
+                f"{file} asks for in_features {inside!r} and out_features {outside!r}, and its "
+                "weights are not of that size"
+            )
+    if inside != width:
+        raise SourceError(f"{file} takes vectors of {inside}, and is given vectors of {width}")
+    bias, residual = config.get("bias", True), config.get("use_residual", False)
+    if not isinstance(bias, bool) or not isinstance(residual, bool):
+        raise SourceError(f"{file} has a bias or use_residual that is neither true nor false")
+    _refuse_other_features(file)
+    dense = Dense(
+        width, outside, bias=bias, activation=_find_activation(file, config), residual=residual
+    )
+    _load(module.folder, dense)
+    return dense
+
+
+def _find_activation(file: Path, config: dict[str, Any]) -> torch.nn.Module:
+    name = config.get("activation_function", _ACTIVATION)
+    if not isinstance(name, str) or name not in _ACTIVATIONS:
+        raise UnsupportedModel(
+            f"{file} asks for the activation {name!r}; supported are "
+            f"{', '.join(sorted(_ACTIVATIONS.values()))} of torch.nn"
+        )
+    activation: torch.nn.Module = getattr(torch.nn, _ACTIVATIONS[name])()
+    return activation
+
+
+def _refuse_other_features(file: Path) -> None:
+    """A module may read or write something else than the vector of the text."""
+    config = read_object(file, required=False)
+    for key in ("module_input_name", "module_output_name"):
+        if config.get(key) not in (None, _SENTENCE):
+            raise UnsupportedModel(f"{file} has {key} {config[key]!r}; supported is {_SENTENCE}")
+
+
+def _load(folder: Path, dense: Dense) -> None:
+    stored = find_weights(folder)
+    wanted = dense.state_dict()
+    check_floating(stored, set(wanted))
+    found = {name: tensor.shape for name, tensor in stored.tensors.items()}
+    if found != {name: tuple(value.shape) for name, value in wanted.items()}:
+        raise SourceError(
+            f"{stored.files[0]} holds "
+            + (", ".join(f"{name} {list(shape)}" for name, shape in found.items()) or "nothing")
+            + f", and {folder / 'config.json'} asks for "
+            + ", ".join(f"{name} {list(value.shape)}" for name, value in wanted.items())
+        )
+    try:
+        for file in stored.files:
+            dense.load_state_dict(read_tensors(file), strict=len(stored.files) == 1)
+    except Exception as error:
+        raise SourceError(f"the weights in {folder} cannot be read: {first_line(error)}") from None
+    for name, value in dense.state_dict().items():
+        if not torch.isfinite(value).all():
+            raise SourceError(f"the weights in {folder} are not all numbers: see {name}")

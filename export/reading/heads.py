@@ -1,0 +1,207 @@
+"""The heads of a checkpoint: the ones its architecture has, and those under heads/<name>/.
+
+Owns which architecture carries which task, and where its output holds the logits.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
+
+from export.errors import SourceError, UnsupportedModel
+from export.reading.configuration import check_sizes
+from export.reading.files import first_line, read_architecture, read_object
+from export.reading.labels import check_labels
+from export.reading.weights import Weights, check_floating, read_weights
+from models.bundle.manifest import Function, Pooling, ProblemType
+from models.families import Family
+
+# The ending of an architecture's name says which heads it has; None: the family's row says it.
+_ENDINGS: dict[str, tuple[str, ...] | None] = {
+    "ForPreTraining": None,
+    "ForMaskedLM": ("fill-mask",),
+    "ForNextSentencePrediction": ("next-sentence",),
+    "ForSequenceClassification": ("classify",),
+    "ForTokenClassification": ("token-classify",),
+    "ForQuestionAnswering": ("answer",),
+}
+# Where the model's output holds the logits of a task; of several fields, each a column.
+_FIELDS: dict[str, dict[str, str | tuple[str, ...]]] = {
+    "ForPreTraining": {
+        "fill-mask": "prediction_logits",
+        "next-sentence": "seq_relationship_logits",
+    },
+    "ForQuestionAnswering": {"answer": ("start_logits", "end_logits")},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class SourceHead:
+    """A head of the checkpoint: the model that has it, and where its output holds the logits.
+
+    `pooling` says which rows of a text a classifier reads: the first, or the mean of all.
+    """
+
+    task: str
+    name: str | None
+    model: PreTrainedModel
+    output: str | tuple[str, ...]
+    labels: tuple[str, ...] | None = None
+    problem_type: ProblemType | None = None
+    function: Function | None = None
+    pooling: Pooling | None = None
+
+    def read_logits(self, output: Any) -> torch.Tensor:
+        """The logits in what the model gave, classes last."""
+        if isinstance(self.output, str):
+            logits: torch.Tensor = output[self.output]
+            return logits
+        return torch.stack([output[name] for name in self.output], dim=-1)
+
+
+def find_ending(architecture: str) -> str | None:
+    """The ending of an architecture's name that tells its heads, or None."""
+    return next((ending for ending in _ENDINGS if architecture.endswith(ending)), None)
+
+
+def list_heads(
+    model: PreTrainedModel, architecture: str, family: Family, name: str | None = None
+) -> list[SourceHead]:
+    """The heads that a model of that architecture has."""
+    ending = find_ending(architecture)
+    if ending is None:
+        return []
+    tasks = _ENDINGS[ending]
+    heads = []
+    for task in family.pretraining_tasks if tasks is None else tasks:
+        output = _FIELDS.get(ending, {}).get(task, "logits")
+        if task == "token-classify":
+            labels, _, _ = _describe_labels(model.config)
+            heads.append(SourceHead(task, name, model, output, labels, function="softmax"))
+        elif task == "classify":
+            labels, problem_type, function = _describe_labels(model.config)
+            pooling = _find_pooling(model.config, architecture)
+            heads.append(
+                SourceHead(task, name, model, output, labels, problem_type, function, pooling)
+            )
+        else:
+            heads.append(SourceHead(task, name, model, output))
+    return heads
+
+
+def _find_pooling(config: PretrainedConfig, architecture: str) -> Pooling | None:
+    """How a classifier pools, where its config says so; None: it reads the first row."""
+    declared = getattr(config, "classifier_pooling", None)
+    if declared in (None, "cls"):
+        return None
+    if declared == "mean":
+        return "mean"
+    raise UnsupportedModel(f"{architecture} pools by {declared!r}; supported is one of cls, mean")
+
+
+def _describe_labels(
+    config: PretrainedConfig,
+) -> tuple[tuple[str, ...], ProblemType | None, Function]:
+    labels = tuple(str(config.id2label[number]) for number in range(config.num_labels))
+    problem_type: ProblemType | None = config.problem_type
+    # As transformers' TextClassificationPipeline chooses.
+    if problem_type == "regression":
+        return labels, problem_type, "none"
+    if problem_type == "multi_label_classification" or config.num_labels == 1:
+        return labels, problem_type, "sigmoid"
+    return labels, problem_type, "softmax"
+
+
+def load_named_heads(path: Path, trunk: PreTrainedModel, family: Family) -> list[SourceHead]:
+    """The heads under heads/<name>/ of a checkpoint: a config.json and its own weights each.
+
+    In the order that `head_names` in the checkpoint's config gives, others after it by name.
+    Raises SourceError or UnsupportedModel.
+    """
+    heads: list[SourceHead] = []
+    for folder in _list_folders(path, getattr(trunk.config, "head_names", None) or []):
+        raw = read_object(folder / "config.json")
+        name = read_architecture(raw)
+        kind = getattr(transformers, name, None)
+        if kind is None or find_ending(name) is None:
+            raise UnsupportedModel(
+                f"{folder / 'config.json'} names architecture {name!r}; a head is one of "
+                f"{', '.join(_ENDINGS)}"
+            )
+        largest = max(max(weight.shape, default=1) for weight in trunk.parameters())
+        check_sizes(folder / "config.json", raw, max(largest, _read_own(folder).largest))
+        try:
+            config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        except Exception as error:
+            raise SourceError(
+                f"{folder / 'config.json'} is not usable: {first_line(error)}"
+            ) from None
+        for key in ("hidden_size", "dim", "vocab_size", "num_hidden_layers"):
+            if getattr(config, key, None) != getattr(trunk.config, key, None):
+                raise SourceError(
+                    f"{folder / 'config.json'} has another {key} than the trunk in {path}"
+                )
+        if name.endswith("Classification"):
+            check_labels(folder / "config.json")
+        model = _build_head(folder, kind, config, trunk, family)
+        heads += list_heads(model, name, family, folder.name)
+    return heads
+
+
+def _list_folders(path: Path, order: Any) -> list[Path]:
+    found = {file.parent.name: file.parent for file in path.glob("heads/*/config.json")}
+    if not isinstance(order, list) or not all(isinstance(name, str) for name in order):
+        raise SourceError(f"{path / 'config.json'} has head_names that are not a list of names")
+    for name in order:
+        if name not in found:
+            raise SourceError(
+                f"{path / 'config.json'} names the head {name!r}, and {path / 'heads' / name} has "
+                "no config.json; complete it or take the name out of head_names"
+            )
+    return [found[name] for name in [*order, *sorted(set(found) - set(order))]]
+
+
+def _read_own(folder: Path) -> Weights:
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        raise SourceError(f"{folder} has no weights; put model.safetensors beside config.json")
+    weights = read_weights(files)
+    check_floating(weights, set(weights.tensors))
+    return weights
+
+
+def _build_head(
+    folder: Path, kind: Any, config: PretrainedConfig, trunk: PreTrainedModel, family: Family
+) -> PreTrainedModel:
+    files = _read_own(folder).files
+    try:
+        own = {key: value.float() for file in files for key, value in load_file(file).items()}
+    except (SafetensorError, OSError) as error:
+        raise SourceError(f"{files[0]} cannot be read: {first_line(error)}") from None
+    config._attn_implementation = trunk.config._attn_implementation
+    with torch.device("meta"):
+        model: PreTrainedModel = kind(config)
+    # The head stands on the trunk that is there already: no second copy of its weights.
+    prefix = f"{model.base_model_prefix}."
+    pooled = any(key.startswith(prefix + "pooler") for key in own)
+    for name, module in trunk.named_children():
+        if not (pooled and name in family.pooler):
+            setattr(model.base_model, name, module)
+    try:
+        unexpected = model.load_state_dict(own, strict=False, assign=True).unexpected_keys
+    except RuntimeError as error:
+        raise SourceError(f"{files[0]} does not fit {folder}: {first_line(error)}") from None
+    missing = [name for name, value in model.named_parameters() if value.is_meta]
+    if missing or unexpected:
+        raise SourceError(
+            f"{files[0]} does not hold the weights of {type(model).__name__}'s head: "
+            f"missing {', '.join(missing[:3]) or 'none'}, "
+            f"unexpected {', '.join(unexpected[:3]) or 'none'}"
+        )
+    model.eval()
+    return model

@@ -1,0 +1,69 @@
+"""The tokenizer of a checkpoint: a fast one, with its vocabulary, that fits the model."""
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoTokenizer, PretrainedConfig
+
+from export.errors import SourceError, UnsupportedModel
+from export.reading.files import first_line
+
+_TOKENIZER_FILES = (
+    "tokenizer.json",
+    "vocab.txt",
+    "vocab.json",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+    "spm.model",
+)
+
+
+def load_tokenizer(path: Path, config: PretrainedConfig) -> Any:
+    """The tokenizer in `path`. Raises SourceError or UnsupportedModel."""
+    if not any((path / name).exists() for name in _TOKENIZER_FILES):
+        raise SourceError(
+            f"{path} has no tokenizer; save one there with tokenizer.save_pretrained()"
+        )
+    _check_sentencepiece(path)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
+    except Exception as error:
+        raise SourceError(f"the tokenizer in {path} cannot be read: {first_line(error)}") from None
+    if not getattr(tokenizer, "is_fast", False):
+        raise UnsupportedModel(
+            f"{path} has no fast tokenizer; convert it with "
+            "AutoTokenizer.from_pretrained(..., use_fast=True).save_pretrained()"
+        )
+    _check_tokenizer_files(path, type(tokenizer).vocab_files_names)
+    largest = max(tokenizer.get_vocab().values())
+    if largest >= config.vocab_size:
+        raise UnsupportedModel(
+            f"the tokenizer in {path} has token ids up to {largest}, the model only "
+            f"{config.vocab_size} embeddings; resize the embeddings and save both again"
+        )
+    return tokenizer
+
+
+def _check_sentencepiece(path: Path) -> None:
+    """A tokenizer that is only a sentencepiece model is read with a package of its own."""
+    models = sorted(file.name for file in path.glob("*.model"))
+    others = [name for name in _TOKENIZER_FILES if not name.endswith(".model")]
+    if not models or any((path / name).exists() for name in others):
+        return
+    if importlib.util.find_spec("sentencepiece") is None:
+        raise SourceError(
+            f"{path} has its tokenizer as {models[0]} alone; run `pip install sentencepiece` "
+            "beside the exporter, or save tokenizer.json there"
+        )
+
+
+def _check_tokenizer_files(path: Path, names: dict[str, str]) -> None:
+    """Transformers makes do without a vocabulary, and then knows no word."""
+    needed = {name for kind, name in names.items() if kind != "tokenizer_file"}
+    missing = sorted(name for name in needed if not (path / name).exists())
+    if missing and not (path / "tokenizer.json").exists():
+        raise SourceError(
+            f"the tokenizer in {path} lacks {', '.join(missing)}; save it there again with "
+            "tokenizer.save_pretrained()"
+        )

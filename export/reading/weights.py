@@ -1,0 +1,177 @@
+"""The weights of a checkpoint before any of them is loaded: which files, which tensors, what size.
+
+Read from headers alone, so that what a config asks for can be compared with what is there before
+any memory is taken. Code in a pickle never runs: torch's `weights_only` reads it.
+"""
+
+import json
+import os
+import struct
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
+
+from export.errors import SourceError, UnsupportedModel
+from export.reading.files import first_line, read_object
+
+_REMEDY = "copy or save the checkpoint again"
+# As transformers looks for them; an index names the files of a set.
+_FORMATS = (
+    ("model.safetensors", "model.safetensors.index.json"),
+    ("pytorch_model.bin", "pytorch_model.bin.index.json"),
+)
+_FLOATS = ("F64", "F32", "F16", "BF16")
+_TORCH_FLOATS = {
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """What a header says of a tensor: its shape, the word for its type, the file it lies in."""
+
+    shape: tuple[int, ...]
+    kind: str
+    file: Path
+
+    @property
+    def floating(self) -> bool:
+        """Whether it holds real numbers, not those of a quantised model."""
+        return self.kind in _FLOATS
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """The files of a checkpoint's weights, and every tensor in them by name."""
+
+    files: tuple[Path, ...]
+    tensors: dict[str, Tensor]
+
+    @property
+    def safe(self) -> bool:
+        """Whether they are in safetensors, not in a pickle."""
+        return self.files[0].suffix == ".safetensors"
+
+    @property
+    def largest(self) -> int:
+        """The largest dimension of any tensor that holds a number: no size can be above it."""
+        sizes = [max(t.shape, default=1) for t in self.tensors.values() if 0 not in t.shape]
+        return max(sizes, default=0)
+
+
+def find_weights(path: Path) -> Weights:
+    """The weights in `path`, their headers read and checked. Raises SourceError."""
+    for single, index in _FORMATS:
+        if (path / single).exists():
+            return read_weights([path / single])
+        if (path / index).exists():
+            return _read_set(path / index)
+    raise SourceError(
+        f"{path} has no weights; put model.safetensors or pytorch_model.bin beside config.json"
+    )
+
+
+def read_weights(files: list[Path]) -> Weights:
+    """The headers of these files. Raises SourceError, naming the one that is broken."""
+    tensors: dict[str, Tensor] = {}
+    for file in files:
+        read = _read_safetensors if file.suffix == ".safetensors" else _read_pickle
+        for name, tensor in read(file):
+            if name in tensors:
+                raise SourceError(
+                    f"{file} holds {name}, and {tensors[name].file.name} does too; {_REMEDY}"
+                )
+            tensors[name] = tensor
+    return Weights(tuple(files), tensors)
+
+
+def read_tensors(file: Path) -> dict[str, torch.Tensor]:
+    """The tensors of one file as fp32, after its header was read. What fails is the library's."""
+    content: dict[str, torch.Tensor] = (
+        load_file(file)
+        if file.suffix == ".safetensors"
+        else torch.load(file, map_location="cpu", weights_only=True)
+    )
+    return {name: tensor.float() for name, tensor in content.items()}
+
+
+def check_floating(weights: Weights, names: Iterator[str] | set[str]) -> None:
+    """Raise UnsupportedModel where a tensor of that name is of integers: a quantised model."""
+    for name in sorted(names):
+        tensor = weights.tensors.get(name)
+        if tensor is not None and not tensor.floating:
+            raise UnsupportedModel(
+                f"{tensor.file} holds {name} as {tensor.kind}, not as real numbers; "
+                "export the checkpoint it was quantised from"
+            )
+
+
+def _read_set(index: Path) -> Weights:
+    """The files that an index names, which lie beside it and hold what it says."""
+    places = read_object(index).get("weight_map")
+    if not isinstance(places, dict) or not places:
+        raise SourceError(f"{index} has no weight_map; {_REMEDY}")
+    for name in places.values():
+        if not isinstance(name, str) or Path(name).name != name or name in ("", ".."):
+            raise SourceError(f"{index} names {name!r}, which is not a file beside it; {_REMEDY}")
+    files = [index.parent / name for name in sorted(set(places.values()))]
+    for file in files:
+        if not file.exists():
+            raise SourceError(f"{index} names {file.name}, which is not there; {_REMEDY}")
+        if (file.suffix == ".safetensors") != (index.name == _FORMATS[0][1]):
+            raise SourceError(f"{index} names {file.name}, a file of another kind; {_REMEDY}")
+    weights = read_weights(files)
+    for tensor, name in places.items():
+        if tensor not in weights.tensors or weights.tensors[tensor].file.name != name:
+            raise SourceError(f"{index} says that {name} holds {tensor}, which it does not")
+    return weights
+
+
+def _read_safetensors(file: Path) -> Iterator[tuple[str, Tensor]]:
+    try:
+        # Checks that the header is JSON of a sane length, and that offsets, shapes and types agree
+        # with one another and with the length of the file.
+        with safe_open(file, framework="pt") as stored:
+            for name in stored.keys():  # noqa: SIM118 - not a mapping
+                part = stored.get_slice(name)
+                yield name, Tensor(tuple(part.get_shape()), part.get_dtype(), file)
+        with file.open("rb") as stream:
+            (length,) = struct.unpack("<Q", stream.read(8))
+            names = json.loads(stream.read(length), object_pairs_hook=_list_names)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise SourceError(f"{file} cannot be read: {first_line(error)}; {_REMEDY}") from None
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise SourceError(f"{file} holds {twice[0]} twice; {_REMEDY}")
+
+
+def _list_names(pairs: list[tuple[str, object]]) -> list[str]:
+    return [name for name, _ in pairs]
+
+
+def _read_pickle(file: Path) -> Iterator[tuple[str, Tensor]]:
+    try:
+        size = os.stat(file).st_size  # noqa: PTH116
+        content = torch.load(file, map_location="meta", weights_only=True)
+    except Exception as error:
+        raise SourceError(
+            f"{file} cannot be loaded as weights alone: {first_line(error)}; convert it to "
+            "model.safetensors where you trust it"
+        ) from None
+    if not isinstance(content, dict):
+        raise SourceError(f"{file} holds no tensors by name; {_REMEDY}")
+    for name, tensor in content.items():
+        if not isinstance(name, str) or not isinstance(tensor, torch.Tensor):
+            raise SourceError(f"{file} holds {name!r}, which is not a tensor by name; {_REMEDY}")
+        if tensor.nbytes > size:
+            raise SourceError(f"{file} is smaller than {name}, which it claims to hold; {_REMEDY}")
+        kind = _TORCH_FLOATS.get(tensor.dtype, str(tensor.dtype).removeprefix("torch."))
+        yield name, Tensor(tuple(tensor.shape), kind, file)

@@ -1,0 +1,247 @@
+"""Where a bundle is made before it has its name: a locked directory beside OUT, renamed when whole.
+
+Owns what a signal does meanwhile, what an export that was killed left behind, and the rename.
+"""
+
+import ctypes
+import fcntl
+import os
+import re
+import shutil
+import signal
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Any, Self
+
+from export.errors import OutputError
+from models.bundle.bundle import MANIFEST
+
+_NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+# From linux/fcntl.h and linux/fs.h, for renameat2(2).
+_AT_FDCWD = -100
+_RENAME_EXCHANGE = 2
+
+
+class Stopped(KeyboardInterrupt):
+    """The export was told to end; `exit_code` is what a shell says of that signal."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.exit_code = 128 + number
+
+
+class Signals:
+    """While entered, Ctrl-C, SIGTERM and SIGHUP raise Stopped, once, so that all is cleaned up.
+
+    What is ignored already stays so (nohup); outside the main thread nothing is changed, and
+    whoever embeds the exporter handles signals.
+    """
+
+    def __init__(self) -> None:
+        self._number: int | None = None
+        self._held = False
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Self:
+        with suppress(ValueError):  # not the main thread
+            for number in _NUMBERS:
+                if signal.getsignal(number) is not signal.SIG_IGN:
+                    self._before[number] = signal.signal(number, self._hear)
+        return self
+
+    def __exit__(
+        self, _: type[BaseException] | None, __: BaseException | None, ___: TracebackType | None
+    ) -> None:
+        for number, before in self._before.items():
+            signal.signal(number, before)
+
+    def check(self) -> None:
+        """Raise Stopped again: the first may have been lost in a library's own callback."""
+        if self._number is not None and not self._held:
+            raise Stopped(self._number)
+
+    def hold(self) -> None:
+        """From here on a signal is too late to stop anything."""
+        self._held = True
+
+    def _hear(self, number: int, _: FrameType | None) -> None:
+        first, self._number = self._number is None, number
+        # One is enough: a second must not interrupt the cleaning up.
+        if first and not self._held:
+            raise Stopped(number)
+
+
+def check_destination(out: Path, *, replace: bool = False) -> None:
+    """Raise OutputError where nothing can be put, before any work is spent; changes nothing.
+
+    `replace` allows for a bundle there, and nothing else.
+    """
+    try:
+        taken = out.exists() or out.is_symlink()
+    except OSError as error:
+        raise OutputError(f"{out} cannot be made: {error.strerror}") from None
+    if taken and not replace:
+        raise OutputError(
+            f"{out} exists; remove it, choose another OUT, or give --replace if it is a bundle"
+        )
+    if taken and (out.is_symlink() or not (out / MANIFEST).is_file()):
+        raise OutputError(f"{out} is not a bundle, which --replace may remove; choose another OUT")
+    above = next(parent for parent in (out.parent, *out.parent.parents) if parent.exists())
+    if not above.is_dir():
+        raise OutputError(f"{out} cannot be made: {above} is not a directory; choose another OUT")
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise OutputError(f"{above} cannot be written to; choose another OUT")
+
+
+def check_apart(out: Path, source: str) -> None:
+    """Raise OutputError where OUT is the source's directory, or one that it lies in.
+
+    Replacing that would take the source away. Inside the source a bundle may lie: nothing that
+    is read there changes.
+    """
+    try:
+        swallowed = Path(source).is_dir() and Path(source).resolve().is_relative_to(out.resolve())
+    except (OSError, RuntimeError):  # no directory: others say so
+        return
+    if swallowed:
+        raise OutputError(f"{out} holds the source {source}; choose another OUT")
+
+
+@contextmanager
+def stage(out: Path) -> Iterator[Path]:
+    """A directory beside `out` for this process alone, removed again unless it was placed.
+
+    The directories above are made where they are missing, and go too if they stay empty.
+    """
+    made = _make_parents(out.parent)
+    try:
+        folder, lock = _make_locked(out)
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+            os.close(lock)
+    finally:
+        for parent in reversed(made):
+            with suppress(OSError):  # something is in it
+                parent.rmdir()
+
+
+def place(folder: Path, out: Path, *, replace: bool) -> None:
+    """Give the finished directory its name, all at once. Raises OutputError.
+
+    What it replaces is swapped with it where the system can do that, and so never missing.
+    """
+    before = folder.with_suffix(".replaced")
+    try:
+        # mkdtemp makes directories for their owner; a bundle may be read by the service's user.
+        folder.chmod(0o755)
+        for entry in (*folder.iterdir(), folder):
+            _flush(entry)
+        if not (replace and out.exists()):
+            folder.rename(out)
+        elif not _exchange(folder, out):
+            out.rename(before)
+            folder.rename(out)
+        _flush(out.parent)
+    except OSError as error:
+        if before.exists() and not out.exists():
+            before.rename(out)
+        raise OutputError(f"{out} cannot be written: {error.strerror}") from None
+    shutil.rmtree(before, ignore_errors=True)
+
+
+def clear_leftovers(out: Path) -> list[str]:
+    """Remove what killed exports to `out` left, and say so; what is locked is still being made.
+
+    A bundle that was moved aside and never replaced gets its name back.
+    """
+    name = re.compile(re.escape(f".{out.name}.") + r"\w{8}\.(partial|replaced)")
+    notes = []
+    try:
+        found = sorted(entry for entry in out.parent.iterdir() if name.fullmatch(entry.name))
+    except OSError:
+        return []
+    for entry in found:
+        with suppress(OSError):  # a link, in use, or another user's
+            lock = _lock(entry)
+            try:
+                if entry.suffix == ".replaced" and not out.exists() and not out.is_symlink():
+                    entry.rename(out)
+                    notes.append(f"{out} is back, which an export that was killed had moved away")
+                else:
+                    shutil.rmtree(entry)
+                    notes.append(f"{entry} is removed, which an export that was killed had left")
+            finally:
+                os.close(lock)
+    return notes
+
+
+def _make_parents(folder: Path) -> list[Path]:
+    missing = [parent for parent in (folder, *folder.parents) if not parent.exists()]
+    made: list[Path] = []
+    for parent in reversed(missing):
+        try:
+            parent.mkdir(exist_ok=True)
+        except OSError as error:
+            for done in reversed(made):
+                done.rmdir()
+            raise OutputError(
+                f"{parent} cannot be made: {error.strerror}; choose another OUT"
+            ) from None
+        made.append(parent)
+    return made
+
+
+def _make_locked(out: Path) -> tuple[Path, int]:
+    while True:
+        try:
+            folder = Path(
+                tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".partial", dir=out.parent)
+            )
+        except OSError as error:
+            raise OutputError(
+                f"{out.parent} cannot be written to: {error.strerror}; choose another OUT"
+            ) from None
+        try:
+            lock = _lock(folder)
+        except (FileNotFoundError, BlockingIOError):
+            continue  # another export took it for a leftover, in the instant before it was locked
+        except OSError:
+            # A file system without locks: nobody can lock it, so nobody takes it for a leftover.
+            return folder, os.open(os.devnull, os.O_RDONLY)
+        if folder.exists():
+            return folder, lock
+        os.close(lock)
+
+
+def _lock(folder: Path) -> int:
+    """A descriptor that holds the lock, which the system lets go of when its process ends."""
+    lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(lock)
+        raise
+    return lock
+
+
+def _flush(path: Path) -> None:
+    """Have it on disk before it has its name, so that a power cut leaves no half of it."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _exchange(first: Path, second: Path) -> bool:
+    """Swap two directories in one step, as renameat2(2) does; False where it cannot."""
+    swap = getattr(ctypes.CDLL(None), "renameat2", None)
+    if swap is None:
+        return False
+    names = (_AT_FDCWD, os.fsencode(first), _AT_FDCWD, os.fsencode(second))
+    return bool(swap(*names, _RENAME_EXCHANGE) == 0)

@@ -1,0 +1,1 @@
+"""The format of a bundle: its manifest, and opening one with every hash checked."""

@@ -1,0 +1,1 @@
+"""Texts on their way to the trunk: tokens, what is cut, and the plan they are packed by."""

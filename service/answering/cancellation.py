@@ -1,0 +1,96 @@
+"""How long a request is worth any work: until its client has gone, or its deadline has passed.
+
+Whatever it awaits meanwhile ends then, too, and work that has not begun in a thread is not begun.
+"""
+
+import asyncio
+import contextvars
+import time
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from typing import Any, Self, TypeVar
+
+from models.errors import ClozeError
+from service.errors import ClientGone, DeadlinePassed
+from service.limits.deadline import Terms
+
+ResultT = TypeVar("ResultT")
+
+
+class Patience:
+    """That of one request; a context manager for the time it is under way.
+
+    `disconnected` returns when the client has gone. `error` says what ended it, if anything did.
+    """
+
+    def __init__(self, terms: Terms, disconnected: Callable[[], Awaitable[Any]]) -> None:
+        self.error: ClozeError | None = None
+        self._terms = terms
+        self._disconnected = disconnected
+        self._awaited: asyncio.Future[Any] | None = None
+
+    def __enter__(self) -> Self:
+        self._watch = asyncio.ensure_future(self._disconnected())
+        self._watch.add_done_callback(
+            lambda done: None if done.cancelled() else self._end(ClientGone("client gone"))
+        )
+        late = DeadlinePassed(f"no answer within {self._terms.timeout_s:g} s")
+        # The loop's clock is another one than the deadline's.
+        left_s = self._terms.deadline - time.perf_counter()
+        self._alarm = asyncio.get_running_loop().call_later(left_s, self._end, late)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._alarm.cancel()
+        self._watch.cancel()
+
+    async def wait(self, future: "asyncio.Future[ResultT]") -> ResultT:
+        """Await it, and raise what ended it."""
+        self.check()
+        self._awaited = future
+        return await future
+
+    def check(self) -> None:
+        """Raise what ended it; from any thread."""
+        if self.error is not None:
+            raise self.error
+
+    def while_it_lasts(self, items: Iterable[ResultT]) -> Iterator[ResultT]:
+        """The items, for as long as they are wanted: raises what ended it."""
+        for item in items:
+            self.check()
+            yield item
+
+    async def run(self, threads: ThreadPoolExecutor, work: Callable[[], ResultT]) -> ResultT:
+        """Do the work in one of the threads; what has not begun when this ends never does."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[ResultT] = loop.create_future()
+
+        def tell(done: Future[ResultT]) -> None:
+            with suppress(RuntimeError):  # the loop is closed: nobody waits
+                loop.call_soon_threadsafe(_settle, future, done)
+
+        # In the request's context, so that what is logged there has its id.
+        begun = threads.submit(contextvars.copy_context().run, work)
+        begun.add_done_callback(tell)
+        try:
+            return await self.wait(future)
+        finally:
+            begun.cancel()
+
+    def _end(self, error: ClozeError) -> None:
+        self.error = self.error or error
+        if self._awaited is not None and not self._awaited.done():
+            self._awaited.set_exception(self.error)
+
+
+def _settle(future: "asyncio.Future[Any]", done: Future[Any]) -> None:
+    """Hand over how the work ended, unless nobody waits for it any more."""
+    if future.done() or done.cancelled():
+        return
+    error = done.exception()
+    if error is None:
+        future.set_result(done.result())
+    else:
+        future.set_exception(error)

@@ -1,0 +1,16 @@
+"""The routes: a package a dialect (a way of asking), a module a task, and what surrounds them."""
+
+from fastapi import APIRouter
+
+from service.api.native import classify, fill_mask, next_sentence
+from service.api.openai import embed, models
+from service.api.operations import health
+
+ROUTERS: tuple[APIRouter, ...] = (
+    embed.router,
+    fill_mask.router,
+    next_sentence.router,
+    classify.router,
+    models.router,
+    health.router,
+)

@@ -1,0 +1,172 @@
+"""A body as JSON: what is declared about it, what it holds, and nothing that parsing would hide."""
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import orjson
+
+from models.errors import InputTooLong, TooManyInputs
+from service.answering.answerer import check_count
+from service.errors import (
+    DuplicateKey,
+    InvalidContentEncoding,
+    InvalidContentType,
+    InvalidJson,
+    TooManyCharacters,
+)
+
+# The fields that hold a request's items. Their size is known before each of them is looked at.
+_ITEMS = ("input", "inputs")
+# Of one request. Validating a million takes 70 ms, for which everyone waits.
+MAX_TOKEN_IDS = 1 << 20
+# Objects, lists and fields of one body. Parsed, an empty list takes 30 times its bytes.
+_MAX_PARTS = 1 << 18
+# Of one item: an object, and its fields.
+_PARTS_OF_AN_ITEM = 8
+
+
+def check_headers(headers: Mapping[str, str]) -> None:
+    """Raise InvalidContentType or InvalidContentEncoding unless it is declared as plain JSON."""
+    kind, *parameters = (
+        part.strip().lower() for part in headers.get("content-type", "").split(";")
+    )
+    if kind != "application/json":
+        raise InvalidContentType(
+            f"the body is {kind or 'of no declared type'}; send JSON with the header "
+            "Content-Type: application/json"
+        )
+    for parameter in parameters:
+        name, _, charset = parameter.partition("=")
+        if name.strip() == "charset" and charset.strip().strip('"') not in ("utf-8", "utf8"):
+            raise InvalidContentType(
+                f"the body is declared as {charset.strip() or 'of no charset'}; JSON is UTF-8: "
+                "send it so, and leave the charset out"
+            )
+    encoding = headers.get("content-encoding", "").strip().lower()
+    if encoding not in ("", "identity"):
+        raise InvalidContentEncoding(
+            f"the body is encoded as {encoding}; send it as it is, without Content-Encoding"
+        )
+
+
+def parse(body: bytes, max_inputs: int) -> Any:
+    """The parsed body. Raises InvalidJson, or TooManyInputs for more parts than items could have.
+
+    What is refused for its parts has not been parsed.
+    """
+    limit = max(_MAX_PARTS, _PARTS_OF_AN_ITEM * max_inputs)
+    # Texts are left out only if there are as many with what stands in them, which costs less.
+    if _count_parts(body) > limit and (parts := _count_parts(_leave_out_texts(body))) > limit:
+        raise TooManyInputs(
+            f"{parts} objects, lists and fields are more than the {limit} one request may hold; "
+            "send several requests"
+        )
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise InvalidJson(f"the body is not JSON: {error}") from None
+
+
+def check_sizes(parsed: Any, max_inputs: int) -> None:
+    """Raise TooManyInputs or InputTooLong before millions of items are validated one by one."""
+    if not isinstance(parsed, dict):
+        return
+    for field in _ITEMS:
+        items = parsed.get(field)
+        if not isinstance(items, list) or not items:
+            continue
+        if isinstance(items[0], int | float):
+            tokens = len(items)
+        else:
+            check_count(len(items), max_inputs, field)
+            tokens = sum(len(item) for item in items if isinstance(item, list))
+        if tokens > MAX_TOKEN_IDS:
+            raise InputTooLong(
+                f"{tokens} token ids are more than the {MAX_TOKEN_IDS} one request may carry; "
+                "send several requests",
+                param=field,
+            )
+
+
+def check_characters(parsed: Any, limit: int) -> None:
+    """Raise TooManyCharacters if the texts of a request are longer, all together."""
+    if not isinstance(parsed, dict):
+        return
+    count = 0
+    for value in parsed.values():
+        # No field takes a longer list, nor texts that lie deeper: validation refuses both.
+        parts = value if isinstance(value, list) and len(value) <= MAX_TOKEN_IDS else [value]
+        for part in parts:
+            if isinstance(part, str):
+                count += len(part)
+            elif isinstance(part, dict):
+                count += _count_characters(part.values())
+    if count > limit:
+        raise TooManyCharacters(
+            f"{count} characters of text are more than the {limit} one request may carry; "
+            "send several requests"
+        )
+
+
+def hides_keys(body: bytes, parsed: Any) -> bool:
+    """Whether the body may name a key twice, of which the parser keeps the last without a word.
+
+    False is certain, and costs less than parsing. True is not: objects may lie deeper than any
+    route takes.
+    """
+    # A colon stands after each key, and perhaps in texts: none to spare, so none is hidden.
+    if not isinstance(parsed, dict) or body.count(b":") == len(parsed):
+        return False
+    written = _leave_out_texts(body).count(b":")
+    return written != len(parsed) + sum(_count_keys(value) for value in parsed.values())
+
+
+def check_keys(body: bytes) -> None:
+    """Raise DuplicateKey, naming it, if an object of the body has a key twice. Slow."""
+    try:
+        json.loads(body, object_pairs_hook=_check_pairs, parse_int=_ignore, parse_float=_ignore)
+    except RecursionError:
+        # Deeper than any route takes: validation says what is wrong with it.
+        return
+
+
+def _leave_out_texts(body: bytes) -> bytes:
+    """What of a JSON text stands outside of its strings, and the quotes that end these."""
+    if b"\\" in body:
+        # Of what is escaped only these two matter: the first may stand before a quote that ends.
+        body = body.replace(b"\\\\", b"").replace(b'\\"', b"")
+    codes = np.frombuffer(body, dtype=np.uint8)
+    inside = np.logical_xor.accumulate(codes == ord('"'))
+    return codes[~inside].tobytes()
+
+
+def _count_parts(text: bytes) -> int:
+    return sum(text.count(mark) for mark in (b"{", b"[", b":"))
+
+
+def _count_characters(parts: Iterable[Any]) -> int:
+    return sum(len(part) for part in parts if isinstance(part, str))
+
+
+def _count_keys(value: Any) -> int:
+    if isinstance(value, dict):
+        return len(value)
+    if isinstance(value, list):
+        return sum(len(item) for item in value if isinstance(item, dict))
+    return 0
+
+
+def _check_pairs(pairs: list[tuple[str, Any]]) -> None:
+    seen = set()
+    for key, _ in pairs:
+        if key in seen:
+            raise DuplicateKey(
+                f"the body has {key[:100]!r} more than once in one object; send each field once"
+            )
+        seen.add(key)
+
+
+def _ignore(_: str) -> None:
+    """Numbers do not matter here, and Python refuses those of more than 4,300 digits."""

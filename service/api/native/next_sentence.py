@@ -1,0 +1,89 @@
+"""POST /v1/next-sentence: does the second text follow the first."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Response
+from pydantic import BeforeValidator, ConfigDict, Field, WithJsonSchema
+
+from models.heads import NextSentenceOptions
+from service.answering.answerer import Question
+from service.api.request import (
+    ERRORS,
+    HEADERS,
+    NOT_EMPTY,
+    Ask,
+    Fields,
+    HeadRequestBody,
+    ResponseBody,
+    TaskRoute,
+    TruncatableResult,
+    as_list,
+    one_or_many,
+    respond,
+)
+
+router = APIRouter(prefix="/v1", tags=["tasks"], route_class=TaskRoute)
+
+
+class Pair(Fields):
+    """Two texts, in order."""
+
+    first: str = Field(json_schema_extra=NOT_EMPTY)
+    second: str = Field(json_schema_extra=NOT_EMPTY)
+
+
+_PAIRS = one_or_many({"$ref": "#/components/schemas/Pair"})
+
+
+class NextSentenceRequest(HeadRequestBody):
+    """Pairs of texts."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "inputs": [
+                        {
+                            "first": "The river rose overnight.",
+                            "second": "The bridge was under water.",
+                        }
+                    ]
+                }
+            ]
+        }
+    )
+
+    inputs: Annotated[
+        list[Pair],
+        Field(min_length=1, fail_fast=True),
+        BeforeValidator(as_list),
+        WithJsonSchema(_PAIRS),
+    ]
+
+
+class NextSentence(TruncatableResult):
+    """Score is the probability that second follows first; is_next, whether it is at least 0.5."""
+
+    is_next: bool
+    score: float
+
+
+class NextSentenceResponse(ResponseBody):
+    """One result a pair."""
+
+    results: list[NextSentence]
+
+
+@router.post(
+    "/next-sentence", response_model=NextSentenceResponse, responses=ERRORS, openapi_extra=HEADERS
+)
+async def next_sentence(body: NextSentenceRequest, ask: Ask) -> Response:
+    """Judge whether texts follow one another."""
+    options = NextSentenceOptions(ask.overflow(body))
+    pairs = [(pair.first, pair.second) for pair in body.inputs]
+    reply = await ask.ask(
+        Question("next-sentence", pairs, options, model=body.model, head=body.head)
+    )
+    return await respond(
+        reply, [{"is_next": answer.is_next, "score": answer.score} for answer in reply.answers]
+    )

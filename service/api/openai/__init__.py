@@ -1,0 +1,1 @@
+"""OpenAI's routes: embeddings, and the list of models."""

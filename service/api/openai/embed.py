@@ -1,0 +1,137 @@
+"""POST /v1/embeddings: OpenAI's route, and a little more."""
+
+from base64 import b64encode
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from fastapi import APIRouter, Response
+from numpy.typing import NDArray
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    WithJsonSchema,
+)
+
+from models.bundle.manifest import Pooling
+from models.heads import EmbedOptions
+from service.answering.answerer import Question, Reply
+from service.api.request import (
+    ERRORS,
+    HEADERS,
+    NOT_EMPTY,
+    Ask,
+    RequestBody,
+    TaskRoute,
+    TruncatableResult,
+    Usage,
+    json_response,
+    write,
+)
+
+router = APIRouter(prefix="/v1", tags=["tasks"], route_class=TaskRoute)
+
+_TEXT = {"type": "string", **NOT_EMPTY}
+_TOKENS = {"type": "array", "items": {"type": "integer", "minimum": 0}, "minItems": 1}
+_SCHEMA = {
+    "anyOf": [
+        _TEXT,
+        {"type": "array", "items": _TEXT, "minItems": 1},
+        _TOKENS,
+        {"type": "array", "items": _TOKENS, "minItems": 1},
+    ],
+    "title": "Input",
+    "description": "A text, or the model's own token ids, used exactly as given; or a list.",
+}
+
+
+def _as_list(value: Any) -> Any:
+    """A text, or one list of token ids, as a list of one item."""
+    if not isinstance(value, list):
+        return [value]
+    numbers = value and all(isinstance(part, int | float) for part in value)
+    return [value] if numbers else value
+
+
+def _tag(item: Any) -> str:
+    return "<tokens>" if isinstance(item, list) else "<text>"
+
+
+Item = Annotated[
+    Annotated[str, Tag("<text>")] | Annotated[list[int], Field(fail_fast=True), Tag("<tokens>")],
+    Discriminator(_tag),
+]
+
+
+class EmbeddingsRequest(RequestBody):
+    """OpenAI's request, with `pooling`, `normalize` and `overflow`."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"input": ["A cat sits on the mat.", "The dog is asleep."]}]
+        }
+    )
+
+    input: Annotated[
+        list[Item],
+        Field(min_length=1, fail_fast=True),
+        BeforeValidator(_as_list),
+        WithJsonSchema(_SCHEMA),
+    ]
+    encoding_format: Literal["float", "base64"] | None = Field(
+        default=None, description="Left out, float."
+    )
+    dimensions: int | None = Field(
+        default=None, ge=1, description="Keep only the first so many; normalising comes after."
+    )
+    pooling: Pooling | None = Field(default=None, description="Left out, the model's own.")
+    normalize: bool = Field(default=True, description="Give each vector length 1.")
+    user: str | None = Field(default=None, description="Taken because OpenAI does; not used.")
+
+
+class Embedding(TruncatableResult):
+    """One vector: floats, or their bytes (float32, little endian) in base64."""
+
+    object: Literal["embedding"]
+    index: int
+    embedding: list[float] | str
+
+
+class EmbeddingsResponse(BaseModel):
+    """OpenAI's response."""
+
+    object: Literal["list"]
+    data: list[Embedding]
+    model: str
+    usage: Usage
+
+
+@router.post(
+    "/embeddings", response_model=EmbeddingsResponse, responses=ERRORS, openapi_extra=HEADERS
+)
+async def embed(body: EmbeddingsRequest, ask: Ask) -> Response:
+    """Embed texts, or token ids, into vectors."""
+    options = EmbedOptions(body.pooling, body.normalize, body.dimensions, ask.overflow(body))
+    reply = await ask.ask(Question("embed", body.input, options, model=body.model, field="input"))
+    base64 = body.encoding_format == "base64"
+    data = await write(_entries(reply, base64=base64), len(reply.answers))
+    usage = {"prompt_tokens": reply.tokens, "total_tokens": reply.tokens}
+    return json_response({"object": "list", "data": data, "model": reply.model, "usage": usage})
+
+
+def _entries(reply: Reply, *, base64: bool) -> Iterator[dict[str, Any]]:
+    for index, (vector, truncated) in enumerate(zip(reply.answers, reply.truncated, strict=True)):
+        shown = to_base64(vector) if base64 else vector
+        entry = {"object": "embedding", "index": index, "embedding": shown}
+        if truncated:
+            entry["truncated"] = True
+        yield entry
+
+
+def to_base64(vector: NDArray[np.float32]) -> str:
+    """The bytes of a vector, float32 and little endian, as OpenAI's clients read them."""
+    return b64encode(vector.astype("<f4").tobytes()).decode()

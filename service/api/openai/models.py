@@ -1,0 +1,104 @@
+"""GET /v1/models and /v1/models/{model}: what is loaded, as OpenAI tells it."""
+
+from typing import Any, Literal
+
+from fastapi import APIRouter, Request, Response
+from pydantic import BaseModel
+
+from models.errors import ModelNotFound
+from service.api.request import ERRORS, TaskRoute, json_response
+from service.registry.loaded_model import Model
+from service.registry.manager import Engine
+
+router = APIRouter(prefix="/v1", tags=["models"], route_class=TaskRoute)
+
+
+class HeadInfo(BaseModel):
+    """A head: its task, its name if it has one, its labels if it has any."""
+
+    task: str
+    name: str | None
+    labels: list[str] | None
+
+
+class ModelInfo(BaseModel):
+    """A loaded bundle. The fingerprint changes whenever a file of it does."""
+
+    id: str
+    object: Literal["model"]
+    created: int
+    owned_by: str
+    tasks: list[str]
+    heads: list[HeadInfo]
+    family: str
+    max_tokens: int
+    dimensions: int
+    pooling: str | None
+    precision: str
+    fingerprint: str
+
+
+class ModelsResponse(BaseModel):
+    """Every loaded model, in the order in which they are asked."""
+
+    object: Literal["list"]
+    data: list[ModelInfo]
+
+
+@router.get(
+    "/models",
+    response_model=ModelsResponse,
+    responses={status: ERRORS[status] for status in (401, 429, 500, 503)},
+)
+async def list_models(request: Request) -> Response:
+    """List the loaded models."""
+    engine: Engine = request.app.state.engine
+    engine.check_loaded()
+    data = [_describe(model, engine.started) for model in engine.registry]
+    return json_response({"object": "list", "data": data})
+
+
+# A name may have slashes in it, so it takes the rest of the path.
+@router.get(
+    "/models/{model:path}",
+    response_model=ModelInfo,
+    responses={status: ERRORS[status] for status in (401, 404, 429, 500, 503)},
+    # Told here, since FastAPI would promise a 422 for a parameter of the function.
+    openapi_extra={
+        "parameters": [
+            {"name": "model", "in": "path", "required": True, "schema": {"type": "string"}}
+        ]
+    },
+)
+async def retrieve_model(request: Request) -> Response:
+    """Tell of one loaded model."""
+    engine: Engine = request.app.state.engine
+    engine.check_loaded()
+    model: str = request.path_params["model"]
+    loaded = {found.name: found for found in engine.registry}
+    if model not in loaded:
+        raise ModelNotFound(
+            f"no model is named {model[:200]!r}; loaded are {', '.join(loaded)}", param="model"
+        )
+    return json_response(_describe(loaded[model], engine.started))
+
+
+def _describe(model: Model, created: int) -> dict[str, Any]:
+    manifest = model.pipeline.manifest
+    heads = [head.entry for head in model.pipeline.heads]
+    return {
+        "id": model.name,
+        "object": "model",
+        "created": created,
+        "owned_by": "cloze",
+        "tasks": list(dict.fromkeys(head.task for head in heads)),
+        "heads": [{"task": head.task, "name": head.name, "labels": head.labels} for head in heads],
+        "family": manifest.family,
+        "max_tokens": manifest.max_tokens,
+        "dimensions": next(
+            (head.dimensions for head in heads if head.dimensions), manifest.hidden_size
+        ),
+        "pooling": next((head.pooling for head in heads if head.pooling), None),
+        "precision": model.pipeline.precision,
+        "fingerprint": model.fingerprint,
+    }

@@ -1,0 +1,1 @@
+"""What operates the service: health, metrics, and the set of models."""

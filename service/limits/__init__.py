@@ -1,0 +1,1 @@
+"""What one caller may take: bytes, requests a second, and time."""

@@ -1,0 +1,72 @@
+"""The id of a request, and the line that the log has of it when it is over."""
+
+import os
+import re
+from typing import Any
+
+import structlog
+from starlette.types import Scope
+
+from service.observability.metrics import find_outcome
+from service.observability.request_record import Times
+from service.settings import Settings
+
+# What the id of a caller may be; anything else is replaced by one of ours.
+_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+_MOST_TEXTS = 16
+_MOST_CHARACTERS = 200
+_METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
+KEY_NAME = "cloze.key"
+
+_log = structlog.get_logger(__name__)
+
+
+def find_request_id(scope: Scope) -> str:
+    """The first X-Request-ID if it is one, else a new id."""
+    for name, value in scope["headers"]:
+        if name == b"x-request-id":
+            if _ID.fullmatch(value):
+                return str(value, "ascii")
+            break
+    return os.urandom(16).hex()
+
+
+class AccessLog:
+    """Writes a line for the requests that the settings ask for: none, those that failed, all."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._all = settings.access_log == "all"
+        self._errors = settings.access_log != "off"
+        self._clients = settings.log_clients
+        self._texts = settings.log_texts
+
+    def write(self, scope: Scope, route: str, status: int, seconds: float, times: Times) -> None:
+        """Log one request that is over, if it is asked for."""
+        failed = not 0 < status < 500
+        if not (
+            self._all
+            # A replica that starts says so itself, not each time it is asked.
+            or (failed and self._errors and route != "/health/ready")
+            or (self._texts and times.texts and status >= 400)
+        ):
+            return
+        line: dict[str, Any] = {
+            "method": scope["method"] if scope["method"] in _METHODS else "other",
+            "route": route,
+            "status": status,
+            "outcome": find_outcome(status),
+            "ms": round(seconds * 1e3, 3),
+            "tokenize_ms": round(times.tokenize * 1e3, 3),
+            "queue_ms": round(times.queue * 1e3, 3),
+            "infer_ms": round(times.infer * 1e3, 3),
+            "decode_ms": round(times.decode * 1e3, 3),
+            "items": times.items,
+            "tokens": times.tokens,
+        }
+        told = {"model": times.model, "code": times.code, "key": scope.get(KEY_NAME)}
+        line |= {name: value for name, value in told.items() if value}
+        if self._clients and scope.get("client"):
+            line["client"] = scope["client"][0]
+        if self._texts and status >= 400:
+            line["texts"] = [str(text)[:_MOST_CHARACTERS] for text in times.texts[:_MOST_TEXTS]]
+        (_log.warning if failed else _log.info)("request", request_id=times.request_id, **line)

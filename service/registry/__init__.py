@@ -1,0 +1,1 @@
+"""Which models answer: loading, exchanging and watching them."""

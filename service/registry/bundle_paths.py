@@ -1,0 +1,104 @@
+"""Bundles from disk: which ones the settings name, where others may lie, how one is opened.
+
+Knows nothing of what answers requests; the registry does.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import structlog
+
+from models.bundle.bundle import MANIFEST, Bundle, find_bundles
+from models.errors import SettingsError
+from models.pipeline import Pipeline
+from service.errors import PathRefused
+from service.registry.memory import check_memory
+from service.settings import Settings
+
+Refuse = Callable[[Path, Exception], None]
+
+_log = structlog.get_logger(__name__)
+
+
+def open_pipeline(
+    bundle: Bundle, precision: str | None, settings: Settings, *, serving: bool = False
+) -> Pipeline:
+    """A pipeline of a bundle that was opened. Raises an OperatorError.
+
+    While `serving`, what might not fit into memory beside what runs is refused.
+    """
+    check_memory(bundle, bundle.choose_precision(precision), serving=serving)
+    pipeline = Pipeline(bundle, precision=precision, threads=settings.threads, spin=settings.spin)
+    trunk = pipeline.trunk
+    _log.info("threads", model=bundle.manifest.name, threads=trunk.threads, spin=trunk.spin)
+    return pipeline
+
+
+def open_bundles(settings: Settings, refuse: Refuse) -> dict[str, Bundle]:
+    """The bundles of the settings, opened and checked, by name; `refuse` hears what is not."""
+    bundles: dict[str, Bundle] = {}
+    for given in settings.bundles:
+        try:
+            paths = find_bundles(given)
+        except Exception as error:
+            refuse(given, error)
+            continue
+        if not paths:
+            _log.warning("no bundles yet", folder=str(given))
+        for path in paths:
+            try:
+                _add_bundle(bundles, path, named=path == given)
+            except Exception as error:
+                refuse(path, error)
+    return bundles
+
+
+def find_roots(settings: Settings) -> tuple[Path, ...]:
+    """Where a bundle may lie that is loaded later: the folders of the settings' bundles.
+
+    A folder of bundles itself, of a bundle the folder it lies in; links are followed. The root
+    of the file system is none: every file would lie in it.
+    """
+    named = [path.resolve() for path in settings.bundles]
+    roots = [path.parent if (path / MANIFEST).exists() else path for path in named]
+    return tuple(dict.fromkeys(root for root in roots if root != root.parent))
+
+
+def is_named(path: Path, settings: Settings) -> bool:
+    """Whether the settings name the bundle at that path, or the folder it lies in."""
+    named = [given.resolve() for given in settings.bundles]
+    return path.resolve() in named or path.resolve().parent in named
+
+
+def resolve_path(given: str, roots: Sequence[Path]) -> Path:
+    """Where a path leads, links followed. Raises PathRefused unless that is inside of a root.
+
+    What it says is the same whether there is something at the path or not.
+    """
+    try:
+        path = Path(given).resolve()
+    except (OSError, RuntimeError, ValueError):  # too long, a circle of links, a null byte
+        path = None
+    if path is None or not any(root in path.parents for root in roots):
+        folders = ", ".join(map(str, roots)) or "none"
+        raise PathRefused(
+            "bundles are loaded only from inside of the folders of CLOZE_BUNDLES "
+            f"({folders}); put it there, or name its folder in CLOZE_BUNDLES and restart",
+            param="path",
+        )
+    return path
+
+
+def _add_bundle(bundles: dict[str, Bundle], path: Path, *, named: bool) -> None:
+    bundle = Bundle.open(path)
+    other = bundles.setdefault(bundle.manifest.name, bundle)
+    if other is bundle:
+        return
+    if other.path.resolve() == path.resolve():
+        if named:
+            raise SettingsError(f"{path} is given twice; name it once")
+        return  # named itself, to come first, and in a folder of bundles
+    raise SettingsError(
+        f"{other.path} and {path} are both named {bundle.manifest.name!r}; "
+        "export one of them again with --name"
+    )

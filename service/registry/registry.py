@@ -1,0 +1,311 @@
+"""The bundles that are loaded, by name, and which of them answers a request.
+
+The set is read once at the start, and again whenever the operator asks; single bundles are added,
+replaced and removed over /admin. What is new is loaded beside what runs, takes over between two
+requests, and what it replaced is let go of when the last request that uses it has its answer.
+"""
+
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from models.bundle.bundle import Bundle
+from models.errors import (
+    BundleNotFound,
+    ModelNotFound,
+    OperatorError,
+    TaskUnsupported,
+)
+from models.heads import Head
+from service.errors import LastModel, NotReady
+from service.observability.metrics import Metrics
+from service.registry.bundle_paths import (
+    find_roots,
+    is_named,
+    open_bundles,
+    open_pipeline,
+    resolve_path,
+)
+from service.registry.inventory import Attempts, Entry, describe
+from service.registry.loaded_model import Model
+from service.registry.watchdog import Watchdog
+from service.scheduling.batcher import Batcher
+from service.scheduling.graphs import State
+from service.scheduling.stuck_threads import Stragglers
+from service.settings import Settings
+
+# A replaced model's last batch, which nobody waits for, may take so long before it is ended.
+_LAST_BATCH_S = 5.0
+_ENDED = "its thread has ended; load it again"
+
+_log = structlog.get_logger(__name__)
+
+
+class Registry:
+    """Every loaded model, in the order of the settings, then in that of being added."""
+
+    def __init__(self) -> None:
+        self._models: Mapping[str, Model] = {}  # replaced whole, never changed
+        self._retiring: tuple[Model, ...] = ()
+        self._left: list[Stragglers] = []  # of models that are gone
+        self._attempts = Attempts()
+        self._roots: tuple[Path, ...] = ()
+        self._released = threading.Condition()
+        self._closed = False
+        self._watchdog: Watchdog | None = None
+
+    def __iter__(self) -> Iterator[Model]:
+        return iter(self._models.values())
+
+    def load(self, settings: Settings, metrics: Metrics) -> None:
+        """Open, check and warm every bundle of the settings. Raises an OperatorError."""
+
+        def refuse(path: Path, error: Exception) -> None:
+            self._attempts.fail(path, error)
+            raise error
+
+        self._roots = find_roots(settings)
+        self._attempts.start(settings.precision, settings.bundles)
+        bundles = open_bundles(settings, refuse)
+        if not bundles:
+            raise BundleNotFound(
+                f"no bundle in {', '.join(map(str, settings.bundles))}; "
+                "make one there with `python -m export SOURCE OUT`"
+            )
+        self._attempts.clear()
+        self._attempts.start(settings.precision, [bundle.path for bundle in bundles.values()])
+        with self._loading() as models:
+            for name, bundle in bundles.items():
+                try:
+                    models[name] = _load_model(bundle, settings.precision, settings, metrics)
+                except Exception as error:
+                    refuse(bundle.path, error)
+            self._replace(models)
+        self._attempts.clear()
+        self._watchdog = Watchdog(self._list_batchers)
+
+    def _list_batchers(self) -> Sequence[Batcher]:
+        return [model.batcher for model in (*self, *self._retiring)]
+
+    def reload(self, settings: Settings, metrics: Metrics) -> None:
+        """Read the set again while serving; what cannot be loaded is logged, the rest goes on.
+
+        A bundle whose files are the same stays as it is, and so does one that was added over
+        /admin from elsewhere. One that cannot be opened any more keeps answering as it did.
+        Blocks until what was replaced or removed has answered its last.
+        """
+        refused: list[Path] = []  # not the errors: they refer to what was loaded before them
+
+        def refuse(path: Path, error: Exception) -> None:
+            unexpected = not isinstance(error, OperatorError)
+            _log.error("bundle refused", reason=str(error), exc_info=unexpected)
+            self._attempts.fail(path, error)
+            refused.append(path)
+
+        self._attempts.clear()
+        bundles = open_bundles(settings, refuse)
+        with self._loading() as models:
+            for name, bundle in bundles.items():
+                try:
+                    models[name] = self._renew(bundle, settings, metrics)
+                except Exception as error:
+                    refuse(bundle.path, error)
+            for name, model in self._models.items():
+                if _is_from_elsewhere(model, settings):
+                    models.setdefault(name, model)
+            # Which bundle an error is about cannot always be told: nothing is taken away.
+            kept = self._models if refused or not models else {}
+            self._replace({**kept, **models})
+        _log.info("bundles read again", models=list(self._models), refused=len(refused))
+
+    @contextmanager
+    def _loading(self) -> Iterator[dict[str, Model]]:
+        """Models by name, for those that are loaded inside: what does not answer then is closed."""
+        models: dict[str, Model] = {}
+        try:
+            yield models
+        finally:
+            answering = self._models
+            for name, model in models.items():
+                if answering.get(name) is not model:
+                    model.batcher.close()
+
+    def _renew(self, bundle: Bundle, settings: Settings, metrics: Metrics) -> Model:
+        """The model of a bundle: the one that runs where its files are the same, else a new one."""
+        running = self._models.get(bundle.manifest.name)
+        if running is not None and (
+            running.fingerprint == bundle.fingerprint or _is_from_elsewhere(running, settings)
+        ):
+            return running
+        wanted = running.wanted if running is not None else settings.precision
+        with self._attempts.follow(bundle.path, wanted):
+            return _load_model(bundle, wanted, settings, metrics, serving=True)
+
+    def add(self, given: str, precision: str | None, settings: Settings, metrics: Metrics) -> Entry:
+        """Load the bundle at a path, and let it answer in place of the one of its name.
+
+        Blocks until that one has answered its last and its memory is free. Raises PathRefused,
+        NotReady after `close`, or an OperatorError that says what is wrong with the bundle: then
+        nothing has changed.
+        """
+        path = resolve_path(given, self._roots)
+        wanted = precision or settings.precision
+        with self._attempts.follow(path, wanted):
+            model = _load_model(
+                Bundle.open(path), wanted, settings, metrics, serving=True, by_admin=True
+            )
+        self._replace({**self._models, model.name: model})
+        if self._closed:
+            raise NotReady("the service is shutting down; ask another replica")
+        return describe(model, "ready")
+
+    def remove(self, name: str) -> Entry:
+        """Let a model answer no more. Blocks until it has answered its last.
+
+        Raises ModelNotFound, or LastModel: without it nothing would answer.
+        """
+        model = self._find_named(name)
+        if len(self._models) == 1:
+            raise LastModel(
+                f"{name!r} is the only model, and the service would answer nothing without it; "
+                "load another one first, or stop the service"
+            )
+        self._replace({other: each for other, each in self._models.items() if other != name})
+        return describe(model, "removed")
+
+    def _replace(self, models: Mapping[str, Model]) -> None:
+        """Let these answer from now on, and let go of the others when their requests are over."""
+        for model in self._swap(models):
+            if model.name not in models:
+                _log.info("bundle removed", model=model.name)
+            self._retire(model)
+
+    def _swap(self, models: Mapping[str, Model]) -> list[Model]:
+        """Let these answer from now on; gives the others, which nobody finds any more."""
+        with self._released:
+            if self._closed:
+                before, models = models, {}
+            else:
+                before, self._models = self._models, models
+            gone = [model for name, model in before.items() if models.get(name) is not model]
+            self._retiring += tuple(gone)
+        for name, model in models.items():
+            if before and before.get(name) is not model:
+                event = "bundle replaced" if name in before else "bundle added"
+                _log.info(event, model=name, path=str(model.pipeline.bundle.path))
+        return gone
+
+    def _retire(self, model: Model) -> None:
+        # Whoever found it before it was taken out of the set is counted as a request.
+        with self._released:
+            self._released.wait_for(lambda: not model.requests)
+        model.batcher.close(_LAST_BATCH_S)
+        with self._released:
+            self._left = [each for each in (*self._left, model.batcher.stragglers) if not each.over]
+            self._retiring = tuple(each for each in self._retiring if each is not model)
+
+    def list(self) -> list[Entry]:
+        """Every bundle and what becomes of it: those that answer first, in their order."""
+        models, retiring = self._models.values(), self._retiring
+        ready = [_describe(model) for model in models]
+        return [*ready, *(describe(model, "retiring") for model in retiring), *self._attempts]
+
+    def find(self, name: str | None, task: str) -> Model:
+        """The model of that name, or the first that has the task.
+
+        Raises ModelNotFound for a name that is not loaded, TaskUnsupported if no model has it.
+        """
+        if name is not None:
+            return self._find_named(name)
+        for model in self._models.values():
+            if model.answers(task):
+                return model
+        raise TaskUnsupported(
+            f"no loaded model has a head for {task}; see /v1/models for what they answer",
+            param="model",
+        )
+
+    def _find_named(self, name: str) -> Model:
+        models = self._models
+        if name not in models:
+            raise ModelNotFound(
+                f"no model is named {name!r}; loaded are {', '.join(models)}", param="model"
+            )
+        return models[name]
+
+    @contextmanager
+    def use_head(
+        self, name: str | None, task: str, head: str | None
+    ) -> Iterator[tuple[Model, Head[Any, Any, Any]]]:
+        """Model and head for a request, which stay open until it is over.
+
+        The errors of `find` and of Pipeline.find_head.
+        """
+        with self._released:
+            model = self.find(name, task)
+            model.requests += 1
+        try:
+            yield model, model.pipeline.find_head(task, head)
+        finally:
+            with self._released:
+                model.requests -= 1
+                if not model.requests:
+                    self._released.notify_all()
+
+    @property
+    def alive(self) -> bool:
+        """Whether every model would answer."""
+        models = self._models
+        return bool(models) and all(model.batcher.alive for model in models.values())
+
+    @property
+    def reason(self) -> str:
+        """Why a model would not answer; empty while every one would."""
+        models = self._models.values()
+        return next((model.batcher.reason for model in models if not model.batcher.alive), "")
+
+    def count_stuck(self) -> int:
+        """Threads that stand still and cannot be ended, of models that are gone too."""
+        with self._released:
+            here = [model.batcher.stragglers for model in (*self, *self._retiring)]
+            return sum(each.count() for each in (*here, *self._left))
+
+    def close(self) -> None:
+        """Let every queue run empty, and end its thread. What is loaded later never answers."""
+        with self._released:
+            self._closed = True
+        if self._watchdog is not None:
+            self._watchdog.close()
+        for model in self:
+            model.batcher.close()
+
+
+def _load_model(
+    bundle: Bundle,
+    precision: str | None,
+    settings: Settings,
+    metrics: Metrics,
+    *,
+    serving: bool = False,
+    by_admin: bool = False,
+) -> Model:
+    pipeline = open_pipeline(bundle, precision, settings, serving=serving)
+    return Model(pipeline, settings, metrics, wanted=precision, by_admin=by_admin)
+
+
+def _describe(model: Model) -> Entry:
+    """A model that answers, or would if its graphs were whole."""
+    batcher = model.batcher
+    if batcher.alive:
+        return describe(model, "ready")
+    replacing = batcher.state is State.REPLACING
+    return describe(model, "loading" if replacing else "failed", batcher.reason or _ENDED)
+
+
+def _is_from_elsewhere(model: Model, settings: Settings) -> bool:
+    """Whether it was added over /admin from where the settings would not find it."""
+    return model.by_admin and not is_named(model.pipeline.bundle.path, settings)

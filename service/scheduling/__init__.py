@@ -1,0 +1,1 @@
+"""Which texts are computed next, and the thread that computes them."""

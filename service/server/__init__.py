@@ -1,0 +1,1 @@
+"""The process and its connections: signals, bounds on HTTP, exit codes."""

@@ -1,0 +1,155 @@
+"""The process's server: uvicorn, with an end that loses no request.
+
+uvicorn closes its port at the first signal. Here the port answers until what is under way is
+finished, so that a proxy learns from /health/ready that this replica goes, not from refused
+connections. Owns signals and exit codes; what is finished and what refused is the drain's.
+"""
+
+import asyncio
+import gc
+import math
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from types import FrameType
+from typing import Any
+
+import structlog
+import uvicorn
+from fastapi import FastAPI
+
+from service.app import tell_refused
+from service.middleware.drain import Drain
+from service.server.protocol import make_protocol
+from service.settings import Settings
+
+# Who is answered asks again within milliseconds, and had better read why not.
+_LINGER_S = 0.5
+_LOOK_S = 0.01
+_SWITCH_INTERVAL_S = 0.0005
+_ENDED_AT_ONCE = b'{"event": "ended at once by a second signal", "level": "warning"}\n'
+
+_log = structlog.get_logger(__name__)
+
+
+class Server(uvicorn.Server):
+    """Serves until SIGTERM or SIGINT, then drains; a second signal ends the process now."""
+
+    def __init__(self, app: FastAPI, settings: Settings) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app,
+                host=settings.host,
+                port=settings.port,
+                loop="auto",
+                http=make_protocol(settings, app.state.budget, partial(tell_refused, app)),
+                ws="none",
+                access_log=False,
+                log_config=None,
+                log_level="warning",
+                server_header=False,
+                proxy_headers=False,
+                timeout_keep_alive=75,
+            )
+        )
+        self._drain: Drain = app.state.drain
+        self._drain_s = settings.drain_s
+        self._signal: int | None = None
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begin to drain; at a second signal end here, with 128 and its number as a shell would."""
+        del frame
+        if self._signal is not None:
+            # No lock is taken, and no log either: the signal may have come amid one.
+            with suppress(OSError):
+                os.write(2, _ENDED_AT_ONCE)
+            os._exit(128 + sig)
+        self._signal = sig
+        self._drain.begin()
+        self.should_exit = True
+
+    def run_to_the_end(self) -> int:
+        """Serve until a signal, and return the exit code: 1 where it cannot listen."""
+        try:
+            self.run()
+        except SystemExit as leave:
+            if leave.code:
+                # uvicorn's way to end; it has logged what the system says.
+                sys.stderr.write(
+                    f"error: cannot listen on {self.config.host}:{self.config.port}; free it, "
+                    "or choose another with --host and --port\n"
+                )
+                return 1
+        return 0
+
+    async def shutdown(self, sockets: Any = None) -> None:
+        """Finish what is under way while the port still answers, then close it."""
+        self._drain.begin()
+        began = time.monotonic()
+        _log.info(
+            "shutting down",
+            signal=signal.Signals(self._signal).name if self._signal is not None else None,
+            requests=self._drain.requests,
+            drain_s=self._drain_s,
+        )
+        given_up = await self._drain.finish(self._drain_s)
+        if given_up:
+            _log.warning(
+                "requests were not answered within CLOZE_DRAIN_S and got a 503", requests=given_up
+            )
+        end = began + self._drain_s
+        await self._linger(min(end, time.monotonic() + _LINGER_S))
+        # What is left are answers on their way to clients who read slowly.
+        self.config.timeout_graceful_shutdown = max(1, math.ceil(end - time.monotonic()))
+        await super().shutdown(sockets)
+        _log.info("ended", seconds=round(time.monotonic() - began, 3))
+
+    async def _linger(self, end: float) -> None:
+        """Refuse until then what comes over connections that are open, rather than reset them."""
+        # uvicorn tells nobody when a connection goes.
+        while self.server_state.connections and time.monotonic() < end:  # noqa: ASYNC110
+            await asyncio.sleep(_LOOK_S)
+
+
+def end_early_without_loss() -> None:
+    """Let SIGTERM and SIGINT end the process with 0 while there is nothing yet to be finished."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: os._exit(0))
+
+
+def reload_at_hangup(reload: Callable[[], None] | None) -> None:
+    """Call it at each SIGHUP, in a thread of its own; None ignores the signal."""
+    if sys.platform == "win32":
+        return
+    if reload is None:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        return
+    # The handler runs on the event loop, which others wait for.
+    signal.signal(
+        signal.SIGHUP,
+        lambda *_: threading.Thread(target=reload, name="reload", daemon=True).start(),
+    )
+
+
+def leave_the_cores() -> None:
+    """Let the interpreter disturb the trunk as little as can be."""
+    # The batcher's thread waits at most so long for it while the event loop is busy; Python's
+    # default of 5 ms is half a small batch, for which the trunk would stand still.
+    sys.setswitchinterval(_SWITCH_INTERVAL_S)
+    # What is imported stays: collections need not walk it again and again. Models come later, and
+    # what is left of one that was replaced is still found.
+    gc.collect()
+    gc.freeze()
+
+
+def end_process(code: int) -> None:
+    """End the process with that exit code, whatever its threads still load or compute."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):  # nobody reads it any more
+            stream.flush()
+    os._exit(code)

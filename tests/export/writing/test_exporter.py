@@ -1,0 +1,112 @@
+"""A bundle is placed whole or not at all."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import export.writing.exporter
+from export.errors import OutputError, UnsupportedModel
+from export.reading.checkpoint import load_checkpoint
+from export.writing.exporter import Request, check_destination, choose_tasks, export_bundle
+from models.bundle.bundle import Bundle
+
+
+class Listener:
+    """Writes down what an export reports."""
+
+    def __init__(self) -> None:
+        self.steps: dict[str, tuple[int | None, int]] = {}
+        self.last = ""
+
+    def begin(self, step: str, total: int | None = None) -> None:
+        self.last = step
+        self.steps[step] = (total, 0)
+
+    def advance(self) -> None:
+        total, done = self.steps[self.last]
+        self.steps[self.last] = (total, done + 1)
+
+
+def test_choices_land_in_the_manifest(classify_source: Path, tmp_path: Path) -> None:
+    listener = Listener()
+    out = tmp_path / "deep" / "er" / "bundle"
+    request = Request(str(classify_source), out, pooling="cls", name="mine")
+    result = export_bundle(request, listener)
+    manifest = Bundle.open(out).manifest
+    assert manifest.name == "mine"
+    assert manifest.heads[0].pooling == "cls"
+    assert manifest.heads[0].pooling_source == "option"
+    assert manifest.source.name == classify_source.name
+    assert (result.fused_nodes, result.notes) == (2, [])
+    assert result.bundle.path == out
+    assert [path.name for path in out.parent.iterdir()] == ["bundle"]
+    # A step that knows its length says exactly that many times that it is further.
+    assert list(listener.steps) == [
+        "read the checkpoint",
+        "ask the original",
+        "export the trunk",
+        "export the heads",
+        "prove the bundle",
+    ]
+    for total, done in listener.steps.values():
+        assert total is None or done == total > 0
+
+
+def test_a_pooling_that_is_declared_is_not_overruled(minilm_source: Path, tmp_path: Path) -> None:
+    checkpoint = load_checkpoint(str(minilm_source))
+    request = Request(str(minilm_source), tmp_path / "bundle", pooling="max")
+    entries, notes = export.writing.exporter._describe_heads(request, checkpoint, [], embed=True)
+    assert (entries[0].pooling, entries[0].pooling_source) == ("mean", "sentence-transformers")
+    assert len(notes) == 1
+    assert "--pooling max was not used" in notes[0]
+
+
+def test_a_full_disk(
+    pretraining_source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write_nothing(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(export.writing.exporter, "_write_json", write_nothing)
+    with pytest.raises(OutputError, match="No space left on device; nothing was left there"):
+        export_bundle(Request(str(pretraining_source), tmp_path / "out", tasks=("embed",)))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_another_export_may_have_been_faster(
+    pretraining_source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    prove = export.writing.exporter.prove
+
+    def prove_slowly(*given: Any, **options: Any) -> Any:
+        out.mkdir()
+        (out / "theirs").write_text("")
+        return prove(*given, **options)
+
+    monkeypatch.setattr(export.writing.exporter, "prove", prove_slowly)
+    with pytest.raises(OutputError, match="cannot be written"):
+        export_bundle(Request(str(pretraining_source), out, tasks=("embed",)))
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert [path.name for path in out.iterdir()] == ["theirs"]
+
+
+def test_choose_tasks(pretraining_source: Path) -> None:
+    checkpoint = load_checkpoint(str(pretraining_source))
+    for wanted, names, embed in (
+        (None, ["fill-mask", "next-sentence"], True),
+        (("embed",), [], True),
+        (("next-sentence",), ["next-sentence"], False),
+        (("fill-mask", "embed"), ["fill-mask"], True),
+    ):
+        heads, with_embed = choose_tasks(checkpoint, wanted)
+        assert ([head.task for head in heads], with_embed) == (names, embed)
+    with pytest.raises(UnsupportedModel, match="no weights for classify"):
+        choose_tasks(checkpoint, ("embed", "classify"))
+
+
+def test_a_destination_is_checked_before_any_work(tmp_path: Path) -> None:
+    check_destination(tmp_path / "new" / "bundle")
+    with pytest.raises(OutputError):
+        export_bundle(Request("no/such", tmp_path))

@@ -1,0 +1,296 @@
+import base64
+import random
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openai
+import pytest
+from numpy.typing import NDArray
+
+from export.writing.exporter import Request, export_bundle
+from models import Pipeline
+from tests.export.reading.test_dense import add_modules
+from tests.helpers.server import Server, check_same, serve
+
+ROUTE = "/v1/embeddings"
+TEXTS = ["the queen reads a letter", "rain", "a slow train to the sea, and back in the evening"]
+
+
+@pytest.fixture(scope="module")
+def client(minilm: Server) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(base_url=f"{minilm.url}/v1", api_key="any", max_retries=0) as client:
+        yield client
+
+
+def vectors(answer: dict[str, Any]) -> NDArray[np.float32]:
+    return np.array([entry["embedding"] for entry in answer["data"]], np.float32)
+
+
+def test_answers_in_openais_shape(minilm: Server, minilm_pipeline: Pipeline) -> None:
+    answer = minilm.answer(ROUTE, {"input": TEXTS})
+    assert answer.keys() == {"object", "data", "model", "usage"}
+    assert answer["object"] == "list"
+    assert answer["model"] == "all-MiniLM-L6-v2"
+    assert answer["usage"].keys() == {"prompt_tokens", "total_tokens"}
+    assert [entry.keys() for entry in answer["data"]] == [{"object", "index", "embedding"}] * 3
+    assert {entry["object"] for entry in answer["data"]} == {"embedding"}
+    assert [entry["index"] for entry in answer["data"]] == [0, 1, 2]
+    check_same(vectors(answer), minilm_pipeline.embed(TEXTS))
+
+
+def test_takes_one_text_as_a_list_of_one(minilm: Server) -> None:
+    one = minilm.answer(ROUTE, {"input": TEXTS[0]})
+    many = minilm.answer(ROUTE, {"input": TEXTS[:1]})
+    assert len(one["data"]) == 1
+    check_same(one, many)
+
+
+def test_base64_holds_the_same_floats(minilm: Server) -> None:
+    floats = minilm.answer(ROUTE, {"input": TEXTS, "encoding_format": "float"})
+    coded = minilm.answer(ROUTE, {"input": TEXTS, "encoding_format": "base64"})
+    read = [np.frombuffer(base64.b64decode(one["embedding"]), "<f4") for one in coded["data"]]
+    assert [vector.size for vector in read] == [384] * 3
+    check_same(vectors(floats), np.stack(read))
+
+
+def test_answers_stand_in_the_order_of_the_texts(minilm: Server) -> None:
+    # Several batches, of texts that packing puts in another order.
+    texts = [" ".join(["river"] * (1 + place * 7 % 60) + [str(place)]) for place in range(80)]
+    answer = minilm.answer(ROUTE, {"input": texts})
+    assert [entry["index"] for entry in answer["data"]] == list(range(80))
+    for place in (0, 13, 79):
+        alone = minilm.answer(ROUTE, {"input": texts[place]})
+        check_same(answer["data"][place]["embedding"], alone["data"][0]["embedding"])
+
+
+def test_token_ids_are_used_exactly_as_given(minilm: Server, minilm_pipeline: Pipeline) -> None:
+    ids: list[int] = minilm_pipeline.encoder.tokenizer.encode(TEXTS[0]).ids
+    text = minilm.answer(ROUTE, {"input": TEXTS[0]})
+    whole = minilm.answer(ROUTE, {"input": ids})
+    check_same(whole, text)
+    bare = minilm.answer(ROUTE, {"input": ids[1:-1]})
+    assert bare["usage"]["prompt_tokens"] == len(ids) - 2
+    check_same(vectors(bare), minilm_pipeline.embed([ids[1:-1]]))
+    assert np.abs(vectors(bare) - vectors(whole)).max() > 1e-3
+
+
+def test_takes_lists_of_token_ids_beside_texts(minilm: Server, minilm_pipeline: Pipeline) -> None:
+    ids = minilm_pipeline.encoder.tokenizer.encode(TEXTS[1]).ids
+    lists = minilm.answer(ROUTE, {"input": [ids, ids[:2]]})
+    assert lists["usage"]["prompt_tokens"] == len(ids) + 2
+    check_same(vectors(lists), minilm_pipeline.embed([ids, ids[:2]]))
+    mixed = minilm.answer(ROUTE, {"input": [TEXTS[0], ids]})
+    check_same(vectors(mixed), minilm_pipeline.embed(TEXTS[:2]))
+
+
+def test_dimensions_are_cut_before_normalising(minilm: Server) -> None:
+    raw = vectors(minilm.answer(ROUTE, {"input": TEXTS, "normalize": False}))
+    assert np.abs(np.linalg.norm(raw, axis=1) - 1).min() > 1e-3
+    cut = vectors(minilm.answer(ROUTE, {"input": TEXTS, "dimensions": 16}))
+    check_same(cut, raw[:, :16] / np.linalg.norm(raw[:, :16], axis=1, keepdims=True))
+    raw_cut = minilm.answer(ROUTE, {"input": TEXTS, "dimensions": 16, "normalize": False})
+    check_same(vectors(raw_cut), raw[:, :16])
+    whole = minilm.answer(ROUTE, {"input": TEXTS, "dimensions": 384})
+    check_same(vectors(whole), raw / np.linalg.norm(raw, axis=1, keepdims=True))
+
+
+@pytest.mark.parametrize("pooling", ["mean", "cls", "max"])
+def test_pooling_is_the_callers_choice(
+    pooling: Any, minilm: Server, minilm_pipeline: Pipeline
+) -> None:
+    answer = minilm.answer(ROUTE, {"input": TEXTS, "pooling": pooling, "normalize": False})
+    encoded = [minilm_pipeline.encoder.encode(text, overflow="error") for text in TEXTS]
+    hidden, packed = minilm_pipeline.run_trunk(encoded)
+    pools: dict[str, Callable[..., Any]] = {
+        "mean": np.mean,
+        "cls": lambda rows, axis: rows[axis],
+        "max": np.max,
+    }
+    spans = zip(packed.starts, packed.starts + packed.lengths, strict=True)
+    check_same(vectors(answer), np.stack([pools[pooling](hidden[a:b], axis=0) for a, b in spans]))
+
+
+def test_usage_counts_real_tokens(minilm: Server, minilm_pipeline: Pipeline) -> None:
+    tokenizer = minilm_pipeline.encoder.tokenizer
+    tokens = sum(len(tokenizer.encode(text).ids) for text in TEXTS)
+    usage = minilm.answer(ROUTE, {"input": TEXTS})["usage"]
+    assert usage == {"prompt_tokens": tokens, "total_tokens": tokens}
+
+
+def test_user_is_ignored(minilm: Server) -> None:
+    check_same(
+        minilm.answer(ROUTE, {"input": TEXTS, "user": "somebody"}),
+        minilm.answer(ROUTE, {"input": TEXTS}),
+    )
+
+
+def test_model_may_be_named(minilm: Server) -> None:
+    named = minilm.answer(ROUTE, {"input": TEXTS, "model": "all-MiniLM-L6-v2"})
+    check_same(named, minilm.answer(ROUTE, {"input": TEXTS}))
+
+
+def test_texts_that_are_too_long(minilm: Server) -> None:
+    texts = ["short", "long " * 300]
+    message = minilm.refuse(ROUTE, {"input": texts}, 422, "input_too_long", "input[1]")
+    assert "302" in message
+    assert "256" in message
+    answer = minilm.answer(ROUTE, {"input": texts, "overflow": "truncate"})
+    assert "truncated" not in answer["data"][0]
+    assert answer["data"][1]["truncated"] is True
+    assert answer["usage"]["prompt_tokens"] == 3 + 256
+    cut = minilm.answer(ROUTE, {"input": "long " * 254})
+    check_same(answer["data"][1]["embedding"], cut["data"][0]["embedding"])
+
+
+def test_token_ids_that_are_too_many(minilm: Server, minilm_pipeline: Pipeline) -> None:
+    ids = [2000 + place for place in range(257)]
+    minilm.refuse(ROUTE, {"input": ids}, 422, "input_too_long", "input[0]")
+    answer = minilm.answer(ROUTE, {"input": ids, "overflow": "truncate"})
+    assert answer["data"][0]["truncated"] is True
+    check_same(vectors(answer), minilm_pipeline.embed([ids[:256]]))
+
+
+def test_server_may_truncate_by_default(cutting: Server) -> None:
+    long = "river " * 100
+    answer = cutting.answer(ROUTE, {"input": ["river", long]})
+    assert [entry.get("truncated") for entry in answer["data"]] == [None, True]
+    cutting.refuse(
+        ROUTE, {"input": ["river", long], "overflow": "error"}, 422, "input_too_long", "input[1]"
+    )
+
+
+@pytest.mark.parametrize(
+    ("fields", "code", "param"),
+    [
+        ({"input": ["a", ""]}, "empty_input", "input[1]"),
+        ({"input": " \n"}, "empty_input", "input[0]"),
+        ({"input": "\0"}, "empty_input", "input[0]"),
+        ({"input": []}, "invalid_value", "input"),
+        ({"input": [[]]}, "empty_input", "input[0]"),
+        ({"input": [[1], []]}, "empty_input", "input[1]"),
+        ({}, "missing_field", "input"),
+        ({"input": None}, "invalid_value", "input[0]"),
+        ({"input": 5}, "invalid_value", "input[0]"),
+        ({"input": True}, "invalid_value", "input[0]"),
+        ({"input": {"text": "a"}}, "invalid_value", "input[0]"),
+        ({"input": ["a", 5]}, "invalid_value", "input[1]"),
+        ({"input": ["a", None]}, "invalid_value", "input[1]"),
+        ({"input": [["a"]]}, "invalid_value", "input[0][0]"),
+        ({"input": [[[1]]]}, "invalid_value", "input[0][0]"),
+        ({"input": [1.0]}, "invalid_value", "input[0][0]"),
+        ({"input": [[1, 2.5]]}, "invalid_value", "input[0][1]"),
+        ({"input": [[1, True]]}, "invalid_value", "input[0][1]"),
+        ({"input": [10**30]}, "invalid_value", "input[0][0]"),
+        ({"input": [-1]}, "invalid_token", "input[0]"),
+        ({"input": [[5], [30522]]}, "invalid_token", "input[1]"),
+        ({"input": [2**63]}, "invalid_token", "input[0]"),
+        ({"input": "a", "dimensions": 0}, "invalid_value", "dimensions"),
+        ({"input": "a", "dimensions": -1}, "invalid_value", "dimensions"),
+        ({"input": "a", "dimensions": 385}, "invalid_value", "dimensions"),
+        ({"input": "a", "dimensions": 16.0}, "invalid_value", "dimensions"),
+        ({"input": "a", "dimensions": "16"}, "invalid_value", "dimensions"),
+        ({"input": "a", "dimensions": True}, "invalid_value", "dimensions"),
+        ({"input": "a", "encoding_format": "int8"}, "invalid_value", "encoding_format"),
+        ({"input": "a", "pooling": "median"}, "invalid_value", "pooling"),
+        ({"input": "a", "normalize": 1}, "invalid_value", "normalize"),
+        ({"input": "a", "normalize": "yes"}, "invalid_value", "normalize"),
+        ({"input": "a", "overflow": "cut"}, "invalid_value", "overflow"),
+        ({"input": "a", "model": 5}, "invalid_value", "model"),
+        ({"input": "a", "inputs": "a"}, "unknown_field", "inputs"),
+        ({"inputs": "a"}, "unknown_field", "inputs"),
+        ({"input": "a", "head": "x"}, "unknown_field", "head"),
+        ({"input": "a", "<x>": 1}, "unknown_field", "<x>"),
+    ],
+    ids=str,
+)
+def test_refuses_what_it_cannot_answer(
+    fields: dict[str, Any], code: str, param: str, minilm: Server
+) -> None:
+    message = minilm.refuse(ROUTE, fields, 422, code, param)
+    assert message.startswith(f"{param}: ")
+
+
+def test_refuses_a_dimension_that_is_no_number(minilm: Server) -> None:
+    minilm.refuse(ROUTE, '{"input": "a", "dimensions": NaN}', 400, "invalid_json", None)
+    minilm.refuse(ROUTE, '{"input": "a", "dimensions": 1e999}', 400, "invalid_json", None)
+
+
+def test_openais_client_works_unchanged(client: openai.OpenAI, minilm_pipeline: Pipeline) -> None:
+    # The client asks for base64 unless told otherwise, and decodes it.
+    answer = client.embeddings.create(model="all-MiniLM-L6-v2", input=TEXTS)
+    check_same([one.embedding for one in answer.data], minilm_pipeline.embed(TEXTS).tolist())
+    assert [one.index for one in answer.data] == [0, 1, 2]
+    floats = client.embeddings.create(
+        model="all-MiniLM-L6-v2", input=TEXTS, encoding_format="float", dimensions=64, user="me"
+    )
+    check_same(
+        [one.embedding for one in floats.data], minilm_pipeline.embed(TEXTS, dimensions=64).tolist()
+    )
+    ids = minilm_pipeline.encoder.tokenizer.encode(TEXTS[0]).ids
+    tokens = client.embeddings.create(model="all-MiniLM-L6-v2", input=ids)
+    check_same(tokens.data[0].embedding, answer.data[0].embedding)
+    assert tokens.usage.prompt_tokens == tokens.usage.total_tokens == len(ids)
+
+
+def test_openais_client_reads_the_errors(client: openai.OpenAI) -> None:
+    with pytest.raises(openai.NotFoundError) as missing:
+        client.embeddings.create(model="text-embedding-3-small", input="a")
+    assert (missing.value.code, missing.value.param) == ("model_not_found", "model")
+    with pytest.raises(openai.UnprocessableEntityError) as empty:
+        client.embeddings.create(model="all-MiniLM-L6-v2", input=["a", ""])
+    assert (empty.value.code, empty.value.param) == ("empty_input", "input[1]")
+
+
+def test_openais_client_sends_its_key(pretraining_bundle: Path) -> None:
+    with serve(pretraining_bundle, api_keys="right") as server:
+        name = server.models[0].name
+        for key, known in (("right", True), ("wrong", False)):
+            with openai.OpenAI(base_url=f"{server.url}/v1", api_key=key, max_retries=0) as client:
+                if known:
+                    assert client.embeddings.create(model=name, input="river").data[0].embedding
+                else:
+                    with pytest.raises(openai.AuthenticationError):
+                        client.embeddings.create(model=name, input="river")
+
+
+def test_vectors_are_those_of_sentence_transformers(minilm: Server, minilm_source: Path) -> None:
+    from sentence_transformers import SentenceTransformer
+
+    texts = draw_texts(200)
+    wanted = SentenceTransformer(str(minilm_source), device="cpu").encode(
+        texts, normalize_embeddings=True, show_progress_bar=False
+    )
+    answer = minilm.answer(ROUTE, {"input": texts, "overflow": "truncate"})
+    assert any("truncated" in entry for entry in answer["data"])
+    assert np.abs(vectors(answer) - wanted).max() < 1e-5
+
+
+def draw_texts(count: int) -> list[str]:
+    """Texts of one word to several hundred, most of them short, some of odd characters."""
+    chance = random.Random(7)
+    line = (
+        "the river runs cold under an old bridge where nobody fishes any more; 42 swans, "
+        "Zürich naïve façade 東京 антиконституционно 🙂 e-mail don't [MASK] $3.50 supercalifragil"
+    )
+    lengths = [min(400, int(chance.lognormvariate(2.5, 1.2)) + 1) for _ in range(count)]
+    return [" ".join(chance.choices(line.split(), k=length)) for length in lengths]
+
+
+def test_a_projection_has_its_own_size_and_pooling(
+    pretraining_source: Path, tmp_path: Path
+) -> None:
+    """Dense after pooling: what it was trained on is all it knows."""
+    source = Path(shutil.copytree(pretraining_source, tmp_path / "source"))
+    add_modules(source, ("Dense", {"outside": 12}))
+    export_bundle(Request(str(source), tmp_path / "dense", tasks=("embed",)))
+    with serve(tmp_path / "dense") as server:
+        (model,) = server.client.get("/v1/models").json()["data"]
+        assert (model["dimensions"], model["pooling"]) == (12, "mean")
+        wanted = Pipeline.open(tmp_path / "dense").embed(["the king"])
+        for body in ({}, {"pooling": "mean"}, {"dimensions": 12}):
+            check_same(vectors(server.answer(ROUTE, {"input": "the king"} | body)), wanted)
+        for body, param in (({"pooling": "cls"}, "pooling"), ({"dimensions": 13}, "dimensions")):
+            server.refuse(ROUTE, {"input": "the king"} | body, 422, "invalid_value", param)

@@ -1,0 +1,111 @@
+"""Bodies with much that is wrong: one thing is told, with its place, and the rest costs nothing."""
+
+import json
+from typing import Any
+
+import pytest
+from fastapi.routing import APIRoute
+from pydantic import BaseModel, ValidationError
+
+from service.api import ROUTERS
+from service.api.operations import admin
+from tests.helpers.server import Server
+
+MANY = 10_000
+WRONG: dict[str, Any] = {
+    "nulls": [None] * MANY,
+    "texts": [""] * MANY,
+    "numbers": [1.5] * MANY,
+    "lists": [[]] * MANY,
+    "objects": [{}] * MANY,
+    "a list of nulls": [[None] * MANY],
+    "a list of texts": [[""] * MANY],
+    "a right one first": [1, *[None] * MANY],
+    "a wrong one last": [*[1] * MANY, None],
+    "unknown fields": {str(number): None for number in range(MANY)},
+    "an item of unknown fields": [{str(number): None for number in range(MANY)}],
+    "items of unknown fields": [{str(number): None for number in range(10)}] * MANY,
+}
+MODELS: list[type[BaseModel]] = [
+    route.body_field.field_info.annotation
+    for router in (*ROUTERS, admin.router)
+    for route in router.routes
+    if isinstance(route, APIRoute) and route.body_field is not None
+]
+EACH = pytest.mark.parametrize("model", MODELS, ids=lambda model: model.__name__)
+
+
+@EACH
+@pytest.mark.parametrize("wrong", WRONG.values(), ids=WRONG)
+def test_errors_are_not_collected(model: type[BaseModel], wrong: Any) -> None:
+    assert len(MODELS) >= 5
+    for body in (wrong, *({name: wrong} for name in model.model_fields)):
+        try:
+            model.model_validate(body)
+        except ValidationError as error:
+            # A few for each field: its shapes, and the fields of one item.
+            assert error.error_count() <= 2 * len(model.model_fields)  # noqa: PT017
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "code", "param"),
+    [
+        ("/v1/embeddings", {"input": [[1, 2, 3, "", ""]]}, "invalid_value", "input[0][3]"),
+        ("/v1/embeddings", {"input": ["a", [1], [""] * 9]}, "invalid_value", "input[2][0]"),
+        ("/v1/embeddings", {"input": ["a", None, None]}, "invalid_value", "input[1]"),
+        ("/v1/fill-mask", {"inputs": ["[MASK]", 1, 2]}, "invalid_value", "inputs[1]"),
+        (
+            "/v1/fill-mask",
+            {"inputs": "[MASK]", "targets": ["the", 1, 2]},
+            "invalid_value",
+            "targets[1]",
+        ),
+        (
+            "/v1/next-sentence",
+            {"inputs": [{"first": "a", "second": "b"}] * 2 + [{"first": 1, "second": 2}] * 9},
+            "invalid_value",
+            "inputs[2].first",
+        ),
+        (
+            "/v1/next-sentence",
+            {"inputs": [{"first": "a", "x": 1, "y": 2, "z": 3}]},
+            "unknown_field",
+            "inputs[0].x",
+        ),
+        (
+            "/v1/classify",
+            {"inputs": ["a", {"text": "a", "x": 1, "y": 2}, {"z": 1}]},
+            "unknown_field",
+            "inputs[1].x",
+        ),
+        ("/v1/classify", {"x": 1, "y": 2, **dict.fromkeys("abcdefgh")}, "unknown_field", "x"),
+    ],
+)
+def test_the_first_is_named(path: str, body: Any, code: str, param: str, tiny: Server) -> None:
+    tiny.refuse(path, body, 422, code, param)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        '{"input": [' + '{"a": 1},' * 150_000 + "{}]}",
+        '{"input": [[' + "[]," * 300_000 + "[]]]}",
+        '{"input": "a", ' + ",".join(f'"{number}": 1' for number in range(300_000)) + "}",
+        '{"input": "a", ' + '"model": null,' * 300_000 + '"user": "b"}',
+    ],
+    ids=["objects", "lists", "fields", "a field again and again"],
+)
+def test_more_parts_than_items_can_have_are_not_parsed(body: str, tiny: Server) -> None:
+    # The second is no JSON, which nobody finds out.
+    for sent in (body, f"{body}}}"):
+        message = tiny.refuse("/v1/embeddings", sent, 422, "too_many_inputs", None)
+        assert "262144" in message
+        assert "several requests" in message
+
+
+@pytest.mark.parametrize("text", ["{", "[", ":", '":', '\\"{', "\\[", '\\\\":{'])
+def test_parts_are_not_counted_in_texts(text: str, tiny: Server) -> None:
+    many = text * 300_000
+    tiny.answer("/v1/embeddings", {"input": "rain", "user": many})
+    # Nor where the text ends with what looks like an escaped quote.
+    tiny.answer("/v1/embeddings", json.dumps({"user": f"{many}\\", "input": "rain"}))

@@ -1,0 +1,32 @@
+"""A mistake is told with what would be right, over real HTTP."""
+
+from typing import Any
+
+import pytest
+
+from tests.helpers.server import Server, check_error
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "param", "remedy"),
+    [
+        ("/v1/embeddings", {"inputs": "a"}, "inputs", "it takes input, model, overflow"),
+        ("/v1/classify", {"input": "a"}, "input", "it takes inputs, model"),
+        ("/v1/classify", {"inputs": [{"txt": "a"}]}, "inputs[0].txt", "see /docs"),
+        ("/v1/next-sentence", {"inputs": ["a", "b"]}, "inputs[0]", "an object is due here"),
+        ("/v1/next-sentence", {"inputs": {"first": "a"}}, "inputs[0].second", "missing"),
+        ("/v1/fill-mask", {"inputs": []}, "inputs", "send at least one"),
+        ("/v1/fill-mask", [], None, "an object is due here"),
+    ],
+)
+def test_a_body_that_is_not_what_the_route_takes(
+    path: str, body: Any, param: str | None, remedy: str, tiny: Server
+) -> None:
+    error = tiny.post(path, body).json()["error"]
+    assert error["param"] == param
+    assert remedy in error["message"]
+
+
+def test_a_method_that_the_path_does_not_take(tiny: Server) -> None:
+    response = tiny.client.get("/v1/embeddings")
+    assert "it takes POST" in check_error(response, 405, "method_not_allowed", None)
