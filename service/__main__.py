@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,15 +42,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _serve(flags: dict[str, Any]) -> int:
     # Imported here: --help and wrong arguments need not wait for the web framework.
     from models.engines import return_large_blocks
-    from service.app import create_app, reload_all
+    from service.app import create_app, reload_all, tell_refused
     from service.observability.logging import configure_logging
-    from service.server.protocol import allow_files
-    from service.server.server import (
-        Server,
+    from service.server.connection import allow_files
+    from service.server.process import (
         end_early_without_loss,
         leave_the_cores,
         reload_at_hangup,
     )
+    from service.server.server import Server
     from service.settings import read_settings
 
     end_early_without_loss()
@@ -78,7 +79,7 @@ def _serve(flags: dict[str, Any]) -> int:
     except ClozeError as error:
         sys.stderr.write(f"error: {error}\n")
         return 2
-    server = Server(app, settings)
+    server = Server(app, settings, partial(tell_refused, app))
     reload_at_hangup(lambda: reload_all(app))
     leave_the_cores()
     code = server.run_to_the_end()
@@ -88,6 +89,6 @@ def _serve(flags: dict[str, Any]) -> int:
 
 
 if __name__ == "__main__":
-    from service.server.server import end_process
+    from service.server.process import end_process
 
     end_process(main())

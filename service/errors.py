@@ -1,4 +1,4 @@
-"""What becomes of an error over HTTP: one shape, and the only table of statuses.
+"""The errors that only a server can have; error_response.py says what becomes of them over HTTP.
 
 What time does to a request stands here too, since nothing below the service knows of time:
 
@@ -31,11 +31,6 @@ What time does to a request stands here too, since nothing below the service kno
     └── ClientGone          nobody is there to be answered              (time)
 """
 
-from typing import Any
-
-from pydantic import BaseModel, Field
-
-from models import errors
 from models.errors import ClozeError
 
 
@@ -120,6 +115,12 @@ class RateLimited(ServiceError):
 
     code = "rate_limited"
 
+    def __init__(
+        self, message: str, *, param: str | None = None, retry_after_s: float = 1.0
+    ) -> None:
+        super().__init__(message, param=param)
+        self.retry_after_s = retry_after_s
+
 
 class PathRefused(InvalidRequest):
     """A path outside of the folders that bundles may be loaded from."""
@@ -134,9 +135,13 @@ class BundleRefused(InvalidRequest):
 
 
 class InvalidKey(ServiceError):
-    """No API key, or one that is not known."""
+    """No API key, or one that is not known; a `browser` may ask its user for one."""
 
     code = "invalid_api_key"
+
+    def __init__(self, message: str, *, param: str | None = None, browser: bool = False) -> None:
+        super().__init__(message, param=param)
+        self.browser = browser
 
 
 class CorsRefused(ServiceError):
@@ -158,9 +163,13 @@ class RouteNotFound(ServiceError):
 
 
 class MethodNotAllowed(ServiceError):
-    """The route does not take that method."""
+    """The path does not take that method, but those that are `allowed`."""
 
     code = "method_not_allowed"
+
+    def __init__(self, message: str, *, param: str | None = None, allowed: str = "") -> None:
+        super().__init__(message, param=param)
+        self.allowed = allowed
 
 
 class Conflict(ServiceError):
@@ -221,87 +230,3 @@ class ClientGone(ServiceError):
     """The client closed the connection before it was answered."""
 
     code = "client_gone"
-
-
-# The nearest ancestor in this table decides.
-STATUSES: dict[type[ClozeError], int] = {
-    ClozeError: 500,
-    errors.CallerError: 422,
-    errors.ModelNotFound: 404,
-    InvalidRequest: 422,
-    InvalidJson: 400,
-    DuplicateKey: 400,
-    InvalidContentType: 400,
-    InvalidContentEncoding: 400,
-    MalformedHttp: 400,
-    BodyTooLarge: 413,
-    HeadersTooLarge: 431,
-    RequestTimeout: 408,
-    InvalidKey: 401,
-    CorsRefused: 403,
-    RateLimited: 429,
-    RouteNotFound: 404,
-    MethodNotAllowed: 405,
-    Conflict: 409,
-    Overloaded: 429,
-    TooManyConnections: 503,
-    TooMuchPending: 503,
-    NotReady: 503,
-    DeadlinePassed: 504,
-    # nginx's number; it is logged and counted, there is nobody to send it to.
-    ClientGone: 499,
-}
-_TYPES = {
-    401: "authentication_error",
-    409: "conflict_error",
-    429: "overloaded_error",
-    503: "unavailable_error",
-    504: "timeout_error",
-}
-_MESSAGE_CHARACTERS = 1_000
-_NAME_CHARACTERS = 200
-_INTERNAL_MESSAGE = "an error of the service's own; it was logged"
-
-
-class ErrorDetail(BaseModel):
-    """What went wrong: a sentence, its kind, a stable word, and the field it is about."""
-
-    message: str = Field(examples=["inputs[2]: the text is empty"])
-    type: str = Field(examples=["invalid_request_error"])
-    code: str = Field(examples=["empty_input"])
-    param: str | None = Field(examples=["inputs[2]"])
-
-
-class ErrorBody(BaseModel):
-    """The body of every answer that is not a success."""
-
-    error: ErrorDetail
-
-
-def find_status(error: ClozeError) -> int:
-    """The HTTP status of an error."""
-    return next(STATUSES[kind] for kind in type(error).__mro__ if kind in STATUSES)
-
-
-def describe(error: ClozeError) -> dict[str, Any]:
-    """The body of an error. Errors of our own are told without what they say."""
-    status = find_status(error)
-    ours = status >= 500 and not isinstance(error, ServiceError)
-    detail = error.detail if isinstance(error, InvalidRequest) else None
-    known = not ours or isinstance(error, errors.InternalError)
-    return {
-        "error": {
-            "message": _INTERNAL_MESSAGE if ours else _shorten(str(error), _MESSAGE_CHARACTERS),
-            "type": _TYPES.get(status, "server_error" if ours else "invalid_request_error"),
-            "code": errors.InternalError.code if ours else detail or error.code,
-            # Where it is known which item it was, the others can be sent again without it.
-            "param": _shorten(error.param, _NAME_CHARACTERS) if known and error.param else None,
-        }
-    }
-
-
-def _shorten(text: str, characters: int) -> str:
-    """The beginning and the end, where the remedy stands: a request may name a field of 10 MB."""
-    if len(text) <= characters:
-        return text
-    return f"{text[: characters // 2]} ... {text[-characters // 2 :]}"

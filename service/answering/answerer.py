@@ -5,20 +5,23 @@ thread, and the outputs become answers. Knows nothing of HTTP but that a client 
 """
 
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
+
+from starlette.types import Receive
 
 from models.errors import InternalError, TooManyInputs
 from models.heads import Head, Job, spread
 from models.pipeline import prepare
-from service.answering.cancellation import Patience
+from service.answering.cancellation import Cancellation, Departure
 from service.errors import ClientGone, DeadlinePassed
-from service.limits.deadline import Terms
+from service.limits.deadline import Deadline
 from service.observability.metrics import Metrics
-from service.observability.request_record import Times
-from service.registry.loaded_model import Model
+from service.observability.request_record import RequestRecord
+from service.registry.loaded_model import LoadedModel
+from service.registry.registry import Registry
 from service.scheduling.ticket import Lane, Ticket
 from service.settings import Settings
 
@@ -27,7 +30,8 @@ from service.settings import Settings
 _LARGE_CHARACTERS = 4_000
 _LARGE_ITEMS = 16
 
-ResultT = TypeVar("ResultT")
+# Whom to ask when the client leaves, and what comes from it: see Cancellation.
+Client = tuple[Departure | None, Receive]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +57,10 @@ class Reply:
 
 
 class Answerer:
-    """Answers questions of models that were found. One for each application."""
+    """Answers questions of the models that are loaded. One for each application."""
 
-    def __init__(self, settings: Settings, metrics: Metrics) -> None:
+    def __init__(self, registry: Registry, settings: Settings, metrics: Metrics) -> None:
+        self._registry = registry
         self._settings = settings
         self._metrics = metrics
         self._tokenizing = ThreadPoolExecutor(max_workers=2, thread_name_prefix="tokenizer")
@@ -68,102 +73,98 @@ class Answerer:
         self._decoding.shutdown()
 
     async def answer(
+        self, question: Question, deadline: Deadline, record: RequestRecord, client: Client
+    ) -> Reply:
+        """The answers to a question. Raises a CallerError, or what time did to it.
+
+        When the client has gone, its items are dropped unrun.
+        """
+        record.items = len(question.items)
+        if self._settings.log_texts:
+            record.texts = question.items
+        model, head = self._registry.take_head(question.model, question.task, question.head)
+        try:
+            record.model = model.name
+            return await self._answer(question, deadline, (model, head), record, client)
+        finally:
+            self._registry.release(model)
+
+    async def _answer(
         self,
         question: Question,
-        terms: Terms,
-        found: tuple[Model, Head[Any, Any, Any]],
-        times: Times,
-        disconnected: Callable[[], Awaitable[Any]],
+        deadline: Deadline,
+        found: tuple[LoadedModel, Head[Any, Any, Any]],
+        record: RequestRecord,
+        client: Client,
     ) -> Reply:
-        """The answers of the head that was found. Raises a CallerError, or what time did to it."""
         model, head = found
-        times.model = model.name
         check_count(len(question.items), self._settings.max_inputs, question.field)
         bulk = len(question.items) > self._settings.bulk_inputs
-        lane = terms.lane or (Lane.BULK if bulk else Lane.INTERACTIVE)
-        # Before it is tokenised: what is refused anyway is refused for little.
-        model.batcher.check_room(lane, terms.deadline)
-        with Patience(terms, disconnected) as patience:
-            times.prepared = time.perf_counter()
-            jobs = await self._prepare(head, question, patience)
-            times.tokenize = time.perf_counter() - times.prepared
+        lane = deadline.lane or (Lane.BULK if bulk else Lane.INTERACTIVE)
+        if not deadline.asked:
+            # Before it is tokenised: what is refused anyway is refused for little.
+            model.batcher.check_room(lane, deadline.at)
+        with Cancellation(deadline, *client) as cancellation:
+            record.prepared = time.perf_counter()
+            jobs = await self._prepare(head, question, cancellation)
+            record.tokenize = time.perf_counter() - record.prepared
             sequences = spread(jobs)
             if sequences:
-                ticket = Ticket(sequences, deadline=terms.deadline, lane=lane, context=times)
+                ticket = Ticket(sequences, deadline=deadline.at, lane=lane, context=record)
                 try:
-                    await self._run(model, ticket, times, patience)
+                    await self._run(model, ticket, record, cancellation)
                 except InternalError as error:
                     raise _name_item(error, ticket, jobs, question.field) from None
-            times.decoded = time.perf_counter()
-            answers = await self._offload(
-                self._decoding,
-                len(sequences) > _LARGE_ITEMS,
-                lambda: [head.decode(job) for job in patience.while_it_lasts(jobs)],
-                patience,
-            )
-        times.decode = time.perf_counter() - times.decoded
-        return self._reply(model, head, jobs, answers, times)
+            record.decoded = time.perf_counter()
+            if len(sequences) > _LARGE_ITEMS:
+                wanted = cancellation.while_it_lasts(jobs)
+                answers = await cancellation.run(
+                    self._decoding, lambda: [head.decode(job) for job in wanted]
+                )
+            else:
+                answers = [head.decode(job) for job in jobs]
+        record.decode = time.perf_counter() - record.decoded
+        record.tokens = tokens = sum(job.tokens for job in sequences)
+        self._metrics.observe_answer(model.name, head.task.name, tokens, record)
+        truncated = [job.encoded.truncated for job in jobs]
+        return Reply(model=model.name, answers=answers, truncated=truncated, tokens=tokens)
 
     async def _prepare(
-        self, head: Head[Any, Any, Any], question: Question, patience: Patience
+        self, head: Head[Any, Any, Any], question: Question, cancellation: Cancellation
     ) -> list[Job]:
         """The items as jobs, their texts tokenised."""
-        targets = getattr(question.options, "targets", None) or ()
-        options = await self._offload(
-            self._tokenizing,
-            len(targets) > _LARGE_ITEMS,
-            lambda: head.resolve(question.options),
-            patience,
-        )
-        return await self._offload(
-            self._tokenizing,
-            _is_large(question.items),
-            lambda: prepare(head, patience.while_it_lasts(question.items), options, question.field),
-            patience,
-        )
+        items, field = question.items, question.field
+        if len(getattr(question.options, "targets", None) or ()) > _LARGE_ITEMS:
+            options = await cancellation.run(
+                self._tokenizing, lambda: head.resolve(question.options)
+            )
+        else:
+            options = head.resolve(question.options)
+        if _is_large(items):
+            wanted = cancellation.while_it_lasts(items)
+            return await cancellation.run(
+                self._tokenizing, lambda: prepare(head, wanted, options, field)
+            )
+        return prepare(head, items, options, field)
 
-    async def _offload(
-        self,
-        threads: ThreadPoolExecutor,
-        large: bool,  # noqa: FBT001
-        work: Callable[[], ResultT],
-        patience: Patience,
-    ) -> ResultT:
-        return await patience.run(threads, work) if large else work()
-
-    async def _run(self, model: Model, ticket: Ticket, times: Times, patience: Patience) -> None:
-        """Have the texts computed, which a request whose patience ends gives up."""
+    async def _run(
+        self, model: LoadedModel, ticket: Ticket, record: RequestRecord, cancellation: Cancellation
+    ) -> None:
+        """Have the texts computed, which a request that is cancelled gives up."""
         model.batcher.submit(ticket)
-        times.submitted = ticket.submitted
+        record.submitted = ticket.submitted
+        learn = False
         try:
-            await patience.wait(ticket.future)
+            await cancellation.wait(ticket.future)
+            learn = True
         except (ClientGone, DeadlinePassed) as error:
             self._metrics.observe_drop(model.name, error.code, ticket.pending)
-            if isinstance(error, DeadlinePassed):
-                model.batcher.learn(ticket)
+            learn = isinstance(error, DeadlinePassed)
             raise
         finally:
-            model.batcher.drop(ticket)
-        model.batcher.learn(ticket)
-        times.queue = ticket.started - ticket.submitted
-        times.infer = ticket.finished - ticket.started
-
-    def _reply(
-        self,
-        model: Model,
-        head: Head[Any, Any, Any],
-        jobs: Sequence[Job],
-        answers: Sequence[Any],
-        times: Times,
-    ) -> Reply:
-        times.tokens = tokens = sum(job.tokens for job in spread(jobs))
-        self._metrics.observe_answer(model.name, head.task.name, tokens, times)
-        return Reply(
-            model=model.name,
-            answers=answers,
-            truncated=[job.encoded.truncated for job in jobs],
-            tokens=tokens,
-        )
+            model.batcher.finish(ticket, learn=learn)
+        record.queue = ticket.started - ticket.submitted
+        record.infer = ticket.finished - ticket.started
 
 
 def _name_item(

@@ -6,44 +6,71 @@ Whatever it awaits meanwhile ends then, too, and work that has not begun in a th
 import asyncio
 import contextvars
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from typing import Any, Self, TypeVar
+from typing import Any, Protocol, Self, TypeVar
+
+from starlette.types import Receive
 
 from models.errors import ClozeError
 from service.errors import ClientGone, DeadlinePassed
-from service.limits.deadline import Terms
+from service.limits.deadline import Deadline
 
 ResultT = TypeVar("ResultT")
 
 
-class Patience:
+class Departure(Protocol):
+    """Whom to ask to be told when a client leaves: of our own connections, one a request."""
+
+    on_departure: Callable[[], None] | None
+    disconnected: bool
+
+
+class Cancellation:
     """That of one request; a context manager for the time it is under way.
 
-    `disconnected` returns when the client has gone. `error` says what ended it, if anything did.
+    `error` says what ended it, if anything did. Where the connection is not ours, `receive` is
+    awaited in a task of its own: the body has been read, so the next message is that the client has
+    gone.
     """
 
-    def __init__(self, terms: Terms, disconnected: Callable[[], Awaitable[Any]]) -> None:
+    def __init__(self, deadline: Deadline, departure: Departure | None, receive: Receive) -> None:
         self.error: ClozeError | None = None
-        self._terms = terms
-        self._disconnected = disconnected
+        self._deadline = deadline
+        self._departure = departure
+        self._receive = receive
+        self._watch: asyncio.Future[Any] | None = None
         self._awaited: asyncio.Future[Any] | None = None
 
     def __enter__(self) -> Self:
-        self._watch = asyncio.ensure_future(self._disconnected())
-        self._watch.add_done_callback(
-            lambda done: None if done.cancelled() else self._end(ClientGone("client gone"))
-        )
-        late = DeadlinePassed(f"no answer within {self._terms.timeout_s:g} s")
+        departure = self._departure
+        if departure is None:
+            self._watch = asyncio.ensure_future(self._receive())
+            self._watch.add_done_callback(
+                lambda done: None if done.cancelled() else self._note_departure()
+            )
+        elif departure.disconnected:
+            self._note_departure()
+        else:
+            departure.on_departure = self._note_departure
         # The loop's clock is another one than the deadline's.
-        left_s = self._terms.deadline - time.perf_counter()
-        self._alarm = asyncio.get_running_loop().call_later(left_s, self._end, late)
+        left_s = self._deadline.at - time.perf_counter()
+        self._alarm = asyncio.get_running_loop().call_later(left_s, self._note_lateness)
         return self
 
     def __exit__(self, *_: object) -> None:
         self._alarm.cancel()
-        self._watch.cancel()
+        if self._watch is not None:
+            self._watch.cancel()
+        elif self._departure is not None:
+            self._departure.on_departure = None
+
+    def _note_departure(self) -> None:
+        self._end(ClientGone("client gone"))
+
+    def _note_lateness(self) -> None:
+        self._end(DeadlinePassed(f"no answer within {self._deadline.timeout_s:g} s"))
 
     async def wait(self, future: "asyncio.Future[ResultT]") -> ResultT:
         """Await it, and raise what ended it."""

@@ -1,10 +1,10 @@
-"""The routes: a package a dialect (a way of asking), a module a task, and what surrounds them."""
+"""The routes: a package a dialect (a way of asking), a module a task, and what operates them."""
 
 from fastapi import APIRouter
 
 from service.api.native import classify, fill_mask, next_sentence
 from service.api.openai import embed, models
-from service.api.operations import health
+from service.api.operations import admin, documents, health
 
 ROUTERS: tuple[APIRouter, ...] = (
     embed.router,
@@ -13,4 +13,9 @@ ROUTERS: tuple[APIRouter, ...] = (
     classify.router,
     models.router,
     health.router,
+    health.probes,
+    health.measures,
+    documents.router,
 )
+# There only where the operator has set admin keys.
+ADMIN_ROUTERS: tuple[APIRouter, ...] = (admin.router,)

@@ -1,37 +1,94 @@
 """A body as JSON: what is declared about it, what it holds, and nothing that parsing would hide."""
 
+import asyncio
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 import orjson
+from starlette.types import Receive, Scope
 
 from models.errors import InputTooLong, TooManyInputs
 from service.answering.answerer import check_count
+from service.endpoint import Dialect
 from service.errors import (
+    BodyTooLarge,
+    ClientGone,
     DuplicateKey,
     InvalidContentEncoding,
     InvalidContentType,
     InvalidJson,
     TooManyCharacters,
 )
+from service.settings import Settings
 
-# The fields that hold a request's items. Their size is known before each of them is looked at.
-_ITEMS = ("input", "inputs")
 # Of one request. Validating a million takes 70 ms, for which everyone waits.
 MAX_TOKEN_IDS = 1 << 20
 # Objects, lists and fields of one body. Parsed, an empty list takes 30 times its bytes.
 _MAX_PARTS = 1 << 18
 # Of one item: an object, and its fields.
 _PARTS_OF_AN_ITEM = 8
+# Keys of more than these are counted off the event loop.
+_LARGE_BYTES = 1 << 16
+_PLAIN = b"application/json"
 
 
-def check_headers(headers: Mapping[str, str]) -> None:
-    """Raise InvalidContentType or InvalidContentEncoding unless it is declared as plain JSON."""
-    kind, *parameters = (
-        part.strip().lower() for part in headers.get("content-type", "").split(";")
-    )
+async def read_json(scope: Scope, receive: Receive, settings: Settings, dialect: Dialect) -> Any:
+    """The parsed body of a request. Raises one of InvalidRequest, or ClientGone."""
+    body = await _read(receive, settings.max_body_bytes)
+    check_headers(scope, declared=dialect.declared)
+    parsed = parse(body, settings.max_inputs)
+    check_sizes(parsed, settings.max_inputs, dialect.items)
+    # A character takes at least a byte: a body that is not longer needs no count.
+    if len(body) > settings.max_characters:
+        check_characters(parsed, settings.max_characters)
+    if hides_keys(body, parsed):
+        if len(body) > _LARGE_BYTES:
+            await asyncio.to_thread(check_keys, body)
+        else:
+            check_keys(body)
+    return parsed
+
+
+async def _read(receive: Receive, limit: int) -> bytes:
+    parts: list[bytes] = []
+    size, more = 0, True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGone("the client left before its request was whole")
+        part: bytes = message.get("body", b"")
+        size += len(part)
+        if size > limit:
+            raise BodyTooLarge.of(limit)
+        parts.append(part)
+        more = message.get("more_body", False)
+    # One that came at once is not copied.
+    return b"".join(parts)
+
+
+def check_headers(scope: Scope, *, declared: bool = True) -> None:
+    """Raise InvalidContentType or InvalidContentEncoding unless the body is plain JSON.
+
+    Unless it must be `declared`, a body that comes without a type is taken for JSON.
+    """
+    given = encoding = b""
+    for name, value in scope["headers"]:
+        if name == b"content-type":
+            given = given or value
+        elif name == b"content-encoding":
+            encoding = encoding or value
+    if given != _PLAIN and (given or declared):
+        _check_type(given.decode("latin-1"))
+    if encoding and (coding := encoding.decode("latin-1").strip().lower()) not in ("", "identity"):
+        raise InvalidContentEncoding(
+            f"the body is encoded as {coding}; send it as it is, without Content-Encoding"
+        )
+
+
+def _check_type(given: str) -> None:
+    kind, *parameters = (part.strip().lower() for part in given.split(";"))
     if kind != "application/json":
         raise InvalidContentType(
             f"the body is {kind or 'of no declared type'}; send JSON with the header "
@@ -44,11 +101,6 @@ def check_headers(headers: Mapping[str, str]) -> None:
                 f"the body is declared as {charset.strip() or 'of no charset'}; JSON is UTF-8: "
                 "send it so, and leave the charset out"
             )
-    encoding = headers.get("content-encoding", "").strip().lower()
-    if encoding not in ("", "identity"):
-        raise InvalidContentEncoding(
-            f"the body is encoded as {encoding}; send it as it is, without Content-Encoding"
-        )
 
 
 def parse(body: bytes, max_inputs: int) -> Any:
@@ -69,11 +121,14 @@ def parse(body: bytes, max_inputs: int) -> Any:
         raise InvalidJson(f"the body is not JSON: {error}") from None
 
 
-def check_sizes(parsed: Any, max_inputs: int) -> None:
-    """Raise TooManyInputs or InputTooLong before millions of items are validated one by one."""
+def check_sizes(parsed: Any, max_inputs: int, fields: Iterable[str]) -> None:
+    """Raise TooManyInputs or InputTooLong before millions of items are validated one by one.
+
+    `fields` hold a request's items; their size is known before each of them is looked at.
+    """
     if not isinstance(parsed, dict):
         return
-    for field in _ITEMS:
+    for field in fields:
         items = parsed.get(field)
         if not isinstance(items, list) or not items:
             continue

@@ -1,87 +1,84 @@
-"""Who may ask: keys, rates and sizes, judged on the headers alone, before the body is read.
+"""Who may ask what: keys, rates and sizes, judged on the headers alone, before the body is read.
 
-Pure ASGI, inside the edge, which counts and times what is refused, and before FastAPI's routes.
+Pure ASGI, inside the instrument, which counts and times what is refused, and the last layer above
+the routes: what is let in is handed to the route that the endpoint has for its method.
 """
 
 import ipaddress
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
 
-import orjson
 from starlette.datastructures import Headers
 from starlette.middleware.cors import CORSMiddleware
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from models.errors import ClozeError
 from service import errors
-from service.errors import describe, find_status
+from service.endpoint import Endpoint, Kind, Page
+from service.error_response import CLOSE, send_error
 from service.keys import KeyRing
-from service.limits.body_budget import CLAIM, Claim
+from service.limits.deadline import Deadline, read_lane, read_timeout
 from service.limits.rate_limit import RateLimiter
-from service.middleware.instrument import TIMES
-from service.middleware.security_headers import describe_cors
+from service.middleware.cors import describe_cors, is_preflight
+from service.middleware.drain import Drain
+from service.scheduling.ticket import Lane
+from service.scope import CLAIM, CROWDED, DEADLINE, ENDPOINT, KEY, RECORD
 from service.settings import Access, Settings
 
-# In the scope: the name of the key that let a request in, and that connections are too many.
-KEY = "cloze.key"
-CROWDED = "cloze.crowded"
+# Of the length of a body that is surely not bulk: below ten kilobytes.
+_SMALL_BYTES = 10_000
+_SHOWN_CHARACTERS = 200
 
-DOCS = ("/docs", "/openapi.json")
-METRICS = "/metrics"
-_CHALLENGE = ((b"www-authenticate", b"Bearer"),)
-_BROWSER_CHALLENGE = (*_CHALLENGE, (b"www-authenticate", b'Basic realm="cloze", charset="UTF-8"'))
+# Raises Overloaded where no model has room for a request of that lane and deadline, whatever it
+# asks.
+Admit = Callable[[Lane, float], None]
 
 
-class Guard:
-    """Wraps the application: refuses what needs no look at the body.
-
-    `admit` raises an error where there is no room for a request, whatever it asks; `find_route`
-    gives the route of a path, by whose name the edge counts a request.
-    """
+class AccessControl:
+    """Refuses what needs no look at the body, and lets the others through to their route."""
 
     def __init__(
         self,
-        app: ASGIApp,
         *,
         settings: Settings,
         keys: KeyRing,
         admin_keys: KeyRing | None = None,
-        admit: Callable[[Scope], None] = lambda _: None,
-        find_route: Callable[[str], Any] = lambda _: None,
+        drain: Drain | None = None,
+        admit: Admit = lambda *_: None,
     ) -> None:
-        self.app = app
         self._settings = settings
         self._keys = keys
         self._admin_keys = admin_keys
+        self._drain = drain or Drain(lambda: None)
         self._admit = admit
-        self._find_route = find_route
         self._limiter = (
             RateLimiter(settings.rate_limit, settings.rate_burst) if settings.rate_limit else None
         )
         cors = settings.cors_origins
-        self._cors = CORSMiddleware(app, **describe_cors(cors)) if cors else None
-        self._access: Mapping[str, Access] = {
-            **dict.fromkeys(DOCS, settings.docs),
-            METRICS: settings.metrics,
-        }
+        self._cors = CORSMiddleware(_answer_nothing, **describe_cors(cors)) if cors else None
+        self._pages: Mapping[Page, Access] = {"docs": settings.docs, "metrics": settings.metrics}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let one request through, or refuse it."""
-        if scope["type"] == "http":
-            path: str = scope["path"]
-            # Also for those that FastAPI does not name: refusals, preflights, documents.
-            scope["route"] = self._find_route(path)
-            try:
-                if self._cors is not None and _is_preflight(scope):
-                    await self._answer_preflight(self._cors, scope, receive, send)
-                    return
-                self._check(scope, path)
-            except _Refusal as refusal:
-                scope[TIMES].code = refusal.error.code
-                await refusal.send(send)
+        endpoint: Endpoint = scope[ENDPOINT]
+        try:
+            if self._cors is not None and is_preflight(scope):
+                await self._answer_preflight(self._cors, scope, receive, send)
                 return
-        await self.app(scope, receive, send)
+            self._check(scope, endpoint)
+            handler = endpoint.handlers.get(scope["method"])
+            if handler is None:
+                raise self._find_nothing(scope, endpoint)
+        except ClozeError as error:
+            if isinstance(error, errors.TooManyConnections):
+                await send_error(send, error, scope, CLOSE)
+            else:
+                await send_error(send, error, scope)
+            return
+        if self._drain.begun and endpoint.kind in (Kind.WORK, Kind.ADMIN):
+            await self._drain.refuse(scope, receive, send)
+            return
+        await handler(scope, receive, send)
 
     async def _answer_preflight(
         self, cors: CORSMiddleware, scope: Scope, receive: Receive, send: Send
@@ -89,49 +86,39 @@ class Guard:
         # A browser asks without the key, whether it may send one.
         response = cors.preflight_response(Headers(scope=scope))
         if response.status_code != 200:
-            raise _Refusal(
-                errors.CorsRefused("this origin, method or header is not allowed by CORS")
-            )
+            raise errors.CorsRefused("this origin, method or header is not allowed by CORS")
         await response(scope, receive, send)
 
-    def _check(self, scope: Scope, path: str) -> None:
-        if path.startswith("/health/"):
+    def _check(self, scope: Scope, endpoint: Endpoint) -> None:
+        kind, page = endpoint.kind, endpoint.page
+        if kind is Kind.OPERATION and page is None:
             # Probes carry no keys, and are asked however busy it is.
             return
-        if scope.get(CROWDED):
+        if CROWDED in scope:
             limit = self._settings.max_connections
-            raise _Refusal(
-                errors.TooManyConnections(f"more than {limit} connections are open; try again"),
-                ((b"retry-after", b"1"), (b"connection", b"close")),
-            )
-        access = self._access.get(path)
-        if access == "off":
-            raise _Refusal(errors.RouteNotFound.of(path, self._settings.docs))
-        task = path.startswith("/v1/") or path == "/v1"
-        # Any other path is open, or looks after itself.
-        if (task and (self._keys or self._limiter)) or access == "key":
-            self._check_key(scope, browser=not task)
-            if task and self._limiter:
+            raise errors.TooManyConnections(f"more than {limit} connections are open; try again")
+        work = kind is Kind.WORK
+        if page is not None:
+            access = self._pages[page]
+            if access == "off":
+                raise errors.RouteNotFound.of(scope["path"], self._settings.docs)
+            if access == "key":
+                self._check_key(scope, self._keys, browser=True)
+        elif work and (self._keys or self._limiter):
+            self._check_key(scope, self._keys)
+            if self._limiter is not None:
                 self._check_rate(scope, self._limiter)
-        if self._admin_keys and path.startswith("/admin/"):
-            self._check_key(scope, browser=False, keys=self._admin_keys)
-        self._check_size(scope)
-        if task and scope["method"] == "POST" and scope["route"] is not None:
-            try:
-                self._admit(scope)
-            except errors.Overloaded as error:
-                retry_s = max(1, math.ceil(error.retry_after_s))
-                raise _Refusal(error, ((b"retry-after", b"%d" % retry_s),)) from None
+        elif kind is Kind.ADMIN and self._admin_keys:
+            self._check_key(scope, self._admin_keys)
+        self._check_headers(scope, admitted=work and "POST" in endpoint.handlers)
 
-    def _check_key(self, scope: Scope, *, browser: bool, keys: KeyRing | None = None) -> None:
-        keys = keys or self._keys
+    def _check_key(self, scope: Scope, keys: KeyRing, *, browser: bool = False) -> None:
         if not keys:
             return
         name = keys.find(_find_header(scope, b"authorization"), basic=browser)
         if name is None:
-            raise _Refusal(
-                errors.InvalidKey("send a known key with the header Authorization: Bearer KEY"),
-                _BROWSER_CHALLENGE if browser else _CHALLENGE,
+            raise errors.InvalidKey(
+                "send a known key with the header Authorization: Bearer KEY", browser=browser
             )
         scope[KEY] = name
 
@@ -139,13 +126,10 @@ class Guard:
         caller = scope.get(KEY) or self._find_address(scope)
         wait_s = limiter.take(caller)
         if wait_s:
-            retry_s = max(1, math.ceil(wait_s))
-            raise _Refusal(
-                errors.RateLimited(
-                    f"more than {self._settings.rate_limit:g} requests a second; "
-                    f"try again in {retry_s} s"
-                ),
-                ((b"retry-after", b"%d" % retry_s),),
+            raise errors.RateLimited(
+                f"more than {self._settings.rate_limit:g} requests a second; "
+                f"try again in {max(1, math.ceil(wait_s))} s",
+                retry_after_s=wait_s,
             )
 
     def _find_address(self, scope: Scope) -> str:
@@ -166,42 +150,46 @@ class Guard:
             return str(mapped or parsed)
         return str(ipaddress.ip_network((parsed, 64), strict=False))
 
-    def _check_size(self, scope: Scope) -> None:
-        limit = self._settings.max_body_bytes
-        claim: Claim | None = scope.get(CLAIM)
+    def _check_headers(self, scope: Scope, *, admitted: bool) -> None:
+        """Judge the size, and of what is `admitted` when it wants its answer and whether it may."""
+        size = 0
+        lane: Lane | None = None
+        timeout_s = self._settings.timeout_s
         for name, value in scope["headers"]:
             if name == b"content-length" and value.isdigit():
                 size = int(value[:19])
-                if size > limit:
-                    raise _Refusal(errors.BodyTooLarge.of(limit))
-                if claim is not None and not claim.fits(size):
-                    raise _Refusal(claim.refuse(), ((b"retry-after", b"1"),))
+            elif name == b"x-request-timeout" and admitted:
+                timeout_s = read_timeout(value)
+            elif name == b"x-priority" and admitted:
+                lane = read_lane(value)
+        limit = self._settings.max_body_bytes
+        if size > limit:
+            raise errors.BodyTooLarge.of(limit)
+        if CLAIM in scope and not scope[CLAIM].fits(size):
+            raise scope[CLAIM].refuse()
+        if admitted and scope["method"] == "POST":
+            deadline = scope[RECORD].began + timeout_s
+            # Without its body it is not known which model a request asks, nor how much: that is
+            # checked later. A large one may be bulk, and is let through.
+            small = size < _SMALL_BYTES
+            if small:
+                self._admit(lane or Lane.INTERACTIVE, deadline)
+            scope[DEADLINE] = Deadline(deadline, timeout_s, lane, asked=small)
+
+    def _find_nothing(self, scope: Scope, endpoint: Endpoint) -> ClozeError:
+        # As it was decoded: the URL made of it anew ends at the first question mark.
+        path = scope["path"]
+        path = path if len(path) <= _SHOWN_CHARACTERS else f"{path[:_SHOWN_CHARACTERS]}..."
+        if not endpoint.handlers:
+            return errors.RouteNotFound.of(path, self._settings.docs)
+        allowed = ", ".join(sorted(endpoint.handlers))
+        return errors.MethodNotAllowed(
+            f"{path} does not take {scope['method']}; it takes {allowed}", allowed=allowed
+        )
 
 
-class _Refusal(Exception):
-    """An answer that is given without asking the application."""
-
-    def __init__(self, error: ClozeError, headers: tuple[tuple[bytes, bytes], ...] = ()) -> None:
-        self.error = error
-        self.headers = headers
-
-    async def send(self, send: Send) -> None:
-        content = orjson.dumps(describe(self.error))
-        headers = [
-            (b"content-type", b"application/json"),
-            (b"content-length", b"%d" % len(content)),
-            *self.headers,
-        ]
-        status = find_status(self.error)
-        await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": content})
-
-
-def _is_preflight(scope: Scope) -> bool:
-    if scope["method"] != "OPTIONS":
-        return False
-    names = {name for name, _ in scope["headers"]}
-    return {b"origin", b"access-control-request-method"} <= names
+async def _answer_nothing(scope: Scope, receive: Receive, send: Send) -> None:
+    """What stands behind the answers to preflights: it is never asked."""
 
 
 def _find_header(scope: Scope, wanted: bytes) -> bytes:

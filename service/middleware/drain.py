@@ -1,21 +1,18 @@
 """The last seconds of a service: nothing new is taken on, what is under way is finished.
 
-Pure ASGI, so that a request counts from its headers to the end of its answer. What surrounds the
-service (health, metrics, documents) is answered to the last.
+What surrounds the service (health, metrics, documents) is answered to the last. The instrument
+counts who is inside, the access control asks whether it has begun.
 """
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
-import orjson
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
-from service.errors import NotReady, TooMuchPending, describe, find_status
-from service.middleware.instrument import TIMES
-from service.registry.manager import Engine
+from service.error_response import CLOSE, send_error
+from service.errors import NotReady, TooMuchPending
 
-_WORK = ("/v1/", "/admin/")
-_RETRY_AFTER_S = b"1"
 # A body that was sent already is read before its request is refused: a connection that is closed
 # with something unread in it is reset, and the client may never see why.
 _UNREAD_BYTES = 1 << 20
@@ -25,22 +22,25 @@ _GIVE_UP_S = 1.0
 
 
 class Drain:
-    """Counts the requests inside, and refuses new ones once it has begun. One an application."""
+    """Knows the requests inside, and refuses new ones once it has begun. One an application."""
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-        self._inside: set[asyncio.Task[Any]] = set()
-        self._given_up = False
-        self._empty = asyncio.Event()
+    def __init__(self, on_begin: Callable[[], None]) -> None:
+        self.begun = False
+        # Whether what is inside is given up: cancelled, and answered with an error.
+        self.given_up = False
+        self.inside: set[asyncio.Task[Any]] = set()
+        self.empty = asyncio.Event()
+        self._on_begin = on_begin
 
     @property
     def requests(self) -> int:
         """How many requests are under way."""
-        return len(self._inside)
+        return len(self.inside)
 
     def begin(self) -> None:
-        """Be unready, and take on nothing new; for a signal's handler, so it sets a flag alone."""
-        self._engine.drain()
+        """Take on nothing new; for a signal's handler, so it sets flags alone."""
+        self.begun = True
+        self._on_begin()
 
     async def finish(self, limit_s: float) -> int:
         """Wait until what is under way is answered, and give up what is not by then.
@@ -49,74 +49,33 @@ class Drain:
         """
         if await self._wait(limit_s):
             return 0
-        self._given_up = True
-        given_up = list(self._inside)
+        self.given_up = True
+        given_up = list(self.inside)
         for task in given_up:
             task.cancel()
         await self._wait(_GIVE_UP_S)
         return len(given_up)
 
     async def _wait(self, limit_s: float) -> bool:
-        self._empty.clear()
-        if not self._inside:
+        self.empty.clear()
+        if not self.inside:
             return True
         try:
-            await asyncio.wait_for(self._empty.wait(), limit_s)
+            await asyncio.wait_for(self.empty.wait(), limit_s)
         except TimeoutError:
             return False
         return True
 
-    def wrap(self, app: ASGIApp) -> ASGIApp:
-        """The application behind this."""
+    async def refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request that comes too late."""
+        await _read_rest(scope, receive)
+        error = NotReady("the service is shutting down; ask another replica")
+        await send_error(send, error, scope, CLOSE)
 
-        async def enter(scope: Scope, receive: Receive, send: Send) -> None:
-            if scope["type"] != "http":
-                await app(scope, receive, send)
-            elif not scope["path"].startswith(_WORK):
-                await app(scope, receive, self._closing(send))
-            elif self._engine.draining:
-                await _read_rest(scope, receive)
-                await _refuse(scope, send, "the service is shutting down; ask another replica")
-            else:
-                await self._follow(app, scope, receive, send)
-
-        return enter
-
-    async def _follow(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request that is inside until it is over."""
-        task = asyncio.current_task()
-        assert task is not None  # an ASGI server runs each request in a task
-        started = False
-        send_closing = self._closing(send)
-
-        async def watch(message: Message) -> None:
-            nonlocal started
-            started = True
-            await send_closing(message)
-
-        self._inside.add(task)
-        try:
-            await app(scope, receive, watch)
-        except asyncio.CancelledError:
-            if started or not self._given_up:
-                raise
-            task.uncancel()
-            reason = "the service shut down before this was answered; send it again"
-            await _refuse(scope, send, reason)
-        finally:
-            self._inside.discard(task)
-            if not self._inside:
-                self._empty.set()
-
-    def _closing(self, send: Send) -> Send:
-        """Tells clients that are answered during the end to send no more over their connection."""
-
-        async def send_closing(message: Message) -> None:
-            if message["type"] == "http.response.start" and self._engine.draining:
-                message["headers"] = [*message.get("headers", ()), (b"connection", b"close")]
-            await send(message)
-
-        return send_closing
+    async def answer_given_up(self, scope: Scope, send: Send) -> None:
+        """Answer a request that was under way for too long."""
+        error = NotReady("the service shut down before this was answered; send it again")
+        await send_error(send, error, scope, CLOSE)
 
 
 async def _read_rest(scope: Scope, receive: Receive) -> None:
@@ -132,17 +91,3 @@ async def _read_rest(scope: Scope, receive: Receive) -> None:
                     return
     except (TimeoutError, TooMuchPending):
         return
-
-
-async def _refuse(scope: Scope, send: Send, reason: str) -> None:
-    error = NotReady(reason)
-    scope[TIMES].code = error.code
-    content = orjson.dumps(describe(error))
-    headers = [
-        (b"content-type", b"application/json"),
-        (b"content-length", b"%d" % len(content)),
-        (b"retry-after", _RETRY_AFTER_S),
-        (b"connection", b"close"),
-    ]
-    await send({"type": "http.response.start", "status": find_status(error), "headers": headers})
-    await send({"type": "http.response.body", "body": content})

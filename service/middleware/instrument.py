@@ -4,107 +4,143 @@ Pure ASGI, so that it costs microseconds. Errors that the service raises on purp
 into answers further in; what arrives here is a bug, and is logged whole.
 """
 
+import asyncio
 import time
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-import orjson
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import bind_contextvars
 
 from models.errors import ClozeError, InternalError
-from service.errors import describe, find_status
+from service.endpoint import NOWHERE, Endpoint, Kind
+from service.error_response import CLOSE, find_status, send_error
+from service.middleware.drain import Drain
+from service.middleware.security_headers import choose_headers
 from service.observability.access_log import AccessLog, find_request_id
 from service.observability.metrics import Metrics
-from service.observability.request_record import Times
+from service.observability.request_record import RequestRecord
+from service.scope import ENDPOINT, RECORD, REFUSED
 
 if TYPE_CHECKING:
     from service.observability.spans import Spans
 
-# In the scope: what is known of the request, and the error that was answered in its place, before
-# all of it had come.
-TIMES = "cloze.times"
-REFUSED = "cloze.refused"
-UNKNOWN_ROUTE = "unknown"
+# What is finished before the process ends.
+_FOLLOWED = (Kind.WORK, Kind.ADMIN)
 
 _log = structlog.get_logger(__name__)
 
 
-class Edge:
-    """Wraps the application: tells id and times, counts, and answers 500 for the unexpected."""
+class Instrument:
+    """Wraps the application: tells id and times, counts, and answers 500 for the unexpected.
+
+    `find` gives the endpoint of a path, which all layers further in ask.
+    """
 
     def __init__(
         self,
         app: ASGIApp,
+        *,
         metrics: Metrics,
+        find: Callable[[str], Endpoint] = lambda _: NOWHERE,
+        drain: Drain | None = None,
         access: AccessLog | None = None,
         tracing: "Spans | None" = None,
     ) -> None:
         self.app = app
-        self.metrics = metrics
-        self.access = access
-        self.tracing = tracing
+        self._metrics = metrics
+        self._find = find
+        self._drain = drain or Drain(lambda: None)
+        self._access = access
+        self._tracing = tracing
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle one request."""
+        """Have one request answered, and tell of it."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
         if scope["method"] == "HEAD":
-            # Answered as GET is. uvicorn still knows what was asked, and leaves the body out.
+            # Answered as GET is. The server still knows what was asked, and leaves the body out.
             scope = {**scope, "method": "GET"}
-        times = Times(began=time.perf_counter(), request_id=find_request_id(scope))
-        scope[TIMES] = times
-        bind_contextvars(request_id=times.request_id)
-        if self.tracing is not None:
-            self.tracing.begin(scope, times)
-        status = 0
-
-        async def send_timed(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-                message["headers"] = [
-                    *message.get("headers", ()),
-                    (b"server-timing", times.header().encode()),
-                    (b"x-request-id", times.request_id.encode()),
-                ]
-            await send(message)
-
+        record = RequestRecord(began=time.perf_counter(), request_id=find_request_id(scope))
+        endpoint = self._find(scope["path"])
+        scope[RECORD] = record
+        scope[ENDPOINT] = endpoint
+        bind_contextvars(request_id=record.request_id)
+        if self._tracing is not None:
+            self._tracing.begin(scope, record)
+        telling = _Telling(send, record, self._drain)
         try:
-            await self.app(scope, receive, send_timed)
-        except Exception:
-            _log.exception("unexpected error", route=find_route(scope))
-            error = InternalError("unexpected")
-            times.code = error.code
-            if status == 0:
-                await _send_json(send_timed, 500, describe(error))
+            if endpoint.kind in _FOLLOWED:
+                await self._follow(scope, receive, telling)
             else:
-                status = 500
+                await self.app(scope, receive, telling.send)
+        except Exception:
+            _log.exception("unexpected error", route=endpoint.path)
+            error = InternalError("unexpected")
+            record.code = error.code
+            if telling.status == 0:
+                await send_error(telling.send, error, scope)
+            else:
+                telling.status = 500
         finally:
-            self._finish(scope, status, times)
+            self._finish(scope, endpoint, telling.status, record)
 
-    def _finish(self, scope: Scope, status: int, times: Times) -> None:
+    async def _follow(self, scope: Scope, receive: Receive, telling: "_Telling") -> None:
+        """Answer a request that is finished before the process ends, or given up then."""
+        drain, task = self._drain, asyncio.current_task()
+        assert task is not None  # an ASGI server runs each request in a task
+        drain.inside.add(task)
+        try:
+            await self.app(scope, receive, telling.send)
+        except asyncio.CancelledError:
+            if telling.status or not drain.given_up:
+                raise
+            task.uncancel()
+            await drain.answer_given_up(scope, telling.send)
+        finally:
+            drain.inside.discard(task)
+            if not drain.inside:
+                drain.empty.set()
+
+    def _finish(self, scope: Scope, endpoint: Endpoint, status: int, record: RequestRecord) -> None:
         ended = time.perf_counter()
-        route = find_route(scope)
         refusal: ClozeError | None = scope.get(REFUSED)
         if refusal is not None:
-            status, times.code = find_status(refusal), refusal.code
-        self.metrics.observe_request(route, status, ended - times.began, times)
-        if self.access is not None:
-            self.access.write(scope, route, status, ended - times.began, times)
-        if times.span is not None and self.tracing is not None:
-            self.tracing.finish(scope["method"], route, status, ended, times)
+            status, record.code = find_status(refusal), refusal.code
+        seconds = ended - record.began
+        self._metrics.observe_request(endpoint.path, status, seconds, record)
+        if self._access is not None:
+            self._access.write(scope, endpoint, status, seconds, record)
+        if record.span is not None and self._tracing is not None:
+            self._tracing.finish(scope["method"], endpoint.path, status, ended, record)
 
 
-def find_route(scope: Scope) -> str:
-    """The path of the matched route, never the path that was asked for: that has no bound."""
-    route: Any = scope.get("route")
-    return str(getattr(route, "path", UNKNOWN_ROUTE))
+class _Telling:
+    """Sends an answer with what every answer tells, and knows its status; 0 before it has one."""
 
+    __slots__ = ("_drain", "_record", "_send", "status")
 
-async def _send_json(send: Send, status: int, body: dict[str, Any]) -> None:
-    content = orjson.dumps(body)
-    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(content))]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": content})
+    def __init__(self, send: Send, record: RequestRecord, drain: Drain) -> None:
+        self.status = 0
+        self._send = send
+        self._record = record
+        self._drain = drain
+
+    async def send(self, message: Message) -> None:
+        """Send a part of the answer, the head with our headers."""
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            record, given = self._record, message.get("headers") or []
+            headers = [
+                *given,
+                (b"server-timing", record.header().encode()),
+                (b"x-request-id", record.request_id.encode()),
+                *choose_headers(given),
+            ]
+            if self._drain.begun and CLOSE not in given:
+                # It is to send no more over its connection.
+                headers.append(CLOSE)
+            message["headers"] = headers
+        await self._send(message)

@@ -8,7 +8,7 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from types import TracebackType
 from typing import Any
 
@@ -54,12 +54,6 @@ def configure_logging(*, texts: bool = False) -> None:
     logging.getLogger("opentelemetry.propagators").setLevel(logging.ERROR)
     logging.captureWarnings(capture=True)
     threading.excepthook = _log_thread
-
-
-def list_requests(contexts: Iterable[Any]) -> list[str]:
-    """The ids of the requests that made these, where they have one."""
-    found = (getattr(context, "request_id", "") for context in contexts)
-    return list(dict.fromkeys(one for one in found if one))
 
 
 class _Forwarder(logging.Handler):

@@ -22,29 +22,21 @@ from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from models.engines import find_memory_limit
-from service.observability.request_record import Times
-from service.scheduling.batcher import Ran
+from service.error_response import find_outcome
+from service.observability.request_record import RequestRecord
+from service.scheduling.batcher import BatchRecord
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _TOKENS = (8, 16, 32, 64, 128, 256, 384, 512, 768, 1024, 2048)
 _COUNTS = (1, 2, 4, 8, 16, 32, 64, 128)
 _SHARES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75)
-_OUTCOMES = {
-    0: "error",  # nothing was answered
-    401: "unauthorized",
-    403: "unauthorized",
-    429: "overloaded",
-    499: "gone",
-    503: "not_ready",
-    504: "deadline",
-}
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 
 # When a series began: as many samples again, and process_start_time_seconds tells it.
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
-ObserveBatch = Callable[[Ran], None]
+ObserveBatch = Callable[[BatchRecord], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,13 +58,6 @@ class ModelState:
     fingerprint: str
     lanes: tuple[LaneState, ...]
     queued_texts: int
-
-
-def find_outcome(status: int) -> str:
-    """How a request ended, in one of eight words."""
-    if 0 < status < 400:
-        return "ok"
-    return _OUTCOMES.get(status, "invalid" if 0 < status < 500 else "error")
 
 
 class Metrics:
@@ -123,7 +108,7 @@ class Metrics:
         }
         # A label's child is looked up for every request: this is cheaper than the library's way.
         self._ended: dict[tuple[str, int, str], tuple[Counter, Histogram]] = {}
-        self.on_batch: Callable[[str, Ran], None] | None = None
+        self.on_batch: Callable[[str, BatchRecord], None] | None = None
 
     def _make_batches(self) -> None:
         self.batches = self._counter(
@@ -177,7 +162,9 @@ class Metrics:
         )
         pending.set_function(held)
 
-    def observe_request(self, route: str, status: int, seconds: float, times: Times) -> None:
+    def observe_request(
+        self, route: str, status: int, seconds: float, times: RequestRecord
+    ) -> None:
         """Count a request that is over."""
         key = (route, status, times.model)
         found = self._ended.get(key)
@@ -195,7 +182,7 @@ class Metrics:
         self.requests.labels("unknown", "", str(status), find_outcome(status)).inc()
         self.rejections.labels(code).inc()
 
-    def observe_answer(self, model: str, task: str, tokens: int, times: Times) -> None:
+    def observe_answer(self, model: str, task: str, tokens: int, times: RequestRecord) -> None:
         """Count what an answer took."""
         self.tokens.labels(model, task).inc(tokens)
         for stage, histogram in self._stages.items():
@@ -217,7 +204,7 @@ class Metrics:
         seconds_of = self.batch_seconds.labels(model)
         predicted_of = self.predicted_seconds.labels(model)
 
-        def observe(ran: Ran) -> None:
+        def observe(ran: BatchRecord) -> None:
             self.batches.labels(model, ran.lane, "failed" if ran.failed else "ok").inc()
             texts_of.observe(ran.jobs)
             tokens_of.observe(ran.tokens)

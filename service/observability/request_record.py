@@ -9,7 +9,7 @@ from typing import Any
 
 
 @dataclass(slots=True)
-class Times:
+class RequestRecord:
     """Seconds a request spent being tokenised, waiting, computed and decoded; and what it was."""
 
     tokenize: float = 0.0

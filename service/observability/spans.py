@@ -22,11 +22,12 @@ from opentelemetry.trace import Link, Span, SpanKind, Status, StatusCode, set_sp
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from starlette.types import Scope
 
-from service.observability.metrics import find_outcome
-from service.observability.request_record import Times
-from service.scheduling.batcher import Ran
+from service.endpoint import Kind
+from service.error_response import find_outcome
+from service.observability.request_record import RequestRecord
+from service.scheduling.batcher import BatchRecord
+from service.scope import ENDPOINT
 
-_UNTRACED = ("/health/", "/metrics")
 _CARRIED = {b"traceparent": "traceparent", b"tracestate": "tracestate"}
 _MOST_CARRIED_BYTES = 512
 _MOST_WAITING = 10_000
@@ -57,9 +58,9 @@ class Spans:
         self._thread = threading.Thread(target=self._work, name="tracing", daemon=True)
         self._thread.start()
 
-    def begin(self, scope: Scope, times: Times) -> None:
+    def begin(self, scope: Scope, times: RequestRecord) -> None:
         """Begin the span of a request, below its caller's; none for what surrounds the service."""
-        if scope["path"].startswith(_UNTRACED):
+        if scope[ENDPOINT].kind is Kind.OPERATION:
             return
         carried: dict[str, str] = {}
         for name, value in scope["headers"]:
@@ -73,11 +74,13 @@ class Spans:
         if span.is_recording():
             times.span = span
 
-    def finish(self, method: str, route: str, status: int, ended: float, times: Times) -> None:
+    def finish(
+        self, method: str, route: str, status: int, ended: float, times: RequestRecord
+    ) -> None:
         """End the span of a request, and make those of its stages, soon."""
         self._hand_over((self._end_request, method, route, status, ended, times))
 
-    def observe_batch(self, model: str, ran: Ran) -> None:
+    def observe_batch(self, model: str, ran: BatchRecord) -> None:
         """Make the span of a batch, and the infer spans of its requests, soon."""
         spans = [times.span for times in ran.links if times.span is not None]
         if spans:
@@ -108,7 +111,7 @@ class Spans:
                 _log.exception("a span was lost", requests=[])
 
     def _end_request(
-        self, method: str, route: str, status: int, ended: float, times: Times
+        self, method: str, route: str, status: int, ended: float, times: RequestRecord
     ) -> None:
         span = times.span
         stages = (
@@ -142,7 +145,7 @@ class Spans:
             span.set_status(Status(StatusCode.ERROR))
         span.end(self._tell_ns(ended))
 
-    def _tell_batch(self, model: str, ran: Ran, spans: list[Span]) -> None:
+    def _tell_batch(self, model: str, ran: BatchRecord, spans: list[Span]) -> None:
         began, ended = self._tell_ns(ran.began_s), self._tell_ns(ran.began_s + ran.seconds)
         batch = self._inner.start_span(
             "batch",

@@ -1,4 +1,4 @@
-"""GET /docs: the OpenAPI document as a page, from this server alone.
+"""The OpenAPI document as a page, from this server alone.
 
 The page is plain HTML; a small script sends requests from it. Nothing is loaded from elsewhere,
 and the page's policy lets nothing run but that script.
@@ -8,11 +8,10 @@ import base64
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from typing import Any
-
-from fastapi import FastAPI, Response
 
 _PAGES = Path(__file__).parent
 _TEXT = "The capital of France is [MASK]."
@@ -21,8 +20,16 @@ _MAX_DEPTH = 8
 Schema = Mapping[str, Any]
 
 
-def add_docs(app: FastAPI) -> None:
-    """Serve the page; it is written when it is first asked for."""
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A page, and the headers with the policy that lets nothing run but its own script."""
+
+    content: bytes
+    headers: tuple[tuple[bytes, bytes], ...]
+
+
+def make_page(document: Mapping[str, Any]) -> Page:
+    """The page of an OpenAPI document."""
     style, script = (
         (_PAGES / name).read_text(encoding="utf-8") for name in ("docs.css", "docs.js")
     )
@@ -37,16 +44,8 @@ def add_docs(app: FastAPI) -> None:
             "frame-ancestors 'none'",
         )
     )
-    pages: list[str] = []
-
-    async def docs() -> Response:
-        if not pages:
-            pages.append(write_page(app.openapi(), style, script))
-        return Response(
-            pages[0], media_type="text/html", headers={"Content-Security-Policy": policy}
-        )
-
-    app.add_api_route("/docs", docs, include_in_schema=False)
+    content = write_page(document, style, script).encode()
+    return Page(content, ((b"content-security-policy", policy.encode()),))
 
 
 def write_page(document: Mapping[str, Any], style: str = "", script: str = "") -> str:

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Literal
 
 from models.errors import ClozeError
-from service.registry.loaded_model import Model
+from service.registry.loaded_model import LoadedModel
 
-State = Literal["loading", "ready", "retiring", "removed", "failed"]
+BundleState = Literal["loading", "ready", "retiring", "removed", "failed"]
 
 # Of these each has a path that somebody chose.
 _MOST_FAILED = 16
@@ -19,7 +19,7 @@ _UNEXPECTED = "an error of the service's own; it was logged"
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class InventoryEntry:
     """A bundle and what becomes of it. What is not known before it is loaded is None."""
 
     name: str | None
@@ -27,7 +27,7 @@ class Entry:
     precision: str | None
     fingerprint: str | None
     tasks: tuple[str, ...]
-    state: State
+    state: BundleState
     reason: str | None
     requests: int
     loaded_at: str | None
@@ -38,9 +38,9 @@ class Attempts:
 
     def __init__(self) -> None:
         # By where they really lie; replaced whole, never changed.
-        self._entries: Mapping[str, Entry] = {}
+        self._entries: Mapping[str, InventoryEntry] = {}
 
-    def __iter__(self) -> Iterator[Entry]:
+    def __iter__(self) -> Iterator[InventoryEntry]:
         return iter(self._entries.values())
 
     def start(self, precision: str | None, paths: Iterable[Path]) -> None:
@@ -77,17 +77,19 @@ class Attempts:
         self._entries = {key: entry for key, entry in self._entries.items() if key != place}
 
     def _note(
-        self, path: Path, precision: str | None, state: State, reason: str | None = None
+        self, path: Path, precision: str | None, state: BundleState, reason: str | None = None
     ) -> None:
-        entry = Entry(None, str(path), precision, None, (), state, reason, 0, None)
+        entry = InventoryEntry(None, str(path), precision, None, (), state, reason, 0, None)
         self._forget(path)
         self._entries = {**self._entries, os.path.realpath(path): entry}
 
 
-def describe(model: Model, state: State, reason: str | None = None) -> Entry:
+def describe_model(
+    model: LoadedModel, state: BundleState, reason: str | None = None
+) -> InventoryEntry:
     """The entry of a model that is or was loaded."""
     bundle = model.pipeline.bundle
-    return Entry(
+    return InventoryEntry(
         name=model.name,
         path=str(bundle.path),
         precision=model.pipeline.precision,

@@ -3,24 +3,18 @@
 import time
 from collections.abc import Callable, Sequence
 
-import numpy as np
-
-from models.golden import check_golden
 from models.heads import Job
 from models.pipeline import Pipeline
-from models.text.encoder import Encoded
 from models.text.packing import Extent
 from service.observability.metrics import Metrics
+from service.registry.warm_up import measure, warm_up
 from service.scheduling.admission import Bounds
 from service.scheduling.batcher import Batcher
-from service.scheduling.costs import Costs, measure_costs
 from service.scheduling.queue import Limits
 from service.settings import Settings
 
-_WARM_UP = "Some words to run every kernel once before the first request."
 
-
-class Model:
+class LoadedModel:
     """A pipeline that was proven here, its costs measured, and its batcher at work.
 
     `wanted` is the precision that was asked for, `by_admin` whether that was over /admin.
@@ -44,8 +38,12 @@ class Model:
         self.by_admin = by_admin
         self.loaded_at = time.time()
         self.requests = 0  # that use it now; the registry counts them
+        # Its heads by task and name; without a name, the task's first.
+        self.heads = {(head.task.name, head.entry.name): head for head in pipeline.heads}
+        for head in reversed(pipeline.heads):
+            self.heads[head.task.name, None] = head
         with pipeline.bundle.blamed():
-            self.costs = _measure(pipeline, settings.max_batch_tokens)
+            self.costs = measure(pipeline, settings.max_batch_tokens)
         self.batcher = Batcher(
             Graphed(pipeline),
             name=self.name,
@@ -61,56 +59,17 @@ class Model:
             on_replace=metrics.replacement_observer(self.name),
         )
 
-    def answers(self, task: str) -> bool:
-        """Whether it has a head for the task."""
-        return any(head.task.name == task for head in self.pipeline.heads)
-
 
 class Graphed:
     """A pipeline as a batcher computes with it: graphs that are loaded anew are proven again."""
 
     def __init__(self, pipeline: Pipeline) -> None:
         self.pipeline = pipeline
+        self.compute: Callable[[Sequence[Job]], Extent] = pipeline.compute
         self.probe: Callable[[], None] = pipeline.probe
         self.stop: Callable[[], None] = pipeline.stop
-
-    def compute(self, jobs: Sequence[Job]) -> Extent:
-        """Set the output of each job."""
-        return self.pipeline.compute(jobs)
 
     def reopen(self) -> None:
         """Load the graphs anew. Raises an OperatorError where they answer otherwise."""
         self.pipeline.reopen()
         warm_up(self.pipeline)
-
-
-def warm_up(pipeline: Pipeline) -> None:
-    """Compute the golden answers, so that no request pays for the first run of a kernel.
-
-    Raises AnswersWrong where they come out otherwise than they should, and BundleDamaged where
-    they cannot be computed: such a bundle must not serve here.
-    """
-    with pipeline.bundle.blamed():
-        if check_golden(pipeline):
-            return
-        # A bundle of before, without answers to compare with.
-        encoded = pipeline.encoder.encode(_WARM_UP, overflow="truncate")
-        for texts in (1, 8):
-            pipeline.run_trunk([encoded] * texts)
-
-
-def _measure(pipeline: Pipeline, max_batch_tokens: int) -> Costs:
-    manifest = pipeline.manifest
-
-    def run(lengths: Sequence[int]) -> None:
-        pipeline.run_trunk(
-            [
-                Encoded(
-                    ids=np.arange(length, dtype=np.int64) % manifest.vocabulary_size,
-                    type_ids=np.zeros(length, np.int64),
-                )
-                for length in lengths
-            ]
-        )
-
-    return measure_costs(run, max_tokens=manifest.max_tokens, max_batch_tokens=max_batch_tokens)

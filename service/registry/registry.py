@@ -21,7 +21,7 @@ from models.errors import (
     TaskUnsupported,
 )
 from models.heads import Head
-from service.errors import LastModel, NotReady
+from service.errors import LastModel, NotReady, Overloaded
 from service.observability.metrics import Metrics
 from service.registry.bundle_paths import (
     find_roots,
@@ -30,17 +30,19 @@ from service.registry.bundle_paths import (
     open_pipeline,
     resolve_path,
 )
-from service.registry.inventory import Attempts, Entry, describe
-from service.registry.loaded_model import Model
+from service.registry.inventory import Attempts, InventoryEntry, describe_model
+from service.registry.loaded_model import LoadedModel
 from service.registry.watchdog import Watchdog
 from service.scheduling.batcher import Batcher
-from service.scheduling.graphs import State
-from service.scheduling.stuck_threads import Stragglers
+from service.scheduling.graphs import GraphState
+from service.scheduling.stuck_threads import StuckThreads
+from service.scheduling.ticket import Lane
 from service.settings import Settings
 
 # A replaced model's last batch, which nobody waits for, may take so long before it is ended.
 _LAST_BATCH_S = 5.0
 _ENDED = "its thread has ended; load it again"
+_SHUTTING_DOWN = "the service is shutting down"
 
 _log = structlog.get_logger(__name__)
 
@@ -48,50 +50,74 @@ _log = structlog.get_logger(__name__)
 class Registry:
     """Every loaded model, in the order of the settings, then in that of being added."""
 
-    def __init__(self) -> None:
-        self._models: Mapping[str, Model] = {}  # replaced whole, never changed
-        self._retiring: tuple[Model, ...] = ()
-        self._left: list[Stragglers] = []  # of models that are gone
+    def __init__(self, settings: Settings, metrics: Metrics) -> None:
+        self._settings = settings
+        self._metrics = metrics
+        # Why nothing is answered; empty while the models are there.
+        self.unready = "the models are loading"
+        self._models: Mapping[str, LoadedModel] = {}  # replaced whole, never changed
+        self._retiring: tuple[LoadedModel, ...] = ()
+        self._left: list[StuckThreads] = []  # of models that are gone
         self._attempts = Attempts()
         self._roots: tuple[Path, ...] = ()
         self._released = threading.Condition()
         self._closed = False
         self._watchdog: Watchdog | None = None
 
-    def __iter__(self) -> Iterator[Model]:
+    def __iter__(self) -> Iterator[LoadedModel]:
         return iter(self._models.values())
 
-    def load(self, settings: Settings, metrics: Metrics) -> None:
+    def load(self) -> None:
         """Open, check and warm every bundle of the settings. Raises an OperatorError."""
+        try:
+            self._load_all()
+        except Exception as error:
+            self.unready = str(error)
+            raise
+        if not self._closed:
+            self.unready = ""
 
+    def _load_all(self) -> None:
         def refuse(path: Path, error: Exception) -> None:
             self._attempts.fail(path, error)
             raise error
 
-        self._roots = find_roots(settings)
-        self._attempts.start(settings.precision, settings.bundles)
-        bundles = open_bundles(settings, refuse)
+        self._roots = find_roots(self._settings)
+        self._attempts.start(self._settings.precision, self._settings.bundles)
+        bundles = open_bundles(self._settings, refuse)
         if not bundles:
             raise BundleNotFound(
-                f"no bundle in {', '.join(map(str, settings.bundles))}; "
+                f"no bundle in {', '.join(map(str, self._settings.bundles))}; "
                 "make one there with `python -m export SOURCE OUT`"
             )
         self._attempts.clear()
-        self._attempts.start(settings.precision, [bundle.path for bundle in bundles.values()])
+        self._attempts.start(self._settings.precision, [bundle.path for bundle in bundles.values()])
         with self._loading() as models:
             for name, bundle in bundles.items():
                 try:
-                    models[name] = _load_model(bundle, settings.precision, settings, metrics)
+                    models[name] = self._load(bundle, self._settings.precision)
                 except Exception as error:
                     refuse(bundle.path, error)
             self._replace(models)
         self._attempts.clear()
         self._watchdog = Watchdog(self._list_batchers)
 
+    def _load(
+        self,
+        bundle: Bundle,
+        precision: str | None,
+        *,
+        serving: bool = False,
+        by_admin: bool = False,
+    ) -> LoadedModel:
+        settings = self._settings
+        pipeline = open_pipeline(bundle, precision, settings, serving=serving)
+        return LoadedModel(pipeline, settings, self._metrics, wanted=precision, by_admin=by_admin)
+
     def _list_batchers(self) -> Sequence[Batcher]:
         return [model.batcher for model in (*self, *self._retiring)]
 
-    def reload(self, settings: Settings, metrics: Metrics) -> None:
+    def reload(self) -> None:
         """Read the set again while serving; what cannot be loaded is logged, the rest goes on.
 
         A bundle whose files are the same stays as it is, and so does one that was added over
@@ -107,15 +133,15 @@ class Registry:
             refused.append(path)
 
         self._attempts.clear()
-        bundles = open_bundles(settings, refuse)
+        bundles = open_bundles(self._settings, refuse)
         with self._loading() as models:
             for name, bundle in bundles.items():
                 try:
-                    models[name] = self._renew(bundle, settings, metrics)
+                    models[name] = self._renew(bundle)
                 except Exception as error:
                     refuse(bundle.path, error)
             for name, model in self._models.items():
-                if _is_from_elsewhere(model, settings):
+                if _is_from_elsewhere(model, self._settings):
                     models.setdefault(name, model)
             # Which bundle an error is about cannot always be told: nothing is taken away.
             kept = self._models if refused or not models else {}
@@ -123,9 +149,9 @@ class Registry:
         _log.info("bundles read again", models=list(self._models), refused=len(refused))
 
     @contextmanager
-    def _loading(self) -> Iterator[dict[str, Model]]:
+    def _loading(self) -> Iterator[dict[str, LoadedModel]]:
         """Models by name, for those that are loaded inside: what does not answer then is closed."""
-        models: dict[str, Model] = {}
+        models: dict[str, LoadedModel] = {}
         try:
             yield models
         finally:
@@ -134,18 +160,18 @@ class Registry:
                 if answering.get(name) is not model:
                     model.batcher.close()
 
-    def _renew(self, bundle: Bundle, settings: Settings, metrics: Metrics) -> Model:
+    def _renew(self, bundle: Bundle) -> LoadedModel:
         """The model of a bundle: the one that runs where its files are the same, else a new one."""
         running = self._models.get(bundle.manifest.name)
         if running is not None and (
-            running.fingerprint == bundle.fingerprint or _is_from_elsewhere(running, settings)
+            running.fingerprint == bundle.fingerprint or _is_from_elsewhere(running, self._settings)
         ):
             return running
-        wanted = running.wanted if running is not None else settings.precision
+        wanted = running.wanted if running is not None else self._settings.precision
         with self._attempts.follow(bundle.path, wanted):
-            return _load_model(bundle, wanted, settings, metrics, serving=True)
+            return self._load(bundle, wanted, serving=True)
 
-    def add(self, given: str, precision: str | None, settings: Settings, metrics: Metrics) -> Entry:
+    def add(self, given: str, precision: str | None) -> InventoryEntry:
         """Load the bundle at a path, and let it answer in place of the one of its name.
 
         Blocks until that one has answered its last and its memory is free. Raises PathRefused,
@@ -153,17 +179,15 @@ class Registry:
         nothing has changed.
         """
         path = resolve_path(given, self._roots)
-        wanted = precision or settings.precision
+        wanted = precision or self._settings.precision
         with self._attempts.follow(path, wanted):
-            model = _load_model(
-                Bundle.open(path), wanted, settings, metrics, serving=True, by_admin=True
-            )
+            model = self._load(Bundle.open(path), wanted, serving=True, by_admin=True)
         self._replace({**self._models, model.name: model})
         if self._closed:
             raise NotReady("the service is shutting down; ask another replica")
-        return describe(model, "ready")
+        return describe_model(model, "ready")
 
-    def remove(self, name: str) -> Entry:
+    def remove(self, name: str) -> InventoryEntry:
         """Let a model answer no more. Blocks until it has answered its last.
 
         Raises ModelNotFound, or LastModel: without it nothing would answer.
@@ -175,16 +199,16 @@ class Registry:
                 "load another one first, or stop the service"
             )
         self._replace({other: each for other, each in self._models.items() if other != name})
-        return describe(model, "removed")
+        return describe_model(model, "removed")
 
-    def _replace(self, models: Mapping[str, Model]) -> None:
+    def _replace(self, models: Mapping[str, LoadedModel]) -> None:
         """Let these answer from now on, and let go of the others when their requests are over."""
         for model in self._swap(models):
             if model.name not in models:
                 _log.info("bundle removed", model=model.name)
             self._retire(model)
 
-    def _swap(self, models: Mapping[str, Model]) -> list[Model]:
+    def _swap(self, models: Mapping[str, LoadedModel]) -> list[LoadedModel]:
         """Let these answer from now on; gives the others, which nobody finds any more."""
         with self._released:
             if self._closed:
@@ -199,7 +223,7 @@ class Registry:
                 _log.info(event, model=name, path=str(model.pipeline.bundle.path))
         return gone
 
-    def _retire(self, model: Model) -> None:
+    def _retire(self, model: LoadedModel) -> None:
         # Whoever found it before it was taken out of the set is counted as a request.
         with self._released:
             self._released.wait_for(lambda: not model.requests)
@@ -208,13 +232,13 @@ class Registry:
             self._left = [each for each in (*self._left, model.batcher.stragglers) if not each.over]
             self._retiring = tuple(each for each in self._retiring if each is not model)
 
-    def list(self) -> list[Entry]:
+    def list(self) -> list[InventoryEntry]:
         """Every bundle and what becomes of it: those that answer first, in their order."""
         models, retiring = self._models.values(), self._retiring
         ready = [_describe(model) for model in models]
-        return [*ready, *(describe(model, "retiring") for model in retiring), *self._attempts]
+        return [*ready, *(describe_model(model, "retiring") for model in retiring), *self._attempts]
 
-    def find(self, name: str | None, task: str) -> Model:
+    def find(self, name: str | None, task: str) -> LoadedModel:
         """The model of that name, or the first that has the task.
 
         Raises ModelNotFound for a name that is not loaded, TaskUnsupported if no model has it.
@@ -222,14 +246,14 @@ class Registry:
         if name is not None:
             return self._find_named(name)
         for model in self._models.values():
-            if model.answers(task):
+            if (task, None) in model.heads:
                 return model
         raise TaskUnsupported(
             f"no loaded model has a head for {task}; see /v1/models for what they answer",
             param="model",
         )
 
-    def _find_named(self, name: str) -> Model:
+    def _find_named(self, name: str) -> LoadedModel:
         models = self._models
         if name not in models:
             raise ModelNotFound(
@@ -237,24 +261,46 @@ class Registry:
             )
         return models[name]
 
-    @contextmanager
-    def use_head(
+    def take_head(
         self, name: str | None, task: str, head: str | None
-    ) -> Iterator[tuple[Model, Head[Any, Any, Any]]]:
-        """Model and head for a request, which stay open until it is over.
+    ) -> tuple[LoadedModel, Head[Any, Any, Any]]:
+        """Model and head for a request, which stay open until the model is let go with `release`.
 
-        The errors of `find` and of Pipeline.find_head.
+        Raises NotReady while nothing is answered, and the errors of `find` and Pipeline.find_head.
         """
+        if self.unready:
+            raise NotReady(self.unready)
         with self._released:
             model = self.find(name, task)
             model.requests += 1
+        found = model.heads.get((task, head))
+        if found is not None:
+            return model, found
         try:
-            yield model, model.pipeline.find_head(task, head)
-        finally:
-            with self._released:
-                model.requests -= 1
-                if not model.requests:
-                    self._released.notify_all()
+            return model, model.pipeline.find_head(task, head)
+        except BaseException:
+            self.release(model)
+            raise
+
+    def release(self, model: LoadedModel) -> None:
+        """A request that had taken the model is over."""
+        with self._released:
+            model.requests -= 1
+            if not model.requests:
+                self._released.notify_all()
+
+    def check_room(self, lane: Lane, deadline: float) -> None:
+        """Raise Overloaded where no model has room for a request, whatever it asks."""
+        full: Overloaded | None = None
+        for model in self._models.values():
+            try:
+                model.batcher.check_room(lane, deadline)
+            except Overloaded as error:
+                full = error
+            else:
+                return
+        if full is not None:
+            raise full
 
     @property
     def alive(self) -> bool:
@@ -276,6 +322,7 @@ class Registry:
 
     def close(self) -> None:
         """Let every queue run empty, and end its thread. What is loaded later never answers."""
+        self.unready = _SHUTTING_DOWN
         with self._released:
             self._closed = True
         if self._watchdog is not None:
@@ -284,28 +331,15 @@ class Registry:
             model.batcher.close()
 
 
-def _load_model(
-    bundle: Bundle,
-    precision: str | None,
-    settings: Settings,
-    metrics: Metrics,
-    *,
-    serving: bool = False,
-    by_admin: bool = False,
-) -> Model:
-    pipeline = open_pipeline(bundle, precision, settings, serving=serving)
-    return Model(pipeline, settings, metrics, wanted=precision, by_admin=by_admin)
-
-
-def _describe(model: Model) -> Entry:
+def _describe(model: LoadedModel) -> InventoryEntry:
     """A model that answers, or would if its graphs were whole."""
     batcher = model.batcher
     if batcher.alive:
-        return describe(model, "ready")
-    replacing = batcher.state is State.REPLACING
-    return describe(model, "loading" if replacing else "failed", batcher.reason or _ENDED)
+        return describe_model(model, "ready")
+    replacing = batcher.state is GraphState.REPLACING
+    return describe_model(model, "loading" if replacing else "failed", batcher.reason or _ENDED)
 
 
-def _is_from_elsewhere(model: Model, settings: Settings) -> bool:
+def _is_from_elsewhere(model: LoadedModel, settings: Settings) -> bool:
     """Whether it was added over /admin from where the settings would not find it."""
     return model.by_admin and not is_named(model.pipeline.bundle.path, settings)

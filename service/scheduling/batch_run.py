@@ -12,10 +12,9 @@ from models.errors import ClozeError, InternalError
 from models.heads import Job
 from models.text.packing import Extent
 from service.errors import NotReady
-from service.observability.logging import list_requests
-from service.scheduling.graphs import Graphs, State
+from service.scheduling.graphs import Graphs, GraphState
 from service.scheduling.queue import Batch
-from service.scheduling.ticket import Lane, Ticket
+from service.scheduling.ticket import Lane, Ticket, list_requests, settle_soon
 
 Entry = tuple[Ticket, Job]
 
@@ -28,7 +27,7 @@ class GivenUp(Exception):
     """The thread that hears this was taken for stuck: another one does its work."""
 
 
-class Run:
+class BatchRun:
     """A batch, what is left of it, and when it would be stuck.
 
     `changed` guards what other threads see; `release` gives up what waits of a ticket, and is
@@ -91,8 +90,7 @@ class Run:
                     ticket.error = error
                     self._release(ticket)
                     failed.append(ticket)
-        for ticket in failed:
-            ticket.settle_soon()
+        settle_soon(failed)
 
     def _compute(self, entries: list[Entry]) -> Extent:
         entries = [entry for entry in entries if not entry[0].over]
@@ -131,8 +129,7 @@ class Run:
                 if ticket.pending == 0 and ticket.error is None:
                     ticket.finished = ended
                     done.append(ticket)
-        for ticket in done:
-            ticket.settle_soon()
+        settle_soon(done)
         return extent
 
     def _repair(self) -> bool:
@@ -150,10 +147,10 @@ class Run:
         self._graphs.replace()
         with self._changed:
             self._changed.wait_for(
-                lambda: self.given_up or self._graphs.state is not State.REPLACING
+                lambda: self.given_up or self._graphs.state is not GraphState.REPLACING
             )
             self._check()
-            if self._graphs.state is State.FAILED:
+            if self._graphs.state is GraphState.FAILED:
                 raise NotReady(self._graphs.reason)
         return True
 

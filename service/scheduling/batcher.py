@@ -17,12 +17,12 @@ from models.errors import ClozeError, InternalError
 from models.text.packing import Extent
 from service.errors import NotReady
 from service.scheduling.admission import Admission, Bounds
-from service.scheduling.batch_run import GivenUp, Run
+from service.scheduling.batch_run import BatchRun, GivenUp
 from service.scheduling.costs import Costs, Pace
-from service.scheduling.graphs import Graphs, State, Trunk
+from service.scheduling.graphs import Graphs, GraphState, Trunk
 from service.scheduling.queue import Limits, Queue
-from service.scheduling.stuck_threads import Stragglers
-from service.scheduling.ticket import Lane, Ticket
+from service.scheduling.stuck_threads import StuckThreads
+from service.scheduling.ticket import Lane, Ticket, settle_soon
 
 # How long a batch that was told to end may take to hear it.
 _GRACE_S = 1.0
@@ -37,7 +37,7 @@ _log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Ran:
+class BatchRecord:
     """A batch that was run: how much it was, what it took, and whose it was.
 
     `began_s` by time.perf_counter(); `links` are the contexts of its tickets.
@@ -72,14 +72,14 @@ class Batcher:
         limits: Limits,
         bounds: Bounds,
         stall_s: float = 30.0,
-        observe: Callable[[Ran], None] | None = None,
+        observe: Callable[[BatchRecord], None] | None = None,
         on_replace: Callable[[], None] | None = None,
     ) -> None:
         self._name = name
         self._stall_s = stall_s
         self._observe = observe
         self._changed = threading.Condition()
-        self.stragglers = Stragglers()
+        self.stragglers = StuckThreads()
         self._graphs = Graphs(
             trunk,
             name=name,
@@ -92,15 +92,16 @@ class Batcher:
         self._queue = Queue(costs, limits, self._pace)
         self._bounds = bounds
         self._admission = Admission(self._queue, self._pace, bounds)
-        self._run: Run | None = None
+        self._run: BatchRun | None = None
         self._closed = False
+        self._waking = False
         self._thread: threading.Thread
         self._start()
 
     @property
-    def state(self) -> State:
+    def state(self) -> GraphState:
         """What becomes of the texts that wait."""
-        return State.CLOSED if self._closed else self._graphs.state
+        return GraphState.CLOSED if self._closed else self._graphs.state
 
     @property
     def reason(self) -> str:
@@ -110,7 +111,7 @@ class Batcher:
     @property
     def alive(self) -> bool:
         """Whether requests handed in now are run, and need not wait for a repair."""
-        return self.state is State.RUNNING and self._thread.is_alive()
+        return self.state is GraphState.RUNNING and self._thread.is_alive()
 
     @property
     def stuck(self) -> int:
@@ -149,23 +150,30 @@ class Batcher:
         with self._changed:
             if self._closed:
                 raise NotReady(_SHUTTING_DOWN)
-            if self._graphs.state is State.FAILED:
+            if self._graphs.state is GraphState.FAILED:
                 raise NotReady(self._graphs.reason)
             work = self._queue.predict_s(ticket.jobs)
             ticket.predicted_s = self._admit(ticket.lane, work, ticket.deadline)
             self._queue.add(ticket, time.perf_counter())
+            waking, self._waking = self._waking, True
+        if not waking:
+            # Not at once: what came at the same time joins the same batch.
+            ticket.call_soon(self._wake)
+
+    def _wake(self) -> None:
+        with self._changed:
+            self._waking = False
             self._changed.notify_all()
 
-    def drop(self, ticket: Ticket) -> None:
-        """Nobody waits for it any more: its place is free at once, and it is not run."""
+    def finish(self, ticket: Ticket, *, learn: bool = True) -> None:
+        """Nobody waits for it any more: its place is free at once, and it is not run.
+
+        To `learn` is to see how long it took its caller against what was predicted.
+        """
         with self._changed:
             ticket.dropped = True
             self._queue.release(ticket)
-
-    def learn(self, ticket: Ticket) -> None:
-        """Its caller has the answer: see how long that took against what was predicted."""
-        if ticket.lane is Lane.INTERACTIVE:
-            with self._changed:
+            if learn and ticket.lane is Lane.INTERACTIVE:
                 now = time.perf_counter()
                 self._admission.learn(ticket.predicted_s, now - ticket.submitted, now)
 
@@ -203,7 +211,7 @@ class Batcher:
             stuck_at = math.inf if run is None else run.stuck_at
         self._graphs.check()
         with self._changed:
-            if self._graphs.state is State.FAILED:
+            if self._graphs.state is GraphState.FAILED:
                 self._fail_all(NotReady(self._graphs.reason))
                 return
         if not thread.is_alive():
@@ -252,21 +260,20 @@ class Batcher:
                 self._pace.work(began, ended, interactive=run.interactive)
             self._tell(run, extent, ended)
 
-    def _next(self) -> tuple[Run | None, bool]:
+    def _next(self) -> tuple[BatchRun | None, bool]:
         """The next batch, and whether it was waited for; None when there will be no more.
 
         Called with the lock held.
         """
         waited = False
         while self._thread is threading.current_thread():
-            if self._graphs.state is State.RUNNING:
+            if self._graphs.state is GraphState.RUNNING:
                 batch = self._queue.take(time.perf_counter())
                 late, self._queue.late = self._queue.late, []
-                for ticket in late:
-                    ticket.settle_soon()
+                settle_soon(late)
                 if batch is not None:
                     predicted_s = _STALLED * batch.predicted_s * self._pace.factor
-                    self._run = Run(
+                    self._run = BatchRun(
                         batch,
                         graphs=self._graphs,
                         changed=self._changed,
@@ -280,11 +287,11 @@ class Batcher:
             self._changed.wait()
         return None, waited
 
-    def _tell(self, run: Run, extent: Extent, ended: float) -> None:
+    def _tell(self, run: BatchRun, extent: Extent, ended: float) -> None:
         if self._observe is not None:
             batch = run.batch
             self._observe(
-                Ran(
+                BatchRecord(
                     jobs=len(batch.entries),
                     tokens=batch.tokens,
                     rows=extent.rows,
@@ -298,7 +305,7 @@ class Batcher:
                 )
             )
 
-    def _end(self, run: Run, stuck_at: float) -> None:
+    def _end(self, run: BatchRun, stuck_at: float) -> None:
         """End a batch that stands still, or else give its thread up.
 
         `stuck_at` tells in which step it was found: where it has gone on, it is left alone.
@@ -325,7 +332,7 @@ class Batcher:
         self._graphs.replace()
         self._resume(run)
 
-    def _resume(self, run: Run | None) -> None:
+    def _resume(self, run: BatchRun | None) -> None:
         """Begin again in another thread, with what is left of a batch, one text at a time."""
         with self._changed:
             self._run = None
@@ -352,4 +359,4 @@ class Batcher:
         if not ticket.over:
             ticket.error = error
             self._queue.release(ticket)
-            ticket.settle_soon()
+            settle_soon([ticket])

@@ -7,7 +7,7 @@ from bisect import insort
 _STEP_S = 0.01
 
 
-class Dues:
+class DueTimes:
     """Seconds of work by the time they are due, in steps of ten milliseconds."""
 
     def __init__(self) -> None:

@@ -11,7 +11,7 @@ import structlog
 
 from models.heads import Job
 from models.text.packing import Extent
-from service.scheduling.stuck_threads import Stragglers
+from service.scheduling.stuck_threads import StuckThreads
 
 _RETRY_S = 5.0
 _LONGEST_RETRY_S = 60.0
@@ -35,7 +35,7 @@ class Trunk(Protocol):
         """Load the graphs anew, and prove their answers; raises where that cannot be done."""
 
 
-class State(StrEnum):
+class GraphState(StrEnum):
     """What becomes of the texts that wait."""
 
     RUNNING = "running"
@@ -56,7 +56,7 @@ class Graphs:
         *,
         name: str,
         changed: threading.Condition,
-        stragglers: Stragglers,
+        stragglers: StuckThreads,
         limit_s: float,
         on_replace: Callable[[], None] | None = None,
     ) -> None:
@@ -68,7 +68,7 @@ class Graphs:
         self._on_replace = on_replace
         self.compute = trunk.compute
         self.stop = trunk.stop
-        self.state = State.RUNNING
+        self.state = GraphState.RUNNING
         self.reason = ""  # why it does not compute; empty while it does
         self._retry_s = _RETRY_S
         self._retry_at = math.inf
@@ -92,8 +92,8 @@ class Graphs:
         with self._changed:
             if self._under_way:
                 return
-            if self.state is State.RUNNING:
-                self._set(State.REPLACING, "are being loaded anew")
+            if self.state is GraphState.RUNNING:
+                self._set(GraphState.REPLACING, "are being loaded anew")
             self._retry_at, self._overdue_at = math.inf, time.perf_counter() + self._limit_s
             name = f"graphs-{self._name}"
             self._latest = threading.Thread(target=self._load, name=name, daemon=True)
@@ -117,7 +117,7 @@ class Graphs:
 
     @property
     def _under_way(self) -> bool:
-        return self.state is not State.RUNNING and self._retry_at == math.inf
+        return self.state is not GraphState.RUNNING and self._retry_at == math.inf
 
     def _load(self) -> None:
         """Load them. What comes of it counts, however late, unless it is being tried again."""
@@ -136,14 +136,14 @@ class Graphs:
             if self._on_replace is not None:
                 self._on_replace()
             self._retry_s, self._retry_at = _RETRY_S, math.inf
-            self._set(State.RUNNING, "")
+            self._set(GraphState.RUNNING, "")
         _log.warning("graphs loaded anew", model=self._name)
 
     def _fail(self, why: str) -> None:
         self._retry_at = time.perf_counter() + self._retry_s
         self._retry_s = min(2.0 * self._retry_s, _LONGEST_RETRY_S)
-        self._set(State.FAILED, why)
+        self._set(GraphState.FAILED, why)
 
-    def _set(self, state: State, why: str) -> None:
+    def _set(self, state: GraphState, why: str) -> None:
         self.state, self.reason = state, f"the graphs of {self._name} {why}" if why else ""
         self._changed.notify_all()

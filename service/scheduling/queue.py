@@ -21,7 +21,7 @@ from itertools import count
 from models.heads import Job
 from service.errors import DeadlinePassed
 from service.scheduling.costs import Costs, Pace
-from service.scheduling.due_times import Dues
+from service.scheduling.due_times import DueTimes
 from service.scheduling.ticket import Lane, Ticket
 
 # Interactive texts wait for a bulk batch that has just begun: it may last a part of the others.
@@ -74,7 +74,7 @@ class _Waiting:
     """One lane."""
 
     classes: dict[int, _Class] = field(default_factory=dict)
-    dues: Dues = field(default_factory=Dues)
+    dues: DueTimes = field(default_factory=DueTimes)
     texts: int = 0
     work_s: float = 0.0
     dropped: int = 0

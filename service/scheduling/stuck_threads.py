@@ -4,7 +4,7 @@ import threading
 import time
 
 
-class Stragglers:
+class StuckThreads:
     """Threads that count as stuck from some time on, until they end; for use from any thread.
 
     Refers to nothing of the model: what hangs may outlive it.

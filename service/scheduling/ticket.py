@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from enum import StrEnum
 from typing import Any
 
@@ -89,9 +89,27 @@ class Ticket:
         else:
             self.future.set_result(None)
 
-    def settle_soon(self) -> None:
-        """The same, from another thread; a loop that is closed has nobody to tell."""
+    def call_soon(self, callback: Callable[[], None]) -> None:
+        """Have the loop that made the ticket call this, once what is ready has had its turn."""
+        self._loop.call_soon(callback)
+
+
+def settle_soon(tickets: Sequence[Ticket]) -> None:
+    """Settle these from another thread, all at once; a loop that is closed has nobody to tell."""
+    for loop in {ticket._loop for ticket in tickets}:
+        mine = [ticket for ticket in tickets if ticket._loop is loop]
         try:
-            self._loop.call_soon_threadsafe(self.settle)
+            loop.call_soon_threadsafe(_settle_all, mine)
         except RuntimeError:
             _log.debug("loop closed before its answer")
+
+
+def _settle_all(tickets: Sequence[Ticket]) -> None:
+    for ticket in tickets:
+        ticket.settle()
+
+
+def list_requests(contexts: Iterable[Any]) -> list[str]:
+    """The ids of the requests that made these, where they have one."""
+    found = (getattr(context, "request_id", "") for context in contexts)
+    return list(dict.fromkeys(one for one in found if one))

@@ -6,16 +6,12 @@ connections. Owns signals and exit codes; what is finished and what refused is t
 """
 
 import asyncio
-import gc
 import math
 import os
 import signal
 import sys
-import threading
 import time
-from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
 from types import FrameType
 from typing import Any
 
@@ -23,15 +19,14 @@ import structlog
 import uvicorn
 from fastapi import FastAPI
 
-from service.app import tell_refused
 from service.middleware.drain import Drain
-from service.server.protocol import make_protocol
+from service.server.connection import make_protocol
+from service.server.refusal import Refused
 from service.settings import Settings
 
 # Who is answered asks again within milliseconds, and had better read why not.
 _LINGER_S = 0.5
 _LOOK_S = 0.01
-_SWITCH_INTERVAL_S = 0.0005
 _ENDED_AT_ONCE = b'{"event": "ended at once by a second signal", "level": "warning"}\n'
 
 _log = structlog.get_logger(__name__)
@@ -40,21 +35,20 @@ _log = structlog.get_logger(__name__)
 class Server(uvicorn.Server):
     """Serves until SIGTERM or SIGINT, then drains; a second signal ends the process now."""
 
-    def __init__(self, app: FastAPI, settings: Settings) -> None:
+    def __init__(self, app: FastAPI, settings: Settings, refused: Refused) -> None:
         super().__init__(
             uvicorn.Config(
                 app,
                 host=settings.host,
                 port=settings.port,
                 loop="auto",
-                http=make_protocol(settings, app.state.budget, partial(tell_refused, app)),
+                http=make_protocol(settings, app.state.budget, refused),
                 ws="none",
                 access_log=False,
                 log_config=None,
                 log_level="warning",
                 server_header=False,
                 proxy_headers=False,
-                timeout_keep_alive=75,
             )
         )
         self._drain: Drain = app.state.drain
@@ -114,42 +108,3 @@ class Server(uvicorn.Server):
         # uvicorn tells nobody when a connection goes.
         while self.server_state.connections and time.monotonic() < end:  # noqa: ASYNC110
             await asyncio.sleep(_LOOK_S)
-
-
-def end_early_without_loss() -> None:
-    """Let SIGTERM and SIGINT end the process with 0 while there is nothing yet to be finished."""
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: os._exit(0))
-
-
-def reload_at_hangup(reload: Callable[[], None] | None) -> None:
-    """Call it at each SIGHUP, in a thread of its own; None ignores the signal."""
-    if sys.platform == "win32":
-        return
-    if reload is None:
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        return
-    # The handler runs on the event loop, which others wait for.
-    signal.signal(
-        signal.SIGHUP,
-        lambda *_: threading.Thread(target=reload, name="reload", daemon=True).start(),
-    )
-
-
-def leave_the_cores() -> None:
-    """Let the interpreter disturb the trunk as little as can be."""
-    # The batcher's thread waits at most so long for it while the event loop is busy; Python's
-    # default of 5 ms is half a small batch, for which the trunk would stand still.
-    sys.setswitchinterval(_SWITCH_INTERVAL_S)
-    # What is imported stays: collections need not walk it again and again. Models come later, and
-    # what is left of one that was replaced is still found.
-    gc.collect()
-    gc.freeze()
-
-
-def end_process(code: int) -> None:
-    """End the process with that exit code, whatever its threads still load or compute."""
-    for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError):  # nobody reads it any more
-            stream.flush()
-    os._exit(code)

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from service.app import create_app
-from service.errors import ErrorBody
+from service.error_response import ErrorBody
 from service.settings import PREFIX, Settings
 
 ROOT = Path(__file__).resolve().parents[2]

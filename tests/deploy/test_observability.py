@@ -18,8 +18,8 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from service.observability.metrics import LaneState, Metrics, ModelState
-from service.observability.request_record import Times
-from service.scheduling.batcher import Ran
+from service.observability.request_record import RequestRecord
+from service.scheduling.batcher import BatchRecord
 from service.settings import PREFIX, Settings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -135,12 +135,13 @@ def render_metrics() -> dict[str, dict[str, set[str]]]:
     metrics = Metrics()
     model = "lacuna-mini"
     for status in range(200, 600):
-        times = Times(model=model, code="overloaded" if status == 429 else "")
+        times = RequestRecord(model=model, code="overloaded" if status == 429 else "")
         metrics.observe_request("/v1/embeddings", status, 0.1, times)
-    metrics.observe_answer(model, "embed", 5, Times())
+    metrics.observe_answer(model, "embed", 5, RequestRecord())
     metrics.observe_drop(model, "client_gone", 1)
     for failed in (False, True):
-        metrics.batch_observer(model)(Ran(1, 5, 1, 5, 0.1, "interactive", 0.1, 0.0, (), failed))
+        ran = BatchRecord(1, 5, 1, 5, 0.1, "interactive", 0.1, 0.0, (), failed)
+        metrics.batch_observer(model)(ran)
     lanes = tuple(LaneState(lane, 1.0, 2.0) for lane in ("interactive", "bulk"))
     state = ModelState(model, "bert", "fp32", "abc", lanes, 1)
     metrics.watch(lambda: [state], lambda: True)

@@ -5,7 +5,7 @@ import threading
 import pytest
 
 from models.pipeline import Pipeline
-from service.registry.loaded_model import warm_up
+from service.registry.warm_up import warm_up
 from tests.helpers.server import PATIENCE_S
 
 

@@ -22,11 +22,11 @@ from models.heads import Head, Job
 from models.pipeline import Pipeline
 from models.tasks import TASKS
 from service.app import create_app, tell_refused
-from service.registry.loaded_model import Model
-from service.registry.manager import Engine
+from service.registry.loaded_model import LoadedModel
+from service.registry.manager import ModelManager
 from service.scheduling.batcher import Batcher
 from service.scheduling.ticket import Ticket
-from service.server.protocol import make_protocol
+from service.server.connection import make_protocol
 from service.settings import Settings
 
 PATIENCE_S = 60.0
@@ -47,15 +47,15 @@ class Server:
         return str(self.client.base_url).rstrip("/")
 
     @property
-    def engine(self) -> Engine:
-        """Its engine."""
-        engine: Engine = self.app.state.engine
-        return engine
+    def manager(self) -> ModelManager:
+        """What loads its models."""
+        manager: ModelManager = self.app.state.manager
+        return manager
 
     @property
-    def models(self) -> list[Model]:
+    def models(self) -> list[LoadedModel]:
         """The models it has loaded."""
-        return list(self.engine.registry)
+        return list(self.manager.registry)
 
     def post(self, path: str, body: Any) -> httpx.Response:
         """What it answers to a body: bytes and text as they are, anything else as JSON."""

@@ -193,5 +193,5 @@ def test_each_application_makes_its_own(pretraining_bundle: Path, classify_bundl
 
 def test_making_one_loads_nothing(tmp_path: Path) -> None:
     app = create_app(Settings(bundles=(tmp_path / "nothing",)))
-    assert list(app.state.engine.registry) == []
-    app.state.engine.close()
+    assert list(app.state.manager.registry) == []
+    app.state.manager.close()

@@ -8,7 +8,14 @@ import pytest
 import models.errors
 import service.errors
 from models.errors import CallerError, ClozeError, InternalError, OperatorError
-from service.errors import STATUSES, ErrorBody, InvalidRequest, ServiceError, describe, find_status
+from service.error_response import (
+    STATUSES,
+    ErrorBody,
+    describe_error,
+    find_status,
+    shape_error,
+)
+from service.errors import InvalidRequest, ServiceError
 
 SOURCES = (models.errors.__name__, service.errors.__name__)
 
@@ -53,7 +60,7 @@ def test_every_code_is_a_stable_word_of_its_own() -> None:
 
 @EACH
 def test_the_body_has_one_shape(kind: type[ClozeError]) -> None:
-    body = describe(kind("what went wrong", param="inputs[2]"))
+    body = shape_error(describe_error(kind("what went wrong", param="inputs[2]")))
     assert body.keys() == {"error"}
     assert list(body["error"]) == ["message", "type", "code", "param"]
     assert ErrorBody.model_validate(body).model_dump() == body
@@ -63,7 +70,7 @@ def test_the_body_has_one_shape(kind: type[ClozeError]) -> None:
 @EACH
 def test_the_status_says_who_can_mend_it(kind: type[ClozeError]) -> None:
     status = find_status(kind("what went wrong"))
-    error = describe(kind("what went wrong", param="inputs[2]"))["error"]
+    error = shape_error(describe_error(kind("what went wrong", param="inputs[2]")))["error"]
     # 499 is nginx's.
     assert status == 499 or HTTPStatus(status) >= 400
     if issubclass(kind, CallerError | InvalidRequest):
@@ -113,7 +120,7 @@ def test_the_statuses_of_the_contract() -> None:
 
 def test_a_message_of_any_length_is_told_in_short_with_its_remedy() -> None:
     error = InvalidRequest("x" * 10_000_000 + "; do this", param="y" * 10_000_000)
-    told = describe(error)["error"]
+    told = shape_error(describe_error(error))["error"]
     assert len(told["message"]) < 1_100
     assert told["message"].endswith("; do this")
     assert told["param"].startswith("yyy")

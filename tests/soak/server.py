@@ -26,7 +26,7 @@ from models.engines import Session
 from models.heads import Job
 from models.pipeline import Pipeline
 from models.text.packing import Extent
-from service.registry.loaded_model import Graphed, Model
+from service.registry.loaded_model import Graphed, LoadedModel
 
 MARKER = "zzpoisonzz"
 KILL = signal.SIGUSR1
@@ -43,27 +43,33 @@ class Faults:
     def __init__(self, endless: Path, status: Path) -> None:
         self._endless = Session(endless, threads=1)
         self._status = status
-        self._models: weakref.WeakSet[Model] = weakref.WeakSet()
-        self._newest: dict[str, weakref.ref[Model]] = {}
+        self._models: weakref.WeakSet[LoadedModel] = weakref.WeakSet()
+        self._newest: dict[str, weakref.ref[LoadedModel]] = {}
         self._chance = random.Random(endless.stat().st_size)
         self._held: list[float] = []
         self._hold_s = float(os.environ.get("CLOZE_STALL_S", "30")) + _HELD_LONGER_S
 
     def install(self) -> None:
         """Wrap what the service makes its models with, and listen to signals."""
-        make, compute = Model.__init__, Graphed.compute
+        make, wrap = LoadedModel.__init__, Graphed.__init__
 
-        def make_noted(model: Model, *arguments: Any, **named: Any) -> None:
+        def make_noted(model: LoadedModel, *arguments: Any, **named: Any) -> None:
             make(model, *arguments, **named)
             self._models.add(model)
             self._newest[model.name] = weakref.ref(model)
 
-        def compute_damaged(graphed: Graphed, jobs: Sequence[Job]) -> Extent:
-            self._damage(graphed, jobs)
-            return compute(graphed, jobs)
+        def wrap_damaged(graphed: Graphed, pipeline: Pipeline) -> None:
+            wrap(graphed, pipeline)
+            compute = graphed.compute
 
-        Model.__init__ = make_noted  # type: ignore[method-assign, assignment]
-        Graphed.compute = compute_damaged  # type: ignore[method-assign, assignment]
+            def compute_damaged(jobs: Sequence[Job]) -> Extent:
+                self._damage(graphed, jobs)
+                return compute(jobs)
+
+            graphed.compute = compute_damaged
+
+        LoadedModel.__init__ = make_noted  # type: ignore[method-assign, assignment]
+        Graphed.__init__ = wrap_damaged  # type: ignore[method-assign]
         for number, act in (
             (KILL, self._kill),
             (HANG, self._hang),

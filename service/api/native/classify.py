@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter
 from pydantic import (
     BaseModel,
     BeforeValidator,
@@ -16,22 +16,20 @@ from pydantic import (
 from models.bundle.manifest import Function
 from models.heads import ClassifyOptions
 from service.answering.answerer import Question
-from service.api.request import (
-    ERRORS,
-    HEADERS,
+from service.api.openapi import ERRORS, HEADERS
+from service.api.route import Ask, declare, respond
+from service.api.schemas import (
     NOT_EMPTY,
-    Ask,
     Fields,
     HeadRequestBody,
     ResponseBody,
-    TaskRoute,
     TruncatableResult,
     as_list,
     one_or_many,
-    respond,
 )
+from service.endpoint import Kind
 
-router = APIRouter(prefix="/v1", tags=["tasks"], route_class=TaskRoute)
+router = APIRouter(prefix="/v1", tags=["tasks"], route_class=declare(Kind.WORK))
 
 
 class TextPair(Fields):
@@ -94,7 +92,7 @@ class ClassifyResponse(ResponseBody):
 
 
 @router.post("/classify", response_model=ClassifyResponse, responses=ERRORS, openapi_extra=HEADERS)
-async def classify(body: ClassifyRequest, ask: Ask) -> Response:
+async def classify(body: ClassifyRequest, ask: Ask) -> bytes:
     """Classify texts or pairs."""
     options = ClassifyOptions(body.top_k, body.function, ask.overflow(body))
     items = [_read(item) for item in body.inputs]

@@ -2,26 +2,24 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from models.heads import FillMaskOptions
 from service.answering.answerer import Question
-from service.api.request import (
-    ERRORS,
-    HEADERS,
+from service.api.openapi import ERRORS, HEADERS
+from service.api.route import Ask, declare, respond
+from service.api.schemas import (
     NOT_EMPTY,
-    Ask,
     HeadRequestBody,
     ResponseBody,
-    TaskRoute,
     TruncatableResult,
     as_list,
     one_or_many,
-    respond,
 )
+from service.endpoint import Kind
 
-router = APIRouter(prefix="/v1", tags=["tasks"], route_class=TaskRoute)
+router = APIRouter(prefix="/v1", tags=["tasks"], route_class=declare(Kind.WORK))
 
 _TEXTS = one_or_many(
     {"type": "string", **NOT_EMPTY, "examples": ["The capital of [MASK] is Paris."]}
@@ -87,7 +85,7 @@ class FillMaskResponse(ResponseBody):
 
 
 @router.post("/fill-mask", response_model=FillMaskResponse, responses=ERRORS, openapi_extra=HEADERS)
-async def fill_mask(body: FillMaskRequest, ask: Ask) -> Response:
+async def fill_mask(body: FillMaskRequest, ask: Ask) -> bytes:
     """Fill the masks of texts."""
     targets = None if body.targets is None else tuple(body.targets)
     options = FillMaskOptions(body.top_k, targets, ask.overflow(body))

@@ -2,27 +2,25 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter
 from pydantic import BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from models.heads import NextSentenceOptions
 from service.answering.answerer import Question
-from service.api.request import (
-    ERRORS,
-    HEADERS,
+from service.api.openapi import ERRORS, HEADERS
+from service.api.route import Ask, declare, respond
+from service.api.schemas import (
     NOT_EMPTY,
-    Ask,
     Fields,
     HeadRequestBody,
     ResponseBody,
-    TaskRoute,
     TruncatableResult,
     as_list,
     one_or_many,
-    respond,
 )
+from service.endpoint import Kind
 
-router = APIRouter(prefix="/v1", tags=["tasks"], route_class=TaskRoute)
+router = APIRouter(prefix="/v1", tags=["tasks"], route_class=declare(Kind.WORK))
 
 
 class Pair(Fields):
@@ -77,7 +75,7 @@ class NextSentenceResponse(ResponseBody):
 @router.post(
     "/next-sentence", response_model=NextSentenceResponse, responses=ERRORS, openapi_extra=HEADERS
 )
-async def next_sentence(body: NextSentenceRequest, ask: Ask) -> Response:
+async def next_sentence(body: NextSentenceRequest, ask: Ask) -> bytes:
     """Judge whether texts follow one another."""
     options = NextSentenceOptions(ask.overflow(body))
     pairs = [(pair.first, pair.second) for pair in body.inputs]

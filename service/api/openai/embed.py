@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from fastapi import APIRouter, Response
+from fastapi import APIRouter
 from numpy.typing import NDArray
 from pydantic import (
     BaseModel,
@@ -20,20 +20,13 @@ from pydantic import (
 from models.bundle.manifest import Pooling
 from models.heads import EmbedOptions
 from service.answering.answerer import Question, Reply
-from service.api.request import (
-    ERRORS,
-    HEADERS,
-    NOT_EMPTY,
-    Ask,
-    RequestBody,
-    TaskRoute,
-    TruncatableResult,
-    Usage,
-    json_response,
-    write,
-)
+from service.api.openai.dialect import OPENAI
+from service.api.openapi import ERRORS, HEADERS
+from service.api.route import Ask, declare, json_response, write
+from service.api.schemas import NOT_EMPTY, RequestBody, TruncatableResult, Usage
+from service.endpoint import Kind
 
-router = APIRouter(prefix="/v1", tags=["tasks"], route_class=TaskRoute)
+router = APIRouter(prefix="/v1", tags=["tasks"], route_class=declare(Kind.WORK, OPENAI))
 
 _TEXT = {"type": "string", **NOT_EMPTY}
 _TOKENS = {"type": "array", "items": {"type": "integer", "minimum": 0}, "minItems": 1}
@@ -113,7 +106,7 @@ class EmbeddingsResponse(BaseModel):
 @router.post(
     "/embeddings", response_model=EmbeddingsResponse, responses=ERRORS, openapi_extra=HEADERS
 )
-async def embed(body: EmbeddingsRequest, ask: Ask) -> Response:
+async def embed(body: EmbeddingsRequest, ask: Ask) -> bytes:
     """Embed texts, or token ids, into vectors."""
     options = EmbedOptions(body.pooling, body.normalize, body.dimensions, ask.overflow(body))
     reply = await ask.ask(Question("embed", body.input, options, model=body.model, field="input"))

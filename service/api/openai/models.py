@@ -2,15 +2,17 @@
 
 from typing import Any, Literal
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter
 from pydantic import BaseModel
 
 from models.errors import ModelNotFound
-from service.api.request import ERRORS, TaskRoute, json_response
-from service.registry.loaded_model import Model
-from service.registry.manager import Engine
+from service.api.openapi import ERRORS
+from service.api.route import Ask, declare, json_response
+from service.endpoint import Kind
+from service.registry.loaded_model import LoadedModel
+from service.registry.manager import ModelManager
 
-router = APIRouter(prefix="/v1", tags=["models"], route_class=TaskRoute)
+router = APIRouter(prefix="/v1", tags=["models"], route_class=declare(Kind.WORK))
 
 
 class HeadInfo(BaseModel):
@@ -50,11 +52,11 @@ class ModelsResponse(BaseModel):
     response_model=ModelsResponse,
     responses={status: ERRORS[status] for status in (401, 429, 500, 503)},
 )
-async def list_models(request: Request) -> Response:
+async def list_models(ask: Ask) -> bytes:
     """List the loaded models."""
-    engine: Engine = request.app.state.engine
-    engine.check_loaded()
-    data = [_describe(model, engine.started) for model in engine.registry]
+    manager: ModelManager = ask.state.manager
+    manager.check_loaded()
+    data = [_describe(model, manager.started) for model in manager.registry]
     return json_response({"object": "list", "data": data})
 
 
@@ -70,20 +72,20 @@ async def list_models(request: Request) -> Response:
         ]
     },
 )
-async def retrieve_model(request: Request) -> Response:
+async def retrieve_model(ask: Ask) -> bytes:
     """Tell of one loaded model."""
-    engine: Engine = request.app.state.engine
-    engine.check_loaded()
-    model: str = request.path_params["model"]
-    loaded = {found.name: found for found in engine.registry}
+    manager: ModelManager = ask.state.manager
+    manager.check_loaded()
+    model: str = ask.scope["path_params"]["model"]
+    loaded = {found.name: found for found in manager.registry}
     if model not in loaded:
         raise ModelNotFound(
             f"no model is named {model[:200]!r}; loaded are {', '.join(loaded)}", param="model"
         )
-    return json_response(_describe(loaded[model], engine.started))
+    return json_response(_describe(loaded[model], manager.started))
 
 
-def _describe(model: Model, created: int) -> dict[str, Any]:
+def _describe(model: LoadedModel, created: int) -> dict[str, Any]:
     manifest = model.pipeline.manifest
     heads = [head.entry for head in model.pipeline.heads]
     return {

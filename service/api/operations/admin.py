@@ -6,22 +6,27 @@ There only where the operator has set admin keys. API keys do not open it, nor a
 from dataclasses import asdict
 from typing import Any
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
-from service.api.request import ERRORS, Fields, TaskRoute, json_response
+from service.api.openapi import ERRORS
+from service.api.route import Ask, declare, json_response
+from service.api.schemas import Fields
 from service.blocking import run_blocking
-from service.errors import ErrorBody
-from service.registry.inventory import State
-from service.registry.manager import Engine
+from service.endpoint import Dialect, Kind
+from service.error_response import ErrorBody
+from service.registry.inventory import BundleState
+from service.registry.manager import ModelManager
 
 _LONGEST_PATH = 4_096
 _CONFLICT = {"model": ErrorBody, "description": "Another change is under way, or the last model."}
 _NO_KEY = {"model": ErrorBody, "description": "No admin key, or an unknown one."}
 _COMMON: dict[int | str, dict[str, Any]] = {401: _NO_KEY, 500: ERRORS[500], 503: ERRORS[503]}
 
+# What is below and leads nowhere asks for an admin key too.
+ADMIN = Dialect("admin", prefixes=("/admin",), kind=Kind.ADMIN)
 
-router = APIRouter(prefix="/admin", tags=["admin"], route_class=TaskRoute)
+router = APIRouter(prefix="/admin", tags=["admin"], route_class=declare(Kind.ADMIN, ADMIN))
 
 
 class LoadBody(Fields):
@@ -46,7 +51,7 @@ class BundleInfo(BaseModel):
     precision: str | None
     fingerprint: str | None
     tasks: list[str]
-    state: State
+    state: BundleState
     reason: str | None = Field(description="Why it has failed.")
     requests: int = Field(description="Requests that it answers at this moment.")
     loaded_at: str | None = Field(examples=["2026-01-31T12:00:00+00:00"])
@@ -59,10 +64,10 @@ class BundlesResponse(BaseModel):
 
 
 @router.get("/bundles", response_model=BundlesResponse, responses=_COMMON)
-async def list_bundles(request: Request) -> Response:
+async def list_bundles(ask: Ask) -> bytes:
     """List the bundles, also while the service is not ready."""
-    engine: Engine = request.app.state.engine
-    return json_response({"bundles": [asdict(entry) for entry in engine.registry.list()]})
+    manager: ModelManager = ask.state.manager
+    return json_response({"bundles": [asdict(entry) for entry in manager.registry.list()]})
 
 
 @router.post(
@@ -75,13 +80,13 @@ async def list_bundles(request: Request) -> Response:
         422: {"model": ErrorBody, "description": "The bundle cannot be loaded, and why."},
     },
 )
-async def load_bundle(body: LoadBody, request: Request) -> Response:
+async def load_bundle(body: LoadBody, ask: Ask) -> bytes:
     """Load a bundle, or replace the loaded one of its name.
 
     Answers when it serves and what it replaced is gone. If it cannot be loaded nothing changes.
     """
-    engine: Engine = request.app.state.engine
-    entry = await run_blocking(lambda: engine.add_bundle(body.path, body.precision), "loading")
+    manager: ModelManager = ask.state.manager
+    entry = await run_blocking(lambda: manager.add_bundle(body.path, body.precision), "loading")
     return json_response(asdict(entry))
 
 
@@ -94,8 +99,8 @@ async def load_bundle(body: LoadBody, request: Request) -> Response:
         409: _CONFLICT,
     },
 )
-async def remove_bundle(name: str, request: Request) -> Response:
+async def remove_bundle(ask: Ask, name: str) -> bytes:
     """Remove a model; answers when its last request is answered and its memory is free."""
-    engine: Engine = request.app.state.engine
-    entry = await run_blocking(lambda: engine.remove_bundle(name), "removing")
+    manager: ModelManager = ask.state.manager
+    entry = await run_blocking(lambda: manager.remove_bundle(name), "removing")
     return json_response(asdict(entry))

@@ -2,14 +2,19 @@
 
 from typing import Literal
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Response
 from pydantic import BaseModel
 
-from service.api.request import ERRORS, json_response
+from service.api.openapi import ERRORS
+from service.api.route import Answer, Ask, declare, json_response
+from service.endpoint import Kind
 from service.observability.metrics import CONTENT_TYPE, Metrics
-from service.registry.manager import Engine
+from service.registry.manager import ModelManager
 
-router = APIRouter(tags=["operation"])
+router = APIRouter(tags=["operation"], route_class=declare(Kind.OPERATION))
+# Asked again and again until it succeeds.
+probes = APIRouter(tags=["operation"], route_class=declare(Kind.OPERATION, probe=True))
+measures = APIRouter(tags=["operation"], route_class=declare(Kind.OPERATION, page="metrics"))
 
 
 class Health(BaseModel):
@@ -23,26 +28,26 @@ class Health(BaseModel):
     response_model=Health,
     responses={status: ERRORS[status] for status in (500, 503)},
 )
-async def live(request: Request) -> Response:
+async def live(ask: Ask) -> bytes:
     """Say that the process answers, or 503 where only a new one would help."""
-    engine: Engine = request.app.state.engine
-    engine.check_live()
+    manager: ModelManager = ask.state.manager
+    manager.check_live()
     return json_response({"status": "live"})
 
 
-@router.get(
+@probes.get(
     "/health/ready",
     response_model=Health,
     responses={status: ERRORS[status] for status in (500, 503)},
 )
-async def ready(request: Request) -> Response:
+async def ready(ask: Ask) -> bytes:
     """Say that every model answers, or 503 and why not."""
-    engine: Engine = request.app.state.engine
-    engine.check_ready()
+    manager: ModelManager = ask.state.manager
+    manager.check_ready()
     return json_response({"status": "ready"})
 
 
-@router.get(
+@measures.get(
     "/metrics",
     response_class=Response,
     responses={
@@ -50,7 +55,7 @@ async def ready(request: Request) -> Response:
         500: ERRORS[500],
     },
 )
-async def metrics(request: Request) -> Response:
+async def metrics(ask: Ask) -> Answer:
     """Render the metrics for Prometheus."""
-    found: Metrics = request.app.state.metrics
-    return Response(found.render(), media_type=CONTENT_TYPE)
+    found: Metrics = ask.state.metrics
+    return Answer(found.render(), CONTENT_TYPE.encode())

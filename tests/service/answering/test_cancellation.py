@@ -40,7 +40,7 @@ def refuse_late(server: Server) -> str:
 
 def test_a_deadline_passes_while_texts_wait_to_be_tokenised(pretraining_bundle: Path) -> None:
     with serve(pretraining_bundle) as server:
-        with occupy(server.engine._answerer._tokenizing):
+        with occupy(server.app.state.answerer._tokenizing):
             assert "0.3" in refuse_late(server)
             server.answer(ROUTE, {"input": "rain"})
         server.answer(ROUTE, MANY)
@@ -49,21 +49,21 @@ def test_a_deadline_passes_while_texts_wait_to_be_tokenised(pretraining_bundle: 
 
 def test_a_deadline_passes_while_answers_wait_to_be_written(pretraining_bundle: Path) -> None:
     with serve(pretraining_bundle) as server:
-        with occupy(server.engine._answerer._decoding):
+        with occupy(server.app.state.answerer._decoding):
             assert "0.3" in refuse_late(server)
         server.answer(ROUTE, MANY)
 
 
 def test_a_client_leaves_while_its_texts_wait_to_be_tokenised(pretraining_bundle: Path) -> None:
     with serve(pretraining_bundle) as server:
-        with occupy(server.engine._answerer._tokenizing):
+        with occupy(server.app.state.answerer._tokenizing):
             where, content = urlsplit(server.url), json.dumps(MANY).encode()
             with socket.create_connection((where.hostname, where.port)) as connection:
                 connection.sendall(
                     b"POST %s HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
                     b"Content-Length: %d\r\n\r\n%s" % (ROUTE.encode(), len(content), content)
                 )
-                wait_until(server.engine._answerer._tokenizing._work_queue.qsize)
+                wait_until(server.app.state.answerer._tokenizing._work_queue.qsize)
             wait_until(lambda: server.read_metric("cloze_requests_total", outcome="gone") == 1)
         server.answer(ROUTE, {"input": "rain"})
         assert server.read_metric("cloze_batch_texts_sum") == 1
@@ -105,5 +105,5 @@ def test_no_further_text_is_tokenised_for_a_request_that_is_over(
         finally:
             go_on.set()
             patch.undo()
-        server.engine._answerer._tokenizing.submit(int).result()
+        server.app.state.answerer._tokenizing.submit(int).result()
         assert seen == ["rain"]

@@ -181,10 +181,10 @@ def cancel(server: Server) -> None:
     with connect(server) as connection, hold(model.pipeline, model.batcher):
         connection.sendall(LARGE)
         wait_until(lambda: read_pending(server) == MIB and drain.requests == 1)
-        (task,) = drain._inside
+        (task,) = drain.inside
         given_up = asyncio.run_coroutine_threadsafe(drain.finish(0.0), task.get_loop())
         assert given_up.result() == 1
-        drain._given_up = False
+        drain.given_up = False
         assert read_one(connection).status == 503
 
 

@@ -3,7 +3,8 @@
 import asyncio
 import base64
 import http.client
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +13,19 @@ import pytest
 from starlette.types import Message, Scope
 from structlog.testing import capture_logs
 
+from service.api import ADMIN_ROUTERS, ROUTERS
+from service.api.table import EndpointTable
 from service.app import reload_all
 from service.keys import KeyRing
-from service.middleware.access_control import CROWDED, KEY, Guard
-from service.middleware.instrument import TIMES
-from service.observability.request_record import Times
+from service.middleware.access_control import AccessControl
+from service.observability.request_record import RequestRecord
+from service.scope import CROWDED, ENDPOINT, KEY, RECORD
 from service.settings import Settings
 from tests.helpers.server import Server, check_error, read_times, serve
 
 BODY = {"inputs": "[MASK]"}
 PATH = "/v1/fill-mask"
+ENDPOINTS = EndpointTable(route for router in (*ROUTERS, *ADMIN_ROUTERS) for route in router.routes)
 # What answers whoever asks, on purpose.
 OPEN = {"/health/live", "/health/ready"}
 BEARER = {"authorization": "Bearer right"}
@@ -52,7 +56,7 @@ class Asking:
     def __init__(self, **settings: Any) -> None:
         self.application = Application()
         made = Settings(**settings)
-        self.guard = Guard(self.application, settings=made, keys=KeyRing(made.api_keys))
+        self.control = AccessControl(settings=made, keys=KeyRing(made.api_keys))
 
     def ask(
         self,
@@ -74,28 +78,19 @@ class Asking:
             "method": "POST",
             "path": path,
             "client": client,
-            TIMES: Times(),
+            RECORD: RequestRecord(),
+            ENDPOINT: replace(ENDPOINTS[path], handlers={"POST": self.application}),
             "headers": [
                 (name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()
             ],
         }
-        asyncio.run(self.guard(scope, receive, send))
+        asyncio.run(self.control(scope, receive, send))
         return sent[0]["status"], dict(sent[0]["headers"])
-
-
-def find_paths(routes: Iterable[Any]) -> Iterator[str]:
-    """The path of every route, also of routers that are included."""
-    for route in routes:
-        inner = getattr(route, "original_router", None)
-        if inner is not None:
-            yield from find_paths(inner.routes)
-        else:
-            yield route.path
 
 
 def test_no_route_is_forgotten(closed: Server) -> None:
     """Whatever there is asks for a key, or is open on purpose."""
-    paths = set(find_paths(closed.app.routes))
+    paths = set(closed.app.state.endpoints)
     assert {"/docs", "/openapi.json", PATH, "/metrics"} <= paths
     for path in paths:
         for method in ("GET", "POST", "HEAD", "OPTIONS", "DELETE"):
@@ -319,7 +314,7 @@ def test_a_connection_too_many_is_told_so() -> None:
         sent.append(message)
 
     scope = {"type": "http", "method": "GET", "path": PATH, "headers": []}
-    scope |= {CROWDED: True, TIMES: Times()}
+    scope |= {CROWDED: True, RECORD: RequestRecord()}
     asyncio.run(asking.guard(scope, None, send))  # type: ignore[arg-type]
     assert sent[0]["status"] == 503
     assert (b"connection", b"close") in sent[0]["headers"]

@@ -5,7 +5,8 @@ import re
 import pytest
 from fastapi import FastAPI
 
-from service.middleware.instrument import Edge
+from service.endpoint import Endpoint
+from service.middleware.instrument import Instrument
 from service.observability.metrics import Metrics
 from tests.helpers.server import Server, check_error, read_times, run
 
@@ -83,7 +84,8 @@ def test_what_has_a_path_of_its_own_is_counted_under_it(tiny: Server) -> None:
 def test_what_nobody_expected_is_ours(capfd: pytest.CaptureFixture[str]) -> None:
     metrics = Metrics()
     app = FastAPI()
-    app.add_middleware(Edge, metrics=metrics)
+    endpoint = Endpoint(path="/broken")
+    app.add_middleware(Instrument, metrics=metrics, find=lambda _: endpoint)
 
     @app.get("/broken")
     async def broken() -> None:

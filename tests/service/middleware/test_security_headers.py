@@ -7,6 +7,7 @@ import httpx
 import pytest
 
 from service.app import create_app
+from service.endpoint import Endpoint
 from service.settings import Settings
 from tests.helpers.server import JSON, Server, check_error, read_times, run, serve
 
@@ -138,9 +139,10 @@ def test_pages_may_read_errors_too(crossed: Server) -> None:
 def test_pages_may_read_errors_of_our_own(pretraining_bundle: Path) -> None:
     app = create_app(Settings(bundles=(pretraining_bundle,), cors_origins=PAGE))
 
-    @app.get("/broken")
-    async def broken() -> None:
+    async def broken(*_: object) -> None:
         raise RuntimeError("a bug")
+
+    app.state.endpoints["/broken"] = Endpoint("/broken", handlers={"GET": broken})
 
     with run(app) as client:
         response = client.get("/broken", headers={"origin": PAGE})

@@ -9,8 +9,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from service.observability.metrics import Metrics, find_outcome
-from service.observability.request_record import Times
-from service.scheduling.batcher import Ran
+from service.observability.request_record import RequestRecord
+from service.scheduling.batcher import BatchRecord
 from tests.helpers.server import STAGES, Server, hold, serve, wait_until
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "metrics.md"
@@ -53,7 +53,7 @@ def test_every_metric_is_documented_and_every_documented_one_is_told(
 ) -> None:
     with serve(pretraining_bundle) as server:
         (model,) = server.models
-        metrics = server.engine.metrics
+        metrics = server.manager.metrics
         server.answer("/v1/embeddings", {"input": "rain"})
         server.refuse("/v1/embeddings", {"input": ""}, 422, "empty_input", "input[0]")
         metrics.observe_drop(model.name, "client_gone", 1)
@@ -155,9 +155,9 @@ def test_there_are_no_other_outcomes() -> None:
 
 def test_a_batch_is_told_with_its_rows_and_waste() -> None:
     metrics = Metrics()
-    seen: list[tuple[str, Ran]] = []
+    seen: list[tuple[str, BatchRecord]] = []
     metrics.on_batch = lambda model, ran: seen.append((model, ran))
-    ran = Ran(
+    ran = BatchRecord(
         jobs=3,
         tokens=30,
         rows=2,
@@ -226,13 +226,13 @@ def test_models_are_told_as_they_come_and_go(
         assert read() == {model.name: model.fingerprint for model in server.models}
         (first,) = read()
         shutil.copytree(classify_bundle, tmp_path / "two")
-        server.engine.reload()
+        server.manager.reload()
         assert len(read()) == 2
         shutil.rmtree(tmp_path / "one")
-        server.engine.reload()
+        server.manager.reload()
         assert read() == {model.name: model.fingerprint for model in server.models}
         assert first not in read()
-    assert not server.engine.metrics.registry.get_sample_value("cloze_ready")
+    assert not server.manager.metrics.registry.get_sample_value("cloze_ready")
 
 
 def test_it_is_not_ready_before_it_has_loaded(tmp_path: Path) -> None:
@@ -242,7 +242,7 @@ def test_it_is_not_ready_before_it_has_loaded(tmp_path: Path) -> None:
 
 def test_the_times_of_a_request_need_no_model() -> None:
     metrics = Metrics()
-    metrics.observe_request("unknown", 0, 0.1, Times())
+    metrics.observe_request("unknown", 0, 0.1, RequestRecord())
     labels = {"route": "unknown", "model": "", "status": "0", "outcome": "error"}
     assert metrics.registry.get_sample_value("cloze_requests_total", labels) == 1
     assert metrics.registry.get_sample_value("cloze_rejections_total", {"reason": "error"}) == 1

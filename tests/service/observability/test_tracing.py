@@ -256,7 +256,7 @@ def test_an_endpoint_that_is_down_costs_nobody_an_answer(pretraining_bundle: Pat
         (
             "import service.app\n"
             "from service.settings import Settings\n"
-            "service.app.create_app(Settings()).state.engine.close()\n",
+            "service.app.create_app(Settings()).state.manager.close()\n",
             ("opentelemetry.sdk", "opentelemetry.exporter", "opentelemetry.proto", "google"),
         ),
         (

@@ -21,9 +21,10 @@ from models.engines import Session
 from models.heads import AnswerOptions, TokenClassifyOptions, spread
 from models.pipeline import prepare
 from service.answering.answerer import Question
-from service.limits.deadline import Terms
-from service.observability.request_record import Times
-from service.registry.loaded_model import Model, warm_up
+from service.limits.deadline import Deadline
+from service.observability.request_record import RequestRecord
+from service.registry.loaded_model import LoadedModel
+from service.registry.warm_up import warm_up
 from tests.helpers.endless import make_endless
 from tests.helpers.gate import Gate
 from tests.helpers.server import (
@@ -45,7 +46,7 @@ def threads() -> Iterator[ThreadPoolExecutor]:
         yield pool
 
 
-def hold_model(model: Model) -> Any:
+def hold_model(model: LoadedModel) -> Any:
     return hold(model.pipeline, model.batcher)
 
 
@@ -300,7 +301,7 @@ def test_golden_answers_without_an_end_are_ended(
         message = server.refuse(ROUTE, {"input": "rain"}, 503, "not_ready", None)
         assert "are not loaded after 1 s" in message
         wait_until(lambda: server.client.get("/health/ready").status_code == 200)
-        wait_until(lambda: server.engine.registry.count_stuck() == 0)
+        wait_until(lambda: server.manager.registry.count_stuck() == 0)
         answer = server.answer(ROUTE, {"input": "rain"})
         check_same(answer["data"][0]["embedding"], pretraining.embed(["rain"])[0])
 
@@ -454,11 +455,11 @@ def test_tasks_without_a_route_are_listed_and_answered_in_turn(
         def ask(items: list[Any], options: Any, task: str) -> Any:
             async def wait() -> Any:
                 never = asyncio.Event()
-                return await server.engine.answer(
+                return await server.app.state.answerer.answer(
                     Question(task, items, options),
-                    Terms(time.perf_counter(), PATIENCE_S),
-                    Times(),
-                    never.wait,
+                    Deadline(time.perf_counter() + PATIENCE_S, PATIENCE_S),
+                    RequestRecord(),
+                    (None, never.wait),
                 )
 
             return asyncio.run(wait())

@@ -27,7 +27,7 @@ from models.pipeline import Pipeline, prepare
 from service.errors import NotReady
 from service.observability.metrics import Metrics
 from service.registry import bundle_paths
-from service.registry.loaded_model import Model
+from service.registry.loaded_model import LoadedModel
 from service.registry.registry import Registry
 from service.scheduling.ticket import Ticket
 from service.settings import Settings
@@ -38,8 +38,8 @@ from tests.helpers.server import Server, check_error, hold, serve, wait_until
 
 
 def load(*bundles: Path, precision: str | None = None) -> Registry:
-    registry = Registry()
-    registry.load(Settings(bundles=bundles, precision=precision), Metrics())
+    registry = Registry(Settings(bundles=bundles, precision=precision), Metrics())
+    registry.load()
     return registry
 
 
@@ -86,7 +86,7 @@ def test_a_precision_that_is_not_there_is_refused(pretraining_bundle: Path) -> N
 
 
 def test_nothing_is_alive_before_loading_nor_after_closing(pretraining_bundle: Path) -> None:
-    assert not Registry().alive
+    assert not Registry(Settings(), Metrics()).alive
     registry = load(pretraining_bundle)
     assert registry.alive
     registry.close()
@@ -106,19 +106,19 @@ def test_an_empty_folder_beside_a_bundle_is_no_error(
 class Folder:
     """A folder of bundles, and a registry that serves what is in it."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *bundles: Path) -> None:
+        """What it serves at first are the bundles that are named, else all in the folder."""
         self.path = path
-        self.settings = Settings(bundles=(path,))
-        self.registry = Registry()
+        self.registry = Registry(Settings(bundles=bundles or (path,)), Metrics())
 
     def add(self, bundle: Path, name: str) -> Path:
         return Path(shutil.copytree(bundle, self.path / name))
 
     def load(self, path: Path, precision: str | None = None) -> None:
-        self.registry.add(str(path), precision, self.settings, Metrics())
+        self.registry.add(str(path), precision)
 
     def reload(self) -> None:
-        self.registry.reload(self.settings, Metrics())
+        self.registry.reload()
 
     @property
     def names(self) -> list[str]:
@@ -133,7 +133,7 @@ class Folder:
 def folder(pretraining_bundle: Path, tmp_path: Path) -> Iterator[Folder]:
     folder = Folder(tmp_path / "all")
     folder.add(pretraining_bundle, "first")
-    folder.registry.load(folder.settings, Metrics())
+    folder.registry.load()
     yield folder
     folder.registry.close()
 
@@ -163,7 +163,8 @@ def test_what_has_changed_is_replaced_once_its_requests_are_over(
     shutil.rmtree(folder.path / "first")
     other = folder.add(classify_bundle, "first")
     change_json(other / "manifest.json", name="tiny-pretraining")
-    with folder.registry.use_head(None, "embed", None) as (model, head):
+    model, head = folder.registry.take_head(None, "embed", None)
+    try:
         assert model is running
         reading = threading.Thread(target=folder.reload)
         reading.start()
@@ -172,11 +173,13 @@ def test_what_has_changed_is_replaced_once_its_requests_are_over(
         with hold(running.pipeline, running.batcher):
             pass
         assert reading.is_alive()
+    finally:
+        folder.registry.release(model)
     reading.join()
     assert not running.batcher.alive
     (replaced,) = folder.registry
     assert replaced.fingerprint != running.fingerprint
-    assert replaced.answers("classify")
+    assert ("classify", None) in replaced.heads
     assert head is running.pipeline.heads[0]
 
 
@@ -192,7 +195,7 @@ def test_what_is_replaced_is_watched_until_its_last_answer(
         asked = threads.submit(server.post, "/v1/embeddings", {"input": "rain"})
         wait_until(lambda: running.batcher._run is not None)
         touch(bundle)
-        reading = threads.submit(server.engine.reload)
+        reading = threads.submit(server.manager.reload)
         wait_until(lambda: running not in server.models)
         run = running.batcher._run
         assert run is not None
@@ -217,7 +220,7 @@ def test_a_hung_text_that_nobody_waits_for_does_not_keep_what_is_replaced(
         ticket = Ticket(jobs, deadline=math.inf)
         running.batcher.submit(ticket)
         await asyncio.to_thread(wait_until, lambda: running.batcher._run is not None)
-        running.batcher.drop(ticket)
+        running.batcher.finish(ticket, learn=False)
 
     asyncio.run(leave())
     touch(folder.path / "first")
@@ -242,7 +245,7 @@ def test_threads_that_stand_still_count_when_their_model_is_gone(
                 wait_until(lambda model=model: model.batcher.stuck == 1)
                 assert server.client.get("/health/live").status_code == (503 if turn == 2 else 200)
                 mark(bundle, str(turn))
-                server.engine.reload()
+                server.manager.reload()
                 assert server.models != [model]
             message = check_error(server.client.get("/health/live"), 503, "not_ready", None)
             assert message.startswith("3 computations")
@@ -258,7 +261,7 @@ def touch(bundle: Path) -> None:
     change_json(bundle / "manifest.json", files=manifest["files"] | {"golden.json": entry})
 
 
-def hang(model: Model, endless: Session) -> None:
+def hang(model: LoadedModel, endless: Session) -> None:
     trunk = model.pipeline.trunk
     trunk._session, trunk._inputs = endless._session, endless._inputs
 
@@ -316,11 +319,11 @@ def test_a_bundle_that_answers_otherwise_here_never_serves(
 def test_a_bundle_that_answers_otherwise_does_not_take_over(
     pretraining_bundle: Path, tmp_path: Path
 ) -> None:
-    registry = load(pretraining_bundle)
-    (before,) = registry
     other = shutil.copytree(pretraining_bundle, tmp_path / pretraining_bundle.name)
+    registry = load(other)
+    (before,) = registry
     break_trunk(other)
-    registry.reload(Settings(bundles=(other,)), Metrics())
+    registry.reload()
     assert list(registry) == [before]
     registry.close()
 
@@ -387,9 +390,9 @@ def count_threads() -> int:
 @pytest.fixture
 def beside(pretraining_bundle: Path, tmp_path: Path) -> Iterator[Folder]:
     """Serves one bundle that the settings name, with room for others beside it."""
-    folder = Folder(tmp_path / "all")
-    folder.settings = Settings(bundles=(folder.add(pretraining_bundle, "first"),))
-    folder.registry.load(folder.settings, Metrics())
+    folder = Folder(tmp_path / "all", tmp_path / "all" / "first")
+    folder.add(pretraining_bundle, "first")
+    folder.registry.load()
     yield folder
     folder.registry.close()
 
@@ -451,7 +454,7 @@ def test_what_admin_removed_comes_back_with_the_set_of_the_settings(
 def test_a_precision_that_admin_chose_stays(minilm_bundle: Path, tmp_path: Path) -> None:
     folder = Folder(tmp_path / "all")
     first = folder.add(minilm_bundle, "first")
-    folder.registry.load(folder.settings, Metrics())
+    folder.registry.load()
     folder.load(first, "int8")
     mark(first, "changed")
     (before,) = folder.registry
@@ -486,8 +489,8 @@ def test_what_is_loaded_after_closing_never_answers(
     with pytest.raises(NotReady, match="shutting down"):
         folder.load(folder.add(classify_bundle, "second"))
     assert folder.names == ["tiny-pretraining"]
-    registry = Registry()
+    registry = Registry(Settings(bundles=(pretraining_bundle,)), Metrics())
     registry.close()
-    registry.load(Settings(bundles=(pretraining_bundle,)), Metrics())
+    registry.load()
     assert list(registry) == []
     assert not registry.alive

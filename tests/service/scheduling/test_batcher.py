@@ -23,9 +23,9 @@ from models.text.packing import Extent
 from service.errors import DeadlinePassed, NotReady, Overloaded
 from service.registry.watchdog import Watchdog
 from service.scheduling.admission import Bounds
-from service.scheduling.batcher import Batcher, Ran
+from service.scheduling.batcher import Batcher, BatchRecord
 from service.scheduling.costs import Costs
-from service.scheduling.graphs import State, Trunk
+from service.scheduling.graphs import GraphState, Trunk
 from service.scheduling.queue import Limits
 from service.scheduling.ticket import Lane, Ticket
 from tests.helpers.server import PATIENCE_S, check_same, hold, wait_until
@@ -113,7 +113,7 @@ async def wait(event: threading.Event) -> None:
 def test_a_batch_keeps_to_its_budget(make_jobs: MakeJobs) -> None:
     chance = random.Random(3)
     recorder = Recorder(held=True)
-    observed: list[Ran] = []
+    observed: list[BatchRecord] = []
     batcher = make_batcher(
         recorder,
         max_batch_tokens=40,
@@ -177,7 +177,7 @@ def test_tasks_of_one_trunk_share_one_run_of_it(pretraining_bundle: Path) -> Non
     pipeline = Pipeline(bundle)
     trunk = CountedSession(bundle.file(trunk_file("fp32")), threads=1)
     pipeline.trunk = trunk
-    observed: list[Ran] = []
+    observed: list[BatchRecord] = []
     batcher = make_batcher(pipeline, observe=observed.append)
     texts, masks, pairs = ["rain"], ["the [MASK] and the [MASK]"], [("rain", "snow")]
     questions: list[tuple[str, Sequence[Any], Any]] = [
@@ -228,7 +228,7 @@ class Poisoned(Recorder):
 
 def test_a_failure_is_for_the_guilty_text_alone(make_jobs: MakeJobs) -> None:
     recorder = Poisoned(("bad", 2), ("worse", 0))
-    observed: list[Ran] = []
+    observed: list[BatchRecord] = []
     batcher = make_batcher(recorder, max_batch_tokens=256, observe=observed.append)
 
     async def play() -> list[Ticket]:
@@ -337,7 +337,7 @@ def test_graphs_that_cannot_be_loaded_answer_not_ready_until_they_can(make_jobs:
         trunk.release.set()
         with pytest.raises(NotReady, match="the disk is gone"):
             await first.future
-        assert batcher.state is State.FAILED
+        assert batcher.state is GraphState.FAILED
         assert not batcher.alive
         assert "the disk is gone" in batcher.reason
         with pytest.raises(NotReady, match="the disk is gone"):
@@ -377,7 +377,7 @@ def test_closing_does_not_wait_for_graphs_whose_loading_stands_still(
         trunk.dead = True
         trunk.release.set()
         await wait(entered)
-        assert batcher.state is State.REPLACING
+        assert batcher.state is GraphState.REPLACING
         # It is loading, and its time is not over.
         assert batcher.stuck == 0
         await asyncio.to_thread(batcher.close, 0.01)
@@ -526,7 +526,7 @@ def test_what_was_dropped_is_not_computed(make_jobs: MakeJobs) -> None:
         await wait(recorder.entered)
         gone = submit(batcher, make_jobs("gone", *[8] * 100))
         stays = submit(batcher, make_jobs("stays", 8))
-        batcher.drop(gone)
+        batcher.finish(gone, learn=False)
         assert batcher.queued_texts == 1
         recorder.release.set()
         await asyncio.gather(first.future, stays.future)
@@ -545,7 +545,7 @@ def test_what_is_dropped_half_way_goes_no_further(make_jobs: MakeJobs) -> None:
     async def play() -> None:
         gone = submit(batcher, make_jobs("gone", *[8] * 10))
         await wait(recorder.entered)
-        batcher.drop(gone)
+        batcher.finish(gone, learn=False)
         recorder.release.set()
         await submit(batcher, make_jobs("later", 8)).future
         assert not gone.future.done()

@@ -4,12 +4,12 @@ import random
 
 import pytest
 
-from service.scheduling.due_times import _STEP_S, Dues
+from service.scheduling.due_times import _STEP_S, DueTimes
 
 
 def test_it_is_the_sum_of_what_is_due_by_then_give_or_take_a_step() -> None:
     chance = random.Random(5)
-    dues, waiting = Dues(), []
+    dues, waiting = DueTimes(), []
     for _ in range(2_000):
         if waiting and chance.random() < 0.45:
             found = waiting.pop(chance.randrange(len(waiting)))
@@ -27,7 +27,7 @@ def test_it_is_the_sum_of_what_is_due_by_then_give_or_take_a_step() -> None:
 
 
 def test_texts_that_are_due_together_are_told_apart_by_their_number() -> None:
-    dues = Dues()
+    dues = DueTimes()
     for _ in range(3):
         dues.add(1.0, 0.5)
     dues.remove(1.0, 0.5)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from service.scheduling.stuck_threads import Stragglers
+from service.scheduling.stuck_threads import StuckThreads
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def begin(let_go: threading.Event) -> threading.Thread:
 
 
 def test_a_thread_counts_until_it_has_ended(let_go: threading.Event) -> None:
-    stragglers = Stragglers()
+    stragglers = StuckThreads()
     first, second = begin(let_go), begin(let_go)
     for thread in (first, first, second):
         stragglers.add(thread)
@@ -36,7 +36,7 @@ def test_a_thread_counts_until_it_has_ended(let_go: threading.Event) -> None:
 
 
 def test_a_thread_counts_from_its_time_on(let_go: threading.Event) -> None:
-    stragglers = Stragglers()
+    stragglers = StuckThreads()
     stragglers.add(begin(let_go), since=math.inf)
     assert (stragglers.count(), stragglers.over) == (0, False)
     stragglers.add(begin(let_go), since=time.perf_counter())

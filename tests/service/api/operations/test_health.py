@@ -5,7 +5,7 @@ import pytest
 
 from models.bundle.bundle import Bundle
 from models.pipeline import Pipeline
-from service.registry.loaded_model import warm_up
+from service.registry.warm_up import warm_up
 from tests.helpers.server import PATIENCE_S, Server, check_error, read_times, serve, wait_until
 
 
@@ -63,7 +63,7 @@ def test_not_ready_where_a_bundle_cannot_be_loaded(
 def test_not_ready_once_it_is_shutting_down(pretraining_bundle: Path) -> None:
     with serve(pretraining_bundle) as server:
         server.answer("/v1/embeddings", {"input": "rain"})
-        server.engine.close()
+        server.manager.close()
         message = check_error(server.client.get("/health/ready"), 503, "not_ready", None)
         assert "shutting down" in message
         assert server.client.get("/health/live").status_code == 200

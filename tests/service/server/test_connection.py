@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
-from service.server.protocol import allow_files
+from service.server.connection import allow_files
+from service.server.exchange import Exchange
 from service.settings import Settings
 from tests.helpers.server import PATIENCE_S, Server, hold, serve, wait_until
 
@@ -104,7 +104,7 @@ def count_packets(connection: socket.socket) -> int:
 
 def count_cycles() -> int:
     """The requests that are in memory, answered or not."""
-    return sum(type(one) is RequestResponseCycle for one in gc.get_objects())
+    return sum(type(one) is Exchange for one in gc.get_objects())
 
 
 def read_until(connection: socket.socket, end: bytes) -> bytes:

@@ -1,0 +1,176 @@
+"""What a route is: it says of itself what those above it ask, reads its own body, and answers.
+
+Of FastAPI a route uses the OpenAPI document that is made of its types, and nothing while it
+answers: the body is read and judged here, validated by pydantic, and handed to the route's function
+with an Asker.
+"""
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, get_type_hints
+
+import orjson
+from fastapi import Depends, Request
+from fastapi.routing import APIRoute
+from pydantic import BaseModel, ValidationError
+from starlette.types import Receive, Scope, Send
+
+from models.errors import ClozeError
+from models.text.encoder import Overflow
+from service.answering.answerer import Question, Reply
+from service.api.body import read_json
+from service.api.schemas import RequestBody
+from service.api.validation import translate_validation
+from service.endpoint import NATIVE, Dialect, Kind, Page
+from service.error_response import send_error
+from service.scope import DEADLINE, DEPARTURE, RECORD
+
+# More entries than these are written off the event loop: 64 vectors of 384 take 0.5 ms.
+_LARGE_COUNT = 64
+_JSON = b"application/json"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a route answers where it is no JSON, or has headers of its own."""
+
+    content: bytes
+    media_type: bytes = _JSON
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+
+
+class Asker:
+    """What a route's function asks of the service, for one request."""
+
+    __slots__ = ("_receive", "scope", "state")
+
+    def __init__(self, scope: Scope, receive: Receive) -> None:
+        self.scope = scope
+        self.state: Any = scope["app"].state
+        self._receive = receive
+
+    def overflow(self, body: RequestBody) -> Overflow:
+        """What the request says, else the server."""
+        found: Overflow = body.overflow or self.state.settings.overflow
+        return found
+
+    async def ask(self, question: Question) -> Reply:
+        """The reply of the model that was asked; the items are dropped if the client goes away."""
+        scope = self.scope
+        # The body has been read: the next message is that the client has gone.
+        reply: Reply = await self.state.answerer.answer(
+            question,
+            scope[DEADLINE],
+            scope[RECORD],
+            (scope.get(DEPARTURE), self._receive),
+        )
+        return reply
+
+
+async def _find_asker(request: Request) -> Asker:
+    return Asker(request.scope, request.receive)
+
+
+Ask = Annotated[Asker, Depends(_find_asker)]
+
+
+class Route(APIRoute):
+    """A route of ours. Its class says what it is: see `declare`."""
+
+    kind: ClassVar[Kind]
+    dialect: ClassVar[Dialect] = NATIVE
+    page: ClassVar[Page | None] = None
+    probe: ClassVar[bool] = False
+
+    def __init__(self, path: str, endpoint: Any, **options: Any) -> None:
+        super().__init__(path, endpoint, **options)
+        hints = get_type_hints(endpoint)
+        self._model: type[BaseModel] | None = hints.get("body")
+        self._named = [name for name in self.param_convertors if name in hints]
+        self.app = self.answer
+
+    async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request, whatever comes of it but a bug."""
+        try:
+            found = await self._answer(scope, receive)
+        except ClozeError as error:
+            await send_error(send, error, scope)
+            return
+        if isinstance(found, bytes):
+            content, headers = found, [(b"content-type", _JSON)]
+        else:
+            content, headers = found.content, [(b"content-type", found.media_type), *found.headers]
+        headers.append((b"content-length", b"%d" % len(content)))
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": content})
+
+    async def _answer(self, scope: Scope, receive: Receive) -> bytes | Answer:
+        asker = Asker(scope, receive)
+        if self._model is None:
+            if self.param_convertors:
+                scope["path_params"] = self._read_path(scope["path"])
+            named = {name: scope["path_params"][name] for name in self._named}
+            told: bytes | Answer = await self.endpoint(asker, **named)
+            return told
+        parsed = await read_json(scope, receive, asker.state.settings, self.dialect)
+        answer: bytes | Answer = await self.endpoint(self._validate(parsed, self._model), asker)
+        return answer
+
+    def _validate(self, parsed: Any, model: type[BaseModel]) -> BaseModel:
+        if self.dialect.unknown_fields == "ignore" and isinstance(parsed, dict):
+            known = model.model_fields
+            parsed = {name: value for name, value in parsed.items() if name in known}
+        try:
+            return model.model_validate(parsed)
+        except ValidationError as error:
+            raise translate_validation(error, model) from None
+
+    def _read_path(self, path: str) -> dict[str, Any]:
+        """The parameters in a path that the route was found by."""
+        match = self.path_regex.match(path)
+        assert match is not None
+        return {
+            name: self.param_convertors[name].convert(value)
+            for name, value in match.groupdict().items()
+        }
+
+
+def declare(
+    kind: Kind, dialect: Dialect = NATIVE, *, page: Page | None = None, probe: bool = False
+) -> type[Route]:
+    """The class of routes that are this, for a router's `route_class`; see service/endpoint.py."""
+    told = {"kind": kind, "dialect": dialect, "page": page, "probe": probe}
+    return type(f"{kind.title()}Route", (Route,), told)
+
+
+async def respond(reply: Reply, results: Iterable[Mapping[str, Any]]) -> bytes:
+    """The answer of a native route."""
+    entries = (
+        {**result, "truncated": True} if truncated else result
+        for result, truncated in zip(results, reply.truncated, strict=True)
+    )
+    return json_response(
+        {
+            "model": reply.model,
+            "results": await write(entries, len(reply.answers)),
+            "usage": {"prompt_tokens": reply.tokens, "total_tokens": reply.tokens},
+        }
+    )
+
+
+async def write(entries: Iterable[Mapping[str, Any]], count: int) -> list[Any]:
+    """The entries of an answer for `json_response`; many are written off the event loop.
+
+    One by one, since the interpreter is not given to another thread while one is written.
+    """
+    if count <= _LARGE_COUNT:
+        return list(entries)
+    return await asyncio.to_thread(
+        lambda: [orjson.Fragment(json_response(entry)) for entry in entries]
+    )
+
+
+def json_response(content: Any) -> bytes:
+    """JSON, with numpy arrays and dataclasses as they are."""
+    return orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY)

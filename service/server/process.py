@@ -1,0 +1,50 @@
+"""The process: what signals do to it, and how it ends."""
+
+import gc
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+
+_SWITCH_INTERVAL_S = 0.0005
+
+
+def end_early_without_loss() -> None:
+    """Let SIGTERM and SIGINT end the process with 0 while there is nothing yet to be finished."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: os._exit(0))
+
+
+def reload_at_hangup(reload: Callable[[], None] | None) -> None:
+    """Call it at each SIGHUP, in a thread of its own; None ignores the signal."""
+    if sys.platform == "win32":
+        return
+    if reload is None:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        return
+    # The handler runs on the event loop, which others wait for.
+    signal.signal(
+        signal.SIGHUP,
+        lambda *_: threading.Thread(target=reload, name="reload", daemon=True).start(),
+    )
+
+
+def leave_the_cores() -> None:
+    """Let the interpreter disturb the trunk as little as can be."""
+    # The batcher's thread waits at most so long for it while the event loop is busy; Python's
+    # default of 5 ms is half a small batch, for which the trunk would stand still.
+    sys.setswitchinterval(_SWITCH_INTERVAL_S)
+    # What is imported stays: collections need not walk it again and again. Models come later, and
+    # what is left of one that was replaced is still found.
+    gc.collect()
+    gc.freeze()
+
+
+def end_process(code: int) -> None:
+    """End the process with that exit code, whatever its threads still load or compute."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):  # nobody reads it any more
+            stream.flush()
+    os._exit(code)
