@@ -1,4 +1,4 @@
-"""The service of the folder it is started in, with what `benchmarks.path` looks at.
+"""The service of the folder in PATH_TREE, with what `benchmarks.path` looks at.
 
 Knows nothing of how the service is laid out but its command line and `models.pipeline.Pipeline`, so
 that it starts other commits too. SIGUSR1 lets the trunk answer at once from then on: what it gave
@@ -16,7 +16,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-ROOT = str(Path.cwd())
+ROOT = os.environ["PATH_TREE"]
 # The folder of this file comes first otherwise, with the modules of another commit in it.
 sys.path[0] = ROOT
 OURS = tuple(f"{ROOT}/{name}/" for name in ("models", "service"))
@@ -71,6 +71,7 @@ class Recorder:
 
 def main() -> None:
     """Start the service as its own command line does."""
+    os.chdir(ROOT)
     record = os.environ.pop("PATH_RECORD", "")
     if record:
         recorder = Recorder(Path(record))

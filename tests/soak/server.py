@@ -69,7 +69,7 @@ class Faults:
             graphed.compute = compute_damaged
 
         LoadedModel.__init__ = make_noted  # type: ignore[method-assign, assignment]
-        Graphed.__init__ = wrap_damaged  # type: ignore[method-assign]
+        Graphed.__init__ = wrap_damaged  # type: ignore[method-assign, assignment]
         for number, act in (
             (KILL, self._kill),
             (HANG, self._hang),
