@@ -33,6 +33,8 @@ KILL = signal.SIGUSR1
 HANG = signal.SIGUSR2
 HOLD = signal.SIGRTMIN
 TELL = signal.SIGRTMIN + 1
+# What each of its own lines in the service's log begins with.
+SAID = '{"event": "soak: '
 # After a thread is given up it stays stuck for a while, and then finds that it was.
 _HELD_LONGER_S = 3.0
 
