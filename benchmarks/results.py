@@ -77,11 +77,18 @@ def describe_machine() -> dict[str, Any]:
     """The processor, the cores this process may use, and the versions that decide its speed."""
     return {
         "processor": _read_processor(),
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": _count_cores(),
         "system": platform.platform(),
         "python": platform.python_version(),
         "packages": {package: version(package) for package in _PACKAGES},
     }
+
+
+def _count_cores() -> int:
+    """Those of the affinity mask; of the machine where the system has no masks."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _read_processor() -> str:

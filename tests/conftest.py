@@ -1,5 +1,6 @@
 """Checkpoints and bundles that many tests share, each made once in a run."""
 
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,16 @@ from tests.helpers.process import start_service
 torch.set_num_threads(1)
 transformers.utils.logging.disable_progress_bar()
 transformers.utils.logging.set_verbosity_error()
+
+# A script starts what it runs in the background with SIGINT ignored, nohup with SIGHUP, and what
+# is ignored is inherited. Tests send both, to themselves and to the commands they start.
+for _number, _default in (
+    (signal.SIGINT, signal.default_int_handler),
+    (signal.SIGTERM, signal.SIG_DFL),
+    (signal.SIGHUP, signal.SIG_DFL),
+):
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, _default)
 
 MakeFolder = Callable[[str], Path]
 Export = Callable[..., Exported]

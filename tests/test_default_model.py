@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import onnx
 import pytest
 from huggingface_hub import ModelCard
 
@@ -49,11 +50,22 @@ def test_it_equals_the_checkpoint_beside_it(pipeline: Pipeline) -> None:
 def test_exporting_the_checkpoint_again_gives_the_same_graphs(tmp_path: Path) -> None:
     again = export_bundle(Request(str(CHECKPOINT), tmp_path / DEFAULT_BUNDLE.name)).bundle
     shipped = Bundle.open(DEFAULT_BUNDLE)
-    same = {name for name in shipped.manifest.files if name != "golden.json"}
-    # It was exported before manifests told how much its weights take in memory.
-    assert {name: again.manifest.files[name].sha256 for name in same} == {
-        name: shipped.manifest.files[name].sha256 for name in same
-    }
+    # Golden answers are of the processor that gave them.
+    same = shipped.manifest.files.keys() - {"golden.json"}
+    assert again.manifest.files.keys() - {"golden.json"} == same
+    for name in same:
+        assert read_without_producer(again.file(name)) == read_without_producer(shipped.file(name))
+
+
+def read_without_producer(file: Path) -> bytes:
+    """A file's bytes; a graph's without the producer, which was torch until graphs named ours."""
+    if file.suffix != ".onnx":
+        return file.read_bytes()
+    model = onnx.load(file)
+    model.ClearField("producer_name")
+    model.ClearField("producer_version")
+    content: bytes = model.SerializeToString(deterministic=True)
+    return content
 
 
 def test_its_weights_are_stored_in_half_the_bytes(pipeline: Pipeline) -> None:

@@ -48,8 +48,8 @@ def append_record(record: dict[str, Any], path: Path) -> None:
     try:
         with path.open("a", encoding="utf-8") as log:
             # A line that was cut off by a full disk must not swallow the next one.
-            log.write(("\n" if before and not before.endswith("\n") else "") + json.dumps(record))
-            log.write("\n")
+            cut = "\n" if before and not before.endswith("\n") else ""
+            log.write(f"{cut}{json.dumps(record)}\n")
     except OSError as failure:
         raise StorageFull(f"{path} could not be written ({failure}). Make room.") from failure
 

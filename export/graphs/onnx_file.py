@@ -1,7 +1,8 @@
 """A torch module as an ONNX file: nothing in it but the graph and the weights.
 
 Owns the call of torch's exporter, and takes out what it adds of this machine: stack traces and
-paths in metadata, which would leak and make equal exports differ.
+paths in metadata, which would leak and make equal exports differ, and the build of torch. What
+made a graph is this exporter, by name and version.
 """
 
 import logging
@@ -18,6 +19,7 @@ import torch
 from export.errors import UnsupportedModel
 from export.graphs.halves import store_halves
 
+PRODUCER, VERSION = "cloze", "0.1.0"
 # 20 is the first in which GELU is one node, not five.
 OPSET = 20
 # Protocol buffers end at 2 GiB; above this, weights lie beside the graph.
@@ -65,7 +67,8 @@ def export_graph(
 
 
 def save_graph(model: onnx_ir.Model, file: Path) -> None:
-    """Write a graph; weights that are too large for one file lie beside it, as FILE.data."""
+    """Write a graph as ours; weights too large for one file lie beside it, as FILE.data."""
+    model.producer_name, model.producer_version = PRODUCER, VERSION
     size = sum(value.const_value.nbytes for value in _weights(model))
     if size > _LARGEST_FILE_BYTES:
         onnx_ir.save(model, file, external_data=f"{file.name}.data")

@@ -13,7 +13,7 @@ import torch
 from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
 
 from export.errors import SourceError, UnsupportedModel
-from export.reading.files import first_line
+from export.reading.files import first_line, has_file
 from export.reading.weights import Weights, check_floating
 
 # The names that families give to what costs memory; no other field does.
@@ -46,7 +46,7 @@ def load_config(file: Path, raw: dict[str, Any], weights: Weights) -> Pretrained
     for key, reason in _REFUSED.items():
         if raw.get(key):
             raise UnsupportedModel(f"{file} {reason} ({key})")
-    if (file.parent / "adapter_config.json").exists():
+    if has_file(file.parent / "adapter_config.json"):
         raise UnsupportedModel(
             f"{file.parent / 'adapter_config.json'} makes it an adapter on another model; "
             "merge the adapter into its model and save that"

@@ -6,14 +6,16 @@ Owns where a source comes from. What its files mean is for others to say.
 import json
 import os
 import re
+import stat
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
 from export.errors import SourceError
+from models.paths import exists, follow, is_folder, look
 
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 _CONFIGS = ["*.json", "*.txt", "*.model", "*.safetensors"]
@@ -24,17 +26,18 @@ def find_source(source: str, revision: str | None) -> tuple[Path, str, str | Non
     """Directory, name and revision of a checkpoint: a directory as it is, a hub id downloaded."""
     path = Path(source)
     try:
-        local = path.is_dir()
+        local = is_folder(path)
         if local:
             next(path.iterdir(), None)
+        taken = exists(path)
     except OSError as error:
         raise SourceError(f"{source} cannot be read: {error.strerror}") from None
     if local:
         if revision:
             raise SourceError(f"{source} is a directory; --revision goes with a hub id only")
         _check_readable(path)
-        return path, path.resolve().name, None
-    if path.exists():
+        return path, follow(path).name, None
+    if taken:
         raise SourceError(f"{source} is a file; give the directory that holds config.json")
     if not _HUB_ID.fullmatch(source) or source.startswith("."):
         raise SourceError(f"{source} does not exist; give a directory or a hub id like ORG/NAME")
@@ -64,17 +67,33 @@ def _check_readable(path: Path) -> None:
         # A folder that may not be entered looks empty: what is in it would be left out.
         files = [name for name in names if any(fnmatch(name, pattern) for pattern in _FILES)]
         for entry in [Path(folder, name) for name in (*sorted(folders), *sorted(files))]:
-            if entry.is_symlink() and not entry.exists():
+            try:
+                found = look(entry)
+            except OSError:  # a link to where this user may not go
+                _refuse_unreadable(entry, path)
+            if found is None and entry.is_symlink():
                 raise SourceError(
                     f"{entry} is a link to {os.readlink(entry)}, which is not there; give a "  # noqa: PTH115 - as it was written
                     "directory that holds the files themselves, as `cp -rL` makes it"
                 )
-            wanted = os.R_OK | os.X_OK if entry.is_dir() else os.R_OK
+            enters = found is not None and stat.S_ISDIR(found.st_mode)
+            wanted = os.R_OK | os.X_OK if enters else os.R_OK
             if not os.access(entry, wanted, effective_ids=effective):
-                raise SourceError(
-                    f"{entry} may not be read by user {os.geteuid()}; allow it with "
-                    f"`chmod -R a+rX {path}`"
-                )
+                _refuse_unreadable(entry, path)
+
+
+def _refuse_unreadable(entry: Path, path: Path) -> NoReturn:
+    raise SourceError(
+        f"{entry} may not be read by user {os.geteuid()}; allow it with `chmod -R a+rX {path}`"
+    )
+
+
+def has_file(file: Path) -> bool:
+    """Whether a source has that file. Raises SourceError where that cannot be told."""
+    try:
+        return exists(file)
+    except OSError as error:
+        raise SourceError(f"{file} cannot be read: {error.strerror}") from None
 
 
 def read_json(file: Path, *, required: bool = True) -> Any:

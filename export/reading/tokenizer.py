@@ -7,7 +7,7 @@ from typing import Any
 from transformers import AutoTokenizer, PretrainedConfig
 
 from export.errors import SourceError, UnsupportedModel
-from export.reading.files import first_line
+from export.reading.files import first_line, has_file
 
 _TOKENIZER_FILES = (
     "tokenizer.json",
@@ -21,7 +21,7 @@ _TOKENIZER_FILES = (
 
 def load_tokenizer(path: Path, config: PretrainedConfig) -> Any:
     """The tokenizer in `path`. Raises SourceError or UnsupportedModel."""
-    if not any((path / name).exists() for name in _TOKENIZER_FILES):
+    if not any(has_file(path / name) for name in _TOKENIZER_FILES):
         raise SourceError(
             f"{path} has no tokenizer; save one there with tokenizer.save_pretrained()"
         )
@@ -49,7 +49,7 @@ def _check_sentencepiece(path: Path) -> None:
     """A tokenizer that is only a sentencepiece model is read with a package of its own."""
     models = sorted(file.name for file in path.glob("*.model"))
     others = [name for name in _TOKENIZER_FILES if not name.endswith(".model")]
-    if not models or any((path / name).exists() for name in others):
+    if not models or any(has_file(path / name) for name in others):
         return
     if importlib.util.find_spec("sentencepiece") is None:
         raise SourceError(
@@ -61,8 +61,8 @@ def _check_sentencepiece(path: Path) -> None:
 def _check_tokenizer_files(path: Path, names: dict[str, str]) -> None:
     """Transformers makes do without a vocabulary, and then knows no word."""
     needed = {name for kind, name in names.items() if kind != "tokenizer_file"}
-    missing = sorted(name for name in needed if not (path / name).exists())
-    if missing and not (path / "tokenizer.json").exists():
+    missing = sorted(name for name in needed if not has_file(path / name))
+    if missing and not has_file(path / "tokenizer.json"):
         raise SourceError(
             f"the tokenizer in {path} lacks {', '.join(missing)}; save it there again with "
             "tokenizer.save_pretrained()"

@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
 from export.errors import SourceError, UnsupportedModel
-from export.reading.files import first_line, read_object
+from export.reading.files import first_line, has_file, read_object
 
 _REMEDY = "copy or save the checkpoint again"
 # As transformers looks for them; an index names the files of a set.
@@ -70,9 +70,9 @@ class Weights:
 def find_weights(path: Path) -> Weights:
     """The weights in `path`, their headers read and checked. Raises SourceError."""
     for single, index in _FORMATS:
-        if (path / single).exists():
+        if has_file(path / single):
             return read_weights([path / single])
-        if (path / index).exists():
+        if has_file(path / index):
             return _read_set(path / index)
     raise SourceError(
         f"{path} has no weights; put model.safetensors or pytorch_model.bin beside config.json"
@@ -124,7 +124,7 @@ def _read_set(index: Path) -> Weights:
             raise SourceError(f"{index} names {name!r}, which is not a file beside it; {_REMEDY}")
     files = [index.parent / name for name in sorted(set(places.values()))]
     for file in files:
-        if not file.exists():
+        if not has_file(file):
             raise SourceError(f"{index} names {file.name}, which is not there; {_REMEDY}")
         if (file.suffix == ".safetensors") != (index.name == _FORMATS[0][1]):
             raise SourceError(f"{index} names {file.name}, a file of another kind; {_REMEDY}")

@@ -380,7 +380,8 @@ def _describe(  # noqa: PLR0917 - what a manifest is made of
             architecture=checkpoint.architecture,
             config_sha256=checkpoint.config_sha256,
         ),
-        tools={name: importlib.metadata.version(name) for name in _TOOLS},
+        # Without the build (+cpu, +cu130): it is the machine's, and the graphs are the same.
+        tools={name: importlib.metadata.version(name).partition("+")[0] for name in _TOOLS},
         parity=(),
     )
 

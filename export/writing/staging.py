@@ -18,6 +18,7 @@ from typing import Any, Self
 
 from export.errors import OutputError
 from models.bundle.bundle import MANIFEST
+from models.paths import exists, follow, is_file, is_folder, is_taken
 
 _NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # From linux/fcntl.h and linux/fs.h, for renameat2(2).
@@ -80,17 +81,19 @@ def check_destination(out: Path, *, replace: bool = False) -> None:
     `replace` allows for a bundle there, and nothing else.
     """
     try:
-        taken = out.exists() or out.is_symlink()
+        taken = is_taken(out)
+        replaceable = replace and not out.is_symlink() and is_file(out / MANIFEST)
+        above = next(parent for parent in (out.parent, *out.parent.parents) if exists(parent))
+        open_above = is_folder(above)
     except OSError as error:
         raise OutputError(f"{out} cannot be made: {error.strerror}") from None
     if taken and not replace:
         raise OutputError(
             f"{out} exists; remove it, choose another OUT, or give --replace if it is a bundle"
         )
-    if taken and (out.is_symlink() or not (out / MANIFEST).is_file()):
+    if taken and not replaceable:
         raise OutputError(f"{out} is not a bundle, which --replace may remove; choose another OUT")
-    above = next(parent for parent in (out.parent, *out.parent.parents) if parent.exists())
-    if not above.is_dir():
+    if not open_above:
         raise OutputError(f"{out} cannot be made: {above} is not a directory; choose another OUT")
     if not os.access(above, os.W_OK | os.X_OK):
         raise OutputError(f"{above} cannot be written to; choose another OUT")
@@ -103,8 +106,8 @@ def check_apart(out: Path, source: str) -> None:
     is read there changes.
     """
     try:
-        swallowed = Path(source).is_dir() and Path(source).resolve().is_relative_to(out.resolve())
-    except (OSError, RuntimeError):  # no directory: others say so
+        swallowed = is_folder(Path(source)) and follow(Path(source)).is_relative_to(follow(out))
+    except OSError:  # no directory: others say so
         return
     if swallowed:
         raise OutputError(f"{out} holds the source {source}; choose another OUT")
@@ -141,15 +144,16 @@ def place(folder: Path, out: Path, *, replace: bool) -> None:
         folder.chmod(0o755)
         for entry in (*folder.iterdir(), folder):
             _flush(entry)
-        if not (replace and out.exists()):
+        if not (replace and exists(out)):
             folder.rename(out)
         elif not _exchange(folder, out):
             out.rename(before)
             folder.rename(out)
         _flush(out.parent)
     except OSError as error:
-        if before.exists() and not out.exists():
-            before.rename(out)
+        with suppress(OSError):
+            if is_taken(before) and not is_taken(out):
+                before.rename(out)
         raise OutputError(f"{out} cannot be written: {error.strerror}") from None
     shutil.rmtree(before, ignore_errors=True)
 
@@ -169,7 +173,7 @@ def clear_leftovers(out: Path) -> list[str]:
         with suppress(OSError):  # a link, in use, or another user's
             lock = _lock(entry)
             try:
-                if entry.suffix == ".replaced" and not out.exists() and not out.is_symlink():
+                if entry.suffix == ".replaced" and not is_taken(out):
                     entry.rename(out)
                     notes.append(f"{out} is back, which an export that was killed had moved away")
                 else:
@@ -181,10 +185,11 @@ def clear_leftovers(out: Path) -> list[str]:
 
 
 def _make_parents(folder: Path) -> list[Path]:
-    missing = [parent for parent in (folder, *folder.parents) if not parent.exists()]
     made: list[Path] = []
-    for parent in reversed(missing):
+    for parent in reversed((folder, *folder.parents)):
         try:
+            if exists(parent):
+                continue
             parent.mkdir(exist_ok=True)
         except OSError as error:
             for done in reversed(made):
@@ -213,7 +218,7 @@ def _make_locked(out: Path) -> tuple[Path, int]:
         except OSError:
             # A file system without locks: nobody can lock it, so nobody takes it for a leftover.
             return folder, os.open(os.devnull, os.O_RDONLY)
-        if folder.exists():
+        if exists(folder):
             return folder, lock
         os.close(lock)
 

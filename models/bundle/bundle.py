@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from models.bundle.manifest import FORMAT_VERSION, FileEntry, Manifest
 from models.errors import BundleDamaged, BundleNotFound, BundleTooNew, OperatorError
+from models.paths import exists, follow, follow_to_end, is_folder
 
 MANIFEST = "manifest.json"
 TOKENIZER = "tokenizer.json"
@@ -101,12 +102,12 @@ def find_bundles(path: Path) -> list[Path]:
     to say what it lacks. Raises BundleNotFound where it may not be read.
     """
     try:
-        if (path / MANIFEST).exists() or not path.is_dir():
+        if exists(path / MANIFEST) or not is_folder(path):
             return [path]
         # An export that is under way has a name with a dot; a new volume may hold lost+found.
         inside = [entry for entry in path.iterdir() if entry.name[0] != "."]
-        found = sorted(entry for entry in inside if (entry / MANIFEST).exists())
-        empty = all(entry.is_dir() for entry in inside)
+        found = sorted(entry for entry in inside if exists(entry / MANIFEST))
+        empty = all(is_folder(entry) for entry in inside)
     except OSError as error:
         raise BundleNotFound(f"{error.filename} cannot be read: {error.strerror}") from None
     return found if found or empty else [path]
@@ -135,10 +136,8 @@ def _read_manifest(path: Path) -> Manifest:
         ) from None
     except (ValueError, RecursionError) as error:
         raise BundleDamaged(f"{file} is not JSON ({error}); export the bundle again") from None
-    except (OSError, RuntimeError) as error:  # a link in a circle is a RuntimeError
-        raise BundleNotFound(
-            f"{file} cannot be read: {getattr(error, 'strerror', error)}"
-        ) from None
+    except OSError as error:
+        raise BundleNotFound(f"{file} cannot be read: {error.strerror}") from None
     version = content.get("format_version") if isinstance(content, dict) else None
     if isinstance(version, int) and version > FORMAT_VERSION:
         raise BundleTooNew(
@@ -172,12 +171,13 @@ def _read_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _check_inside(path: Path, file: Path) -> None:
     """Raise where a link leads out of the bundle, or to what is no file: reading it might wait."""
-    real = file.resolve(strict=True)
-    if not real.is_relative_to(path.resolve()):
+    real = follow_to_end(file)
+    if not real.is_relative_to(follow(path)):
         raise BundleDamaged(
             f"{file} is a link that leads out of the bundle; put the file itself there"
         )
-    if not stat.S_ISREG(real.stat().st_mode) and not real.is_dir():
+    kind = real.stat().st_mode
+    if not stat.S_ISREG(kind) and not stat.S_ISDIR(kind):
         raise BundleDamaged(f"{file} is not a file; copy or export the bundle again")
 
 
@@ -196,8 +196,7 @@ def _check_file(path: Path, name: str, entry: FileEntry) -> None:
                 f"{file} is not the file that was exported (its sha256 differs); "
                 "copy or export the bundle again"
             )
-    except (OSError, RuntimeError) as error:  # a link in a circle is a RuntimeError
+    except OSError as error:
         raise BundleDamaged(
-            f"{file} cannot be read ({getattr(error, 'strerror', error)}); "
-            "copy or export the bundle again"
+            f"{file} cannot be read ({error.strerror}); copy or export the bundle again"
         ) from None

@@ -10,6 +10,7 @@ import structlog
 
 from models.bundle.bundle import MANIFEST, Bundle, find_bundles
 from models.errors import SettingsError
+from models.paths import exists, follow, is_circle
 from models.pipeline import Pipeline
 from service.errors import PathRefused
 from service.registry.memory import check_memory
@@ -59,15 +60,15 @@ def find_roots(settings: Settings) -> tuple[Path, ...]:
     A folder of bundles itself, of a bundle the folder it lies in; links are followed. The root
     of the file system is none: every file would lie in it.
     """
-    named = [path.resolve() for path in settings.bundles]
-    roots = [path.parent if (path / MANIFEST).exists() else path for path in named]
+    named = [follow(path) for path in settings.bundles]
+    roots = [path.parent if _holds_manifest(path) else path for path in named]
     return tuple(dict.fromkeys(root for root in roots if root != root.parent))
 
 
 def is_named(path: Path, settings: Settings) -> bool:
     """Whether the settings name the bundle at that path, or the folder it lies in."""
-    named = [given.resolve() for given in settings.bundles]
-    return path.resolve() in named or path.resolve().parent in named
+    named = [follow(given) for given in settings.bundles]
+    return follow(path) in named or follow(path).parent in named
 
 
 def resolve_path(given: str, roots: Sequence[Path]) -> Path:
@@ -76,10 +77,11 @@ def resolve_path(given: str, roots: Sequence[Path]) -> Path:
     What it says is the same whether there is something at the path or not.
     """
     try:
-        path = Path(given).resolve()
-    except (OSError, RuntimeError, ValueError):  # too long, a circle of links, a null byte
-        path = None
-    if path is None or not any(root in path.parents for root in roots):
+        path = follow(Path(given))
+        leads = not is_circle(path)
+    except (OSError, ValueError):  # a null byte
+        leads = False
+    if not leads or not any(root in path.parents for root in roots):
         folders = ", ".join(map(str, roots)) or "none"
         raise PathRefused(
             "bundles are loaded only from inside of the folders of CLOZE_BUNDLES "
@@ -89,12 +91,20 @@ def resolve_path(given: str, roots: Sequence[Path]) -> Path:
     return path
 
 
+def _holds_manifest(path: Path) -> bool:
+    """Whether it is a bundle; of a folder that may not be looked into, nobody can say so."""
+    try:
+        return exists(path / MANIFEST)
+    except OSError:
+        return False
+
+
 def _add_bundle(bundles: dict[str, Bundle], path: Path, *, named: bool) -> None:
     bundle = Bundle.open(path)
     other = bundles.setdefault(bundle.manifest.name, bundle)
     if other is bundle:
         return
-    if other.path.resolve() == path.resolve():
+    if follow(other.path) == follow(path):
         if named:
             raise SettingsError(f"{path} is given twice; name it once")
         return  # named itself, to come first, and in a folder of bundles

@@ -33,6 +33,7 @@ def show(report: Report) -> None:
         ("bundles replaced", f"{damage.bundles} by {'/admin' if damage.by_admin else 'SIGHUP'}"),
         ("times the queue was filled", str(damage.bursts)),
         ("longest time not ready", f"{damage.not_ready_s:.1f} s"),
+        ("lines of the log nobody could read", str(len(damage.unread))),
         ("answered right, p50 and p99", f"{quick:.0f} ms, {slow:.0f} ms"),
         ("memory at start and end", f"{start:.0f} MB, {end:.0f} MB"),
     ]
@@ -65,6 +66,7 @@ def save(report: Report) -> str:
         "by_admin": damage.by_admin,
         "bursts": damage.bursts,
         "not_ready_s": damage.not_ready_s,
+        "unread": sorted(damage.unread),
         "memory_mb": {"start": report.memory_mb[0], "end": report.memory_mb[1]},
         "failures": tally.failures,
         "problems": report.problems,

@@ -3,8 +3,8 @@
     python -m tests.soak.server ENDLESS STATUS [the service's arguments]
 
 SIGUSR1 kills the session of a trunk or head, SIGUSR2 makes it hang in a run that can be stopped,
-SIGRTMIN holds the next batch in a call that nothing can stop, for some seconds. An item with the
-marker cannot be computed. SIGRTMIN+1 writes what the service holds to the file STATUS. Nothing of
+SIGALRM holds the next batch in a call that nothing can stop, for some seconds. An item with the
+marker cannot be computed. SIGVTALRM writes what the service holds to the file STATUS. Nothing of
 the service is replaced: its own classes are wrapped before its own command line runs.
 """
 
@@ -31,8 +31,11 @@ from service.registry.loaded_model import Graphed, LoadedModel
 MARKER = "zzpoisonzz"
 KILL = signal.SIGUSR1
 HANG = signal.SIGUSR2
-HOLD = signal.SIGRTMIN
-TELL = signal.SIGRTMIN + 1
+# Of no timer: Macs have no signals but these to spare.
+HOLD = signal.SIGALRM
+TELL = signal.SIGVTALRM
+# What each of its own lines in the service's log begins with.
+SAID = '{"event": "soak: '
 # After a thread is given up it stays stuck for a while, and then finds that it was.
 _HELD_LONGER_S = 3.0
 

@@ -1,12 +1,13 @@
 """What is done to the service: its sessions, its bundles, and its queue."""
 
 import asyncio
+import json
 import os
 import random
 import re
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from signal import SIGHUP
 from typing import Any
@@ -18,7 +19,7 @@ from tests.soak.asks import Asks
 from tests.soak.bundles import MAIN, OTHER, Bundles
 from tests.soak.client import Broken, Client, Reply, write_request
 from tests.soak.driver import Driver
-from tests.soak.server import HANG, HOLD, KILL
+from tests.soak.server import HANG, HOLD, KILL, SAID
 from tests.soak.weather import Trouble, Weather
 
 ADMIN_KEY = "soak-admin"
@@ -26,6 +27,7 @@ _FAULTS = {"killed": KILL, "hung": HANG, "held": HOLD}
 # Longer than any repair may take.
 _PATIENCE_S = 60.0
 _POLL_S = 0.1
+_READER = json.JSONDecoder()
 _BURST = 60
 
 
@@ -39,6 +41,7 @@ class Damage:
     by_admin: bool = False
     bursts: int = 0
     not_ready_s: float = 0.0
+    unread: set[str] = field(default_factory=set)  # lines of the log about faults
     problems: list[str] = field(default_factory=list)
 
 
@@ -144,10 +147,9 @@ class Storm:
 
     async def _is_repaired(self, lines: int, replaced: dict[str, float]) -> bool:
         """Whether the session that was damaged since then was replaced, or is gone."""
-        done = [line for line in self._read_log()[lines:] if '"done": true' in line]
-        if not done or not self._ready:
+        fault = find_fault(self._read_log()[lines:], self.damage.unread)
+        if fault is None or not self._ready:
             return False  # a batch is held only when there is one
-        fault = orjson.loads(done[-1])
         model = fault["model"]
         if (await self._read_replacements()).get(model, 0.0) > replaced.get(model, 0.0):
             return True
@@ -157,7 +159,9 @@ class Storm:
         return True
 
     def _read_log(self) -> list[str]:
-        return self._driver.log.read_text(encoding="utf-8", errors="replace").splitlines()
+        """Its whole lines: the last may still be written."""
+        text = self._driver.log.read_text(encoding="utf-8", errors="replace")
+        return text.split("\n")[:-1]
 
     async def _read_replacements(self) -> dict[str, float]:
         """Sessions that were replaced, by model, by the service's own count."""
@@ -226,3 +230,29 @@ class Storm:
     def _complain(self, problem: str) -> None:
         if problem not in self.damage.problems:
             self.damage.problems.append(problem)
+
+
+def find_fault(lines: Sequence[str], unread: set[str]) -> dict[str, Any] | None:
+    """The last fault of a session that the server says it did, in lines of its log.
+
+    A line that another has got into is read from where it begins; what cannot be read even so is
+    added to `unread`, and passed over.
+    """
+    found: dict[str, Any] | None = None
+    for line in lines:
+        if '"done": true' in line:
+            faults = list(_read_faults(line))
+            if not faults:
+                unread.add(line)
+            found = faults[-1] if faults else found
+    return found
+
+
+def _read_faults(line: str) -> Iterator[dict[str, Any]]:
+    for begin in re.finditer(re.escape(SAID), line):
+        try:
+            said, _ = _READER.raw_decode(line, begin.start())
+        except ValueError:
+            continue
+        if {"done", "model", "fingerprint"} <= said.keys():
+            yield said

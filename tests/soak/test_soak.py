@@ -15,6 +15,7 @@ from tests.soak.comparison import Ranking, find_difference
 from tests.soak.corpus import CLASSIFY, Corpus, Kind, Known, make_corpus
 from tests.soak.judgement import Circumstances, Outcome, judge
 from tests.soak.soak import Plan, list_leftovers, soak
+from tests.soak.storm import find_fault
 
 QUIET = Circumstances(seconds=0.1)
 STORM = Circumstances(seconds=0.1, replacing=True, full=True, texts=100)
@@ -49,6 +50,35 @@ def test_wrong_answers_are_found() -> None:
     failure = report.tally.failures[0]
     assert "embedding is off by" in failure["reason"]
     assert failure["log"]
+
+
+FAULT = '{"event": "soak: killed", "done": true, "model": "%s", "fingerprint": "f"}'
+OTHER_LINE = '{"event": "request", "status": 200}'
+
+
+@pytest.mark.parametrize(
+    ("lines", "model", "unread"),
+    [
+        ([], None, 0),
+        ([OTHER_LINE, '{"event": "soak: let go"}'], None, 0),
+        ([FAULT % "a", FAULT % "b", OTHER_LINE], "b", 0),
+        # Lines that met in one, and a line that is not whole.
+        ([OTHER_LINE + FAULT % "a"], "a", 0),
+        ([FAULT % "a" + OTHER_LINE], "a", 0),
+        (['{"event": "soak: let go"}' + FAULT % "a" + FAULT % "b"], "b", 0),
+        (['{"event": "req' + FAULT % "a" + 'uest"}'], "a", 0),
+        ([FAULT % "a", '{"event": "soak: killed", "done": true, "model'], "a", 1),
+        (['{"event": "soak: killed", "done": true}'], None, 1),
+        (['"done": true'], None, 1),
+    ],
+)
+def test_a_line_that_cannot_be_read_is_told_and_passed_over(
+    lines: list[str], model: str | None, unread: int
+) -> None:
+    told: set[str] = set()
+    fault = find_fault(lines, told)
+    assert (fault and fault["model"]) == model
+    assert len(told) == unread
 
 
 @pytest.fixture

@@ -10,14 +10,14 @@ from models import Pipeline
 from models.bundle.bundle import Bundle
 from tests.training.data import EMOTIONS, INTENTS
 from tests.training.runs import (
+    ALWAYS,
     FINETUNE_STEPS,
-    OFTEN,
     assert_same_weights,
     count_steps,
     finetune,
     finetune_arguments,
+    hold,
     read_log,
-    start,
 )
 from training.finetune import main
 
@@ -61,11 +61,11 @@ def test_a_run_that_was_killed_ends_as_one_that_was_not(
     steps = 24
     whole = finetune(data, pretrained, tmp_path / "whole", steps=steps)
     killed = tmp_path / "killed"
-    arguments = finetune_arguments(data, pretrained, killed, steps, save=OFTEN)
-    with start("training.finetune", arguments, records=2) as process:
+    arguments = finetune_arguments(data, pretrained, killed, steps, save=ALWAYS)
+    with hold("training.finetune", arguments, step=2) as process:
         process.kill()
         assert process.wait() == -signal.SIGKILL
-    assert 0 < count_steps(killed) < steps
+    assert count_steps(killed) == 2
     assert not (killed / "checkpoint").exists()
     finetune(data, pretrained, killed, steps=steps)
     assert_same_weights(whole / "checkpoint", killed / "checkpoint")

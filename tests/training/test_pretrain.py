@@ -10,13 +10,13 @@ from transformers import AutoTokenizer, BertForPreTraining
 
 from tests.training.data import write_documents
 from tests.training.runs import (
-    OFTEN,
+    ALWAYS,
     assert_same_weights,
     count_steps,
+    hold,
     pretrain,
     pretrain_arguments,
     read_log,
-    start,
 )
 from training.pretrain import main
 
@@ -56,11 +56,11 @@ def test_a_run_that_was_killed_ends_as_one_that_was_not(
     steps = 60
     whole = pretrain(data, tmp_path / "whole", vocabulary, steps)
     killed = tmp_path / "killed"
-    arguments = pretrain_arguments(data, killed, vocabulary, steps, save=OFTEN)
-    with start("training.pretrain", arguments, records=2) as process:
+    arguments = pretrain_arguments(data, killed, vocabulary, steps, save=ALWAYS)
+    with hold("training.pretrain", arguments, step=3) as process:
         process.kill()
         assert process.wait() == -signal.SIGKILL
-    assert 0 < count_steps(killed) < steps
+    assert count_steps(killed) == 3
     pretrain(data, killed, vocabulary, steps)
     assert_same_weights(whole / "checkpoint", killed / "checkpoint")
     steps_logged = [record["step"] for record in read_log(killed)]
@@ -70,19 +70,21 @@ def test_a_run_that_was_killed_ends_as_one_that_was_not(
 def test_an_interrupt_saves_and_the_run_goes_on_exactly(
     data: Path, vocabulary: Path, tmp_path: Path
 ) -> None:
+    """No save is due yet; the step that it comes in is made whole first."""
     steps = 60
     whole = pretrain(data, tmp_path / "whole", vocabulary, steps)
     stopped = tmp_path / "stopped"
-    arguments = pretrain_arguments(data, stopped, vocabulary, steps, save="0.5")
-    with start("training.pretrain", arguments, records=1) as process:
-        saved = count_steps(stopped)
+    arguments = pretrain_arguments(data, stopped, vocabulary, steps)
+    with hold("training.pretrain", arguments, step=20) as process:
+        assert read_log(stopped) == []
         process.send_signal(signal.SIGINT)
         _, told = process.communicate()
     assert process.returncode == 130
     assert "Traceback" not in told
     assert "The same command goes on" in told
     assert not (stopped / "checkpoint").exists()
-    assert saved <= count_steps(stopped) < steps
+    assert count_steps(stopped) == 21
+    assert [record["step"] for record in read_log(stopped)] == [21]
     pretrain(data, stopped, vocabulary, steps)
     assert_same_weights(whole / "checkpoint", stopped / "checkpoint")
 

@@ -2,6 +2,7 @@
 
 import re
 import sys
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,9 @@ from export.graphs.onnx_file import OPSET, export_graph, save_graph, strip_metad
 from tests.conftest import Export
 from tests.helpers.checkpoints import EACH_FAMILY
 
+VERSION = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"][
+    "version"
+]
 LEAKS = (
     rb"site-packages",
     rb"Traceback",
@@ -50,6 +54,8 @@ def check_graph(file: Path) -> None:
         assert not weight.doc_string
         assert not weight.metadata_props
     assert {entry.domain: entry.version for entry in model.opset_import}[""] == OPSET
+    # Not torch and its build, which differs between machines.
+    assert (model.producer_name, model.producer_version) == ("cloze", VERSION)
 
 
 @pytest.mark.parametrize("family", EACH_FAMILY)
@@ -64,6 +70,14 @@ def test_graphs_of_named_heads_too(heads_bundle: Path, pretraining_bundle: Path)
     for folder in (heads_bundle, pretraining_bundle):
         for file in folder.glob("head.*.onnx"):
             check_graph(file)
+
+
+def test_graphs_in_every_precision_name_their_maker(minilm_bundle: Path) -> None:
+    files = sorted(minilm_bundle.glob("trunk.*.onnx"))
+    assert len(files) == 3
+    for file in files:
+        model = onnx.load(file)
+        assert (model.producer_name, model.producer_version) == ("cloze", VERSION)
 
 
 def test_strip_reaches_every_field() -> None:

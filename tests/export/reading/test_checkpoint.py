@@ -236,12 +236,17 @@ def test_a_file_that_another_user_may_not_read(tmp_path: Path) -> None:
         (path / "model.safetensors").chmod(0o600)
         hidden = make_checkpoint(Path(folder) / "hidden", "bert", "BertModel")
         (hidden / "heads").mkdir(mode=0o700)
+        linked = make_checkpoint(Path(folder) / "linked", "bert", "BertModel")
+        (linked / "model.safetensors").unlink()
+        (linked / "model.safetensors").symlink_to(hidden / "heads" / "model.safetensors")
         os.seteuid(65534)
         try:
             with pytest.raises(SourceError) as refusal:
                 find_source(str(path), None)
             with pytest.raises(SourceError, match="heads may not be read"):
                 find_source(str(hidden), None)
+            with pytest.raises(SourceError, match=r"linked/model.safetensors may not be read"):
+                find_source(str(linked), None)
             with pytest.raises(SourceError, match="Permission denied"):
                 find_source(str(tmp_path / "mine"), None)
         finally:

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import export.writing.exporter
 from export.errors import OutputError, UnsupportedModel
@@ -38,6 +39,9 @@ def test_choices_land_in_the_manifest(classify_source: Path, tmp_path: Path) -> 
     assert manifest.heads[0].pooling == "cls"
     assert manifest.heads[0].pooling_source == "option"
     assert manifest.source.name == classify_source.name
+    # Releases, without the build that this machine has of them.
+    assert manifest.tools["torch"] == torch.__version__.partition("+")[0]
+    assert not any("+" in version for version in manifest.tools.values())
     assert (result.fused_nodes, result.notes) == (2, [])
     assert result.bundle.path == out
     assert [path.name for path in out.parent.iterdir()] == ["bundle"]

@@ -1,6 +1,8 @@
 """The log: a line of JSON an event, and nothing of what callers sent in any of them."""
 
 import json
+import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +16,7 @@ from tests.helpers.server import JSON, PATIENCE_S
 ROUTE = "/v1/embeddings"
 SECRET = "a-very-private-thought"
 KEY = "a-key-that-nobody-may-read"
+UNBUFFERED = "PYTHONUNBUFFERED"
 # A service whose tokenizer and whose trunk fail, with the text in their message, on a sign.
 SPOILED = """
 import sys
@@ -206,6 +209,45 @@ def test_libraries_log_through_the_same_lines() -> None:
     assert (fifth["event"], fifth["thread"]) == ("a thread has ended", "worker")
     assert fifth["exception"][0]["exc_type"] == "RuntimeError"
     assert "private" not in json.dumps(fifth)
+
+
+@pytest.mark.parametrize("buffered", [True, False])
+def test_a_line_is_one_write(*, buffered: bool) -> None:
+    """Whoever else writes to the same file, another process say, can only write between lines."""
+    ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    program = (
+        "import logging, structlog\n"
+        "from service.logs import configure_logging\n"
+        "configure_logging()\n"
+        "log = structlog.get_logger()\n"
+        "log.info('short')\n"
+        "log.warning('long', value='x' * 50_000)\n"
+        "logging.getLogger('library').warning('theirs')\n"
+        "try:\n"
+        "    raise RuntimeError\n"
+        "except RuntimeError:\n"
+        "    log.exception('broken')\n"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != UNBUFFERED}
+    with ours, its:
+        process = subprocess.Popen(
+            [sys.executable, "-c", program],
+            cwd=ROOT,
+            env=environment | ({} if buffered else {UNBUFFERED: "1"}),
+            stderr=its,
+        )
+        its.close()
+        # Each write is a packet of its own; after the last there are none.
+        ours.settimeout(PATIENCE_S)
+        packets = list(iter(lambda: ours.recv(1 << 20), b""))
+        assert process.wait(PATIENCE_S) == 0
+    assert all(packet.endswith(b"\n") for packet in packets)
+    assert [json.loads(packet)["event"] for packet in packets] == [
+        "short",
+        "long",
+        "theirs",
+        "broken",
+    ]
 
 
 @pytest.mark.parametrize("value", ["\n\r", "\u2028\u0085\x1b[31m", "\ud800", '"}', "\x00"])

@@ -34,6 +34,18 @@ def test_a_folder_is_its_own_root_and_a_bundle_has_that_it_lies_in(
     assert find_roots(Settings(bundles=(bundle, bundle.parent))) == (bundle.parent,)
 
 
+def test_what_leads_nowhere_is_a_root_of_nothing(bundle: Path) -> None:
+    """It is refused when it is opened; what it says then is the same on every Python."""
+    circle = bundle.parent / "circle"
+    circle.symlink_to(circle)
+    settings = Settings(bundles=(circle,))
+    assert find_roots(settings) == (circle,)
+    assert not is_named(bundle, settings)
+    for path in (circle, circle / "inside", bundle / "null\0byte"):
+        with pytest.raises(PathRefused, match="CLOZE_BUNDLES"):
+            resolve_path(str(path), (bundle.parent, circle))
+
+
 def test_the_root_of_the_file_system_is_none() -> None:
     assert find_roots(Settings(bundles=(Path("/"),))) == ()
     with pytest.raises(PathRefused, match=r"\(none\)"):
