@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _serve(flags: dict[str, Any]) -> int:
     # Imported here: --help and wrong arguments need not wait for the web framework.
-    from models.engines import return_large_blocks
+    from models.machine.allocator import return_large_blocks
     from service.app import create_app, reload_all
     from service.observability.logging import configure_logging
     from service.server.protocol import allow_files
