@@ -26,7 +26,7 @@ from models.engines.onnx_runtime import make_options
 from models.machine.allocator import return_large_blocks
 from models.machine.limits import count_cores
 from models.pipeline import MAX_BATCH_TOKENS
-from models.text.encoder import Encoded
+from models.text.encoded import Encoded
 from models.text.packing import pack
 
 OURS = "ours: an arena, no patterns"

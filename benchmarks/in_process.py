@@ -31,7 +31,7 @@ from benchmarks.texts import KINDS, Kind, draw_texts, list_words
 from models.engines import Session, open_session
 from models.heads import EmbedOptions, Job
 from models.pipeline import MAX_BATCH_TOKENS, Pipeline, form_batches, prepare
-from models.text.encoder import Encoded
+from models.text.encoded import Encoded
 
 ROUNDS = 7
 PADDED_BATCH_TEXTS = 16

@@ -11,7 +11,8 @@ from models.bundle.manifest import HeadEntry, Manifest, trunk_file
 from models.engines import Session
 from models.errors import BundleDamaged
 from models.tasks import TASKS
-from models.text.encoder import Encoded, Encoder
+from models.text.encoded import Encoded
+from models.text.encoder import Encoder
 from models.text.packing import pack
 
 

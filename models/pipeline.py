@@ -44,8 +44,10 @@ from models.heads import (
     spread,
 )
 from models.machine.allocator import return_freed_memory
-from models.text.encoder import Encoded, Encoder, Overflow
+from models.text.encoded import Encoded
+from models.text.encoder import Encoder
 from models.text.packing import Extent, Packed, group_by_length, pack
+from models.text.truncation import Overflow
 
 MAX_BATCH_TOKENS = 512
 # Fill-mask answers with the text once for each candidate: a few kilobytes could ask for gigabytes.

@@ -16,7 +16,8 @@ from models.engines import Output
 from models.errors import InternalError, InvalidValue
 from models.heads.head import Floats, Head, Indices, Job
 from models.tasks import TASKS
-from models.text.encoder import Encoded, Origins, Overflow
+from models.text.encoded import Encoded, Origins
+from models.text.truncation import Overflow
 
 # Longer windows than these are not what such models were trained on (SQuAD: 384).
 _WINDOW_TOKENS = 384

@@ -10,7 +10,7 @@ from models.engines import Output
 from models.errors import InvalidValue
 from models.heads.head import Head, Indices, Job, sigmoid, softmax
 from models.tasks import TASKS
-from models.text.encoder import Overflow
+from models.text.truncation import Overflow
 
 
 @dataclass(frozen=True, slots=True)

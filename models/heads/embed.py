@@ -14,7 +14,7 @@ from models.engines import Output
 from models.errors import InvalidValue
 from models.heads.head import Floats, Head, Indices, Job, count_tokens
 from models.tasks import TASKS
-from models.text.encoder import Overflow
+from models.text.truncation import Overflow
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,8 @@ from models.errors import (
 )
 from models.heads.head import Floats, Head, Indices, Job, softmax
 from models.tasks import TASKS
-from models.text.encoder import Encoder, Overflow
+from models.text.encoder import Encoder
+from models.text.truncation import Overflow
 
 COMMON_MASK = "[MASK]"
 DEFAULT_TOP_K = 5

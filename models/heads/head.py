@@ -16,7 +16,8 @@ from models.bundle.manifest import HeadEntry, Manifest
 from models.engines import Output, Session
 from models.errors import InternalError
 from models.tasks import Rows, Task
-from models.text.encoder import Encoded, Encoder
+from models.text.encoded import Encoded
+from models.text.encoder import Encoder
 
 Floats = NDArray[np.float32]
 Indices = NDArray[np.int64]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from models.engines import Output
 from models.heads.head import Head, Indices, Job, softmax
 from models.tasks import TASKS
-from models.text.encoder import Overflow
+from models.text.truncation import Overflow
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,8 @@ from models.engines import Output, Session
 from models.errors import InternalError, InvalidValue
 from models.heads.head import Floats, Head, Indices, Job, softmax
 from models.tasks import TASKS
-from models.text.encoder import Encoder, Overflow
+from models.text.encoder import Encoder
+from models.text.truncation import Overflow
 
 Aggregation = Literal["none", "simple", "first", "max", "average"]
 

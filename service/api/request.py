@@ -10,7 +10,7 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 from starlette.requests import ClientDisconnect
 
-from models.text.encoder import Overflow
+from models.text.truncation import Overflow
 from service.answering.answerer import Question, Reply
 from service.api.body import (
     check_characters,

@@ -8,7 +8,7 @@ import numpy as np
 from models.golden import check_golden
 from models.heads import Job
 from models.pipeline import Pipeline
-from models.text.encoder import Encoded
+from models.text.encoded import Encoded
 from models.text.packing import Extent
 from service.observability.metrics import Metrics
 from service.scheduling.admission import Bounds

@@ -11,7 +11,7 @@ import pytest
 
 from models.engines.onnx_runtime import OnnxRuntimeSession, decide_spin
 from models.errors import BundleDamaged, RunStopped
-from models.text.encoder import Encoded
+from models.text.encoded import Encoded
 from models.text.packing import pack
 from tests.helpers.endless import make_endless, run_until_stopped
 from tests.helpers.groups import make_groups
