@@ -88,6 +88,8 @@ def _serve(flags: dict[str, Any]) -> int:
 
 
 if __name__ == "__main__":
+    code = main()
+    # Not before: it brings the web framework along.
     from service.server.server import end_process
 
-    end_process(main())
+    end_process(code)
