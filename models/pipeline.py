@@ -245,6 +245,7 @@ class Pipeline:
         packed = pack(texts, start, layout)
         if layout == "flat":
             return self.trunk.run(packed.feeds), packed, packed.extent
+        # Its groups are put together here, wherever the engine has them: a row each, no stream.
         hidden = np.empty((len(packed.input_ids), self.manifest.hidden_size), np.float32)
         rows = cells = 0
         for group in group_by_length(packed.lengths.tolist()):
