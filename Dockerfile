@@ -98,6 +98,7 @@ COPY --from=bundle /lacuna-mini bundles/lacuna-mini
 COPY --from=code /serve .
 USER 10001:10001
 EXPOSE 8080
+# Asks where CLOZE_HOST and CLOZE_PORT say: --port does not reach it.
 HEALTHCHECK --interval=5s --timeout=3s --start-period=30s --retries=3 \
     CMD ["python", "-m", "service.healthcheck"]
 ENTRYPOINT ["python", "-m", "service"]

@@ -22,10 +22,11 @@ from benchmarks.results import save_results, say, show_table
 from benchmarks.startup import read_memory
 from benchmarks.texts import SEED
 from models.bundle.manifest import trunk_file
-from models.engines import count_cores, return_large_blocks
 from models.engines.onnx_runtime import make_options
+from models.machine.allocator import return_large_blocks
+from models.machine.limits import count_cores
 from models.pipeline import MAX_BATCH_TOKENS
-from models.text.encoder import Encoded
+from models.text.encoded import Encoded
 from models.text.packing import pack
 
 OURS = "ours: an arena, no patterns"

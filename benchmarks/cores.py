@@ -37,7 +37,7 @@ from benchmarks.results import RESULTS, Target, divide, save_results, say, show_
 from benchmarks.servers import Server, cloze, make_body, serve, stop_on_terminate
 from benchmarks.texts import KINDS, draw_texts, list_words
 from benchmarks.usage import read_children_s, read_used_s
-from models.engines import count_cores
+from models.machine.limits import count_cores
 from models.pipeline import Pipeline
 
 TARGET = Target(0.45)

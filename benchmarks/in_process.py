@@ -9,7 +9,7 @@ order and tokenised beforehand:
             the strongest fair baseline);
 - `flat`    what the product does: batches of up to 512 tokens, packed without padding.
 
-All run in models.engines.Session with the settings of the product, and the time each takes to lay
+All run in sessions of models.engines, set as the product sets them, and the time each takes to lay
 out its batches counts. Before anything is timed the hidden states are compared, text by text. The
 ways take turns, in another order each round, and ratios are taken within a round; the median over
 the rounds is the figure, since neighbours on a shared machine disturb a round, not a ratio.
@@ -28,10 +28,10 @@ from benchmarks.minilm import ensure_bundle
 from benchmarks.padded import ensure_padded_trunk, pad
 from benchmarks.results import Target, divide, save_results, say, show_table
 from benchmarks.texts import KINDS, Kind, draw_texts, list_words
-from models.engines import Session, count_cores
+from models.engines import Session, open_session
 from models.heads import EmbedOptions, Job
 from models.pipeline import MAX_BATCH_TOKENS, Pipeline, form_batches, prepare
-from models.text.encoder import Encoded
+from models.text.encoded import Encoded
 
 ROUNDS = 7
 PADDED_BATCH_TEXTS = 16
@@ -58,8 +58,8 @@ class Ways:
         self._start = pipeline.manifest.position_start
         padded = ensure_padded_trunk(pipeline.bundle)
         unmasked = ensure_padded_trunk(pipeline.bundle, masked=False)
-        self._padded = Session(padded, threads=count_cores(), spin=True)
-        self._unmasked = Session(unmasked, threads=count_cores(), spin=True)
+        self._padded = open_session(padded, "trunk", spin="on")
+        self._unmasked = open_session(unmasked, "trunk", spin="on")
         self.by_name: dict[str, Way] = {
             "flat": self.run_flat,
             "padded": self.run_padded,
@@ -77,7 +77,7 @@ class Ways:
         """Sixteen texts at a time, padded to the longest."""
         for first in range(0, len(jobs), PADDED_BATCH_TEXTS):
             batch = [job.encoded for job in jobs[first : first + PADDED_BATCH_TEXTS]]
-            hidden = self._padded.run(pad(batch, self._start))
+            hidden = self._padded.run(pad(batch, self._start)).whole()
             yield from (rows[: len(text.ids)] for rows, text in zip(hidden, batch, strict=True))
 
     def run_one_flat(self, jobs: Sequence[Job]) -> Iterator[Hidden]:
@@ -88,10 +88,11 @@ class Ways:
     def run_one_padded(self, jobs: Sequence[Job], session: Session) -> Iterator[Hidden]:
         """A text at a time, in a rectangle of one row."""
         for job in jobs:
-            yield from session.run(pad([job.encoded], self._start))
+            yield from session.run(pad([job.encoded], self._start)).whole()
 
     def _run_packed(self, texts: Sequence[Encoded]) -> Iterator[Hidden]:
-        hidden, packed = self._pipeline.run_trunk(texts)
+        output, packed = self._pipeline.run_trunk(texts)
+        hidden = output.whole()
         ends = (packed.starts + packed.lengths).tolist()
         yield from (
             hidden[start:end] for start, end in zip(packed.starts.tolist(), ends, strict=True)

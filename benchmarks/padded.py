@@ -21,7 +21,7 @@ from export.graphs.onnx_file import export_graph
 from export.graphs.trunk import count_fused
 from export.reading.checkpoint import load_checkpoint
 from models.bundle.bundle import Bundle, hash_file
-from models.text.encoder import Encoded
+from models.text.encoded import Encoded
 
 _NAME = "benchmark_padded"
 _INPUTS = ("input_ids", "token_type_ids", "position_ids", "mask")

@@ -89,7 +89,7 @@ def _export(given: Sequence[str]) -> int:
     # Imported here: --help and wrong arguments need not wait for torch.
     from export.console import Console
     from export.writing.exporter import Request, export_bundle
-    from models.engines import return_large_blocks
+    from models.machine.allocator import return_large_blocks
 
     return_large_blocks()
     with Console() as console:

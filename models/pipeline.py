@@ -4,16 +4,17 @@ Owns the order of the steps (prepare, pack, trunk, heads, decode), which the ser
 with a queue between the first and the second. Knows nothing of requests.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from models.bundle.bundle import MANIFEST, TOKENIZER, Bundle
-from models.bundle.manifest import Function, HeadEntry, Manifest, Pooling, trunk_file
-from models.engines import Session, Spin, count_cores, decide_spin, return_freed_memory
+from models.bundle.bundle import TOKENIZER, Bundle
+from models.bundle.manifest import Function, Manifest, Pooling, trunk_file
+from models.checks import check_head, check_trunk, make_last_token
+from models.engines import ENGINE, HostOutput, Output, Role, Session, Spin, open_session
 from models.errors import (
     BundleDamaged,
     CallerError,
@@ -42,9 +43,11 @@ from models.heads import (
     TokenClassifyOptions,
     spread,
 )
-from models.tasks import TASKS
-from models.text.encoder import Encoded, Encoder, Overflow
+from models.machine.allocator import return_freed_memory
+from models.text.encoded import Encoded
+from models.text.encoder import Encoder
 from models.text.packing import Extent, Packed, group_by_length, pack
+from models.text.truncation import Overflow
 
 MAX_BATCH_TOKENS = 512
 # Fill-mask answers with the text once for each candidate: a few kilobytes could ask for gigabytes.
@@ -66,6 +69,7 @@ class Pipeline:
         precision: str | None = None,
         threads: int = 0,
         spin: Spin = "auto",
+        engine: str = ENGINE,
     ) -> None:
         manifest = bundle.manifest
         self.bundle = bundle
@@ -76,23 +80,31 @@ class Pipeline:
             vocabulary_size=manifest.vocabulary_size,
             segments=manifest.segments,
         )
-        threads = threads or count_cores()
-        self.trunk = Session(
-            bundle.file(trunk_file(self.precision)),
-            threads=threads,
-            spin=decide_spin(spin, threads),
-        )
-        self._check_trunk()
-        self.heads = tuple(self._open_heads())
+
+        def load(name: str, role: Role) -> Session:
+            file = bundle.file(name)
+            return open_session(file, role, engine=engine, threads=threads, spin=spin)
+
+        self.trunk = load(trunk_file(self.precision), "trunk")
+        check_trunk(bundle, self.precision, self.encoder, self.trunk)
+        self.heads = tuple(self._open_heads(load))
         self._reopening: object = None
 
     @classmethod
-    def open(cls, path: str | Path, *, precision: str | None = None, threads: int = 0) -> Self:
+    def open(
+        cls,
+        path: str | Path,
+        *,
+        precision: str | None = None,
+        threads: int = 0,
+        engine: str = ENGINE,
+    ) -> Self:
         """The bundle at `path`, checked and loaded. `threads` for the trunk; 0: one a core.
 
-        Raises a BundleError that names the file and the remedy.
+        Raises a BundleError that names the file and the remedy; SettingsError for an engine that
+        there is not.
         """
-        return cls(Bundle.open(path), precision=precision, threads=threads)
+        return cls(Bundle.open(path), precision=precision, threads=threads, engine=engine)
 
     @property
     def manifest(self) -> Manifest:
@@ -223,29 +235,30 @@ class Pipeline:
             head.compute(hidden, [jobs[place] for place in places], packed.starts[places])
         return extent
 
-    def run_trunk(self, texts: Sequence[Encoded]) -> tuple[NDArray[np.float32], Packed]:
+    def run_trunk(self, texts: Sequence[Encoded]) -> tuple[Output, Packed]:
         """The hidden states [T, H] of the texts, packed together, and the plan they lie by."""
         hidden, packed, _ = self._run_trunk(texts)
         return hidden, packed
 
-    def _run_trunk(self, texts: Sequence[Encoded]) -> tuple[NDArray[np.float32], Packed, Extent]:
+    def _run_trunk(self, texts: Sequence[Encoded]) -> tuple[Output, Packed, Extent]:
         start, layout = self.manifest.position_start, self.manifest.layout
         packed = pack(texts, start, layout)
         if layout == "flat":
             return self.trunk.run(packed.feeds), packed, packed.extent
+        # Its groups are put together here, wherever the engine has them: a row each, no stream.
         hidden = np.empty((len(packed.input_ids), self.manifest.hidden_size), np.float32)
         rows = cells = 0
         for group in group_by_length(packed.lengths.tolist()):
             part = pack([texts[place] for place in group], start, layout)
             tokens = [np.arange(packed.lengths[place]) + packed.starts[place] for place in group]
-            hidden[np.concatenate(tokens)] = self.trunk.run(part.feeds)
+            hidden[np.concatenate(tokens)] = self.trunk.run(part.feeds).whole()
             rows, cells = rows + part.extent.rows, cells + part.extent.cells
-        return hidden, packed, Extent(rows, cells)
+        return HostOutput(hidden), packed, Extent(rows, cells)
 
     def probe(self) -> None:
         """Run every graph over one token. Raises whatever is wrong with them."""
-        hidden, _ = self.run_trunk([self._last_token()])
-        if not np.isfinite(hidden).all():
+        hidden, _ = self.run_trunk([make_last_token(self.manifest)])
+        if not np.isfinite(hidden.whole()).all():
             raise InternalError("the trunk gives numbers that are not finite")
         for head in self.heads:
             head.probe(hidden)
@@ -278,65 +291,14 @@ class Pipeline:
         for head in self.heads:
             head.stop()
 
-    def _open_heads(self) -> Iterator[Head[Any, Any, Any]]:
+    def _open_heads(self, load: Callable[[str, Role], Session]) -> Iterator[Head[Any, Any, Any]]:
         for entry in self.manifest.heads:
             kind = HEADS.get(entry.task)
             # A task of a later version: the bundle is sound, its other tasks are answered.
             if kind is not None:
-                # One thread that does not spin: a second pool would fight the trunk's for cores.
-                session = Session(self.bundle.file(entry.file), threads=1) if entry.file else None
-                self._check_head(entry, session)
+                session = load(entry.file, "head") if entry.file else None
+                check_head(self.bundle, entry, session)
                 yield kind(entry, self.manifest, self.encoder, session)
-
-    def _check_trunk(self) -> None:
-        """Raise BundleDamaged where the trunk has not the sizes that the manifest says it has.
-
-        Asks it once for the last token of the vocabulary at the last position: sizes that only
-        the manifest has would otherwise be found out by a request.
-        """
-        manifest = self.manifest
-        file = self.bundle.file(trunk_file(self.precision))
-        known = max(self.encoder.tokenizer.get_vocab().values(), default=0)
-        if known >= manifest.vocabulary_size:
-            raise BundleDamaged(
-                f"{self.bundle.file(TOKENIZER)} has token ids up to {known}, and the manifest a "
-                f"vocabulary of {manifest.vocabulary_size}; export the bundle again"
-            )
-        packed = pack([self._last_token()], manifest.position_start, manifest.layout)
-        position = np.array([manifest.position_start + manifest.max_tokens - 1], np.int64)
-        try:
-            hidden = self.trunk.run(packed.feeds | {"position_ids": position})
-        except Exception as error:
-            raise BundleDamaged(
-                f"{file} has not the vocabulary of {manifest.vocabulary_size} or the "
-                f"{manifest.max_tokens} positions that the manifest says; export the bundle again"
-            ) from error
-        if hidden.shape != (1, manifest.hidden_size):
-            raise BundleDamaged(
-                f"{file} gives {list(hidden.shape)} where the manifest says a hidden size of "
-                f"{manifest.hidden_size}; export the bundle again"
-            )
-
-    def _last_token(self) -> Encoded:
-        last = np.array([self.manifest.vocabulary_size - 1], np.int64)
-        return Encoded(ids=last, type_ids=np.zeros_like(last))
-
-    def _check_head(self, entry: HeadEntry, session: Session | None) -> None:
-        """Raise BundleDamaged where a head has no graph, or one of another width."""
-        if session is None:
-            if TASKS[entry.task].weights:
-                raise BundleDamaged(
-                    f"{self.bundle.file(MANIFEST)} names no file for {entry.task}, which has "
-                    "weights; export the bundle again"
-                )
-            return
-        wanted = entry.dimensions if entry.labels is None else len(entry.labels)
-        if wanted is not None and session.width not in (wanted, None):
-            what = "dimensions" if entry.labels is None else "labels"
-            raise BundleDamaged(
-                f"{self.bundle.file(str(entry.file))} answers with {session.width} numbers, and "
-                f"the manifest has {wanted} {what}; export the bundle again"
-            )
 
 
 def prepare(

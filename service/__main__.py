@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _serve(flags: dict[str, Any]) -> int:
     # Imported here: --help and wrong arguments need not wait for the web framework.
-    from models.engines import return_large_blocks
+    from models.machine.allocator import return_large_blocks
     from service.app import create_app, reload_all, tell_refused
     from service.observability.logging import configure_logging
     from service.server.connection import allow_files
@@ -89,6 +89,8 @@ def _serve(flags: dict[str, Any]) -> int:
 
 
 if __name__ == "__main__":
+    code = main()
+    # Not before: it brings the web framework along.
     from service.server.process import end_process
 
-    end_process(main())
+    end_process(code)

@@ -12,7 +12,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from models.engines import Spin
 from models.errors import SettingsError
 from models.pipeline import MAX_BATCH_TOKENS
-from models.text.encoder import Overflow
+from models.text.truncation import Overflow
 from service.keys import Key, check_apart, parse_keys, read_keys
 
 Access = Literal["open", "key", "off"]

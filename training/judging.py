@@ -12,7 +12,7 @@ import numpy as np
 
 from models.heads import FillMaskOptions, Job
 from models.pipeline import Pipeline, form_batches
-from models.text.encoder import Encoded
+from models.text.encoded import Encoded
 from training.errors import DataTooSmall
 from training.finetuning.labelled import LabelledTexts, ScoredPairs
 from training.metrics import (

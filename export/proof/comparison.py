@@ -210,7 +210,8 @@ def _compare(
             place = places[id(job)]
             reference = references[place]
             if logits is None:
-                wanted, found = reference.hidden, hidden[start : start + job.tokens]
+                rows = hidden.whole()[start : start + job.tokens]
+                wanted, found = reference.hidden, rows
             else:
                 wanted, found = _expected_logits(reference), logits[number]
             figures.add(place, wanted, found)
@@ -241,8 +242,8 @@ def measure_company(pipeline: Pipeline) -> float:
     hidden, packed = pipeline.run_trunk([*strangers[:2], *texts, *strangers[2:]])
     for text, start in zip(texts, packed.starts[2:].tolist(), strict=False):
         alone, _ = pipeline.run_trunk([text])
-        among = hidden[start : start + len(text.ids)]
-        worst = min(worst, float(pool(alone, "mean") @ pool(among, "mean")))
+        among = hidden.whole()[start : start + len(text.ids)]
+        worst = min(worst, float(pool(alone.whole(), "mean") @ pool(among, "mean")))
     if not worst >= COMPANY_COSINE:
         raise ProofFailed(
             f"in {pipeline.precision} a text among others has a cosine of {worst:.4f} to itself "

@@ -56,8 +56,8 @@ from models.bundle.manifest import (
     head_file,
     trunk_file,
 )
-from models.engines import count_cores
 from models.errors import BundleError, CallerError, ClozeError
+from models.machine.limits import count_cores
 from models.pipeline import Pipeline
 
 _TOOLS = ("torch", "transformers", "tokenizers", "onnx", "onnxscript", "onnxruntime")

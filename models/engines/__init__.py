@@ -1,15 +1,18 @@
-"""What runs a graph, and what it may use. One engine today: ONNX Runtime on CPUs."""
+"""What runs a graph: the contract in session.py and output.py, and a module for each engine.
 
-from models.engines.onnx_runtime import Session
-from models.machine.allocator import return_freed_memory, return_large_blocks
-from models.machine.limits import Spin, count_cores, decide_spin, find_memory_limit
+Only what every engine has in common is imported here; an engine is, once it is chosen.
+"""
+
+from models.engines.output import HostOutput, Output
+from models.engines.session import ENGINE, ENGINES, Role, Session, Spin, open_session
 
 __all__ = [
+    "ENGINE",
+    "ENGINES",
+    "HostOutput",
+    "Output",
+    "Role",
     "Session",
     "Spin",
-    "count_cores",
-    "decide_spin",
-    "find_memory_limit",
-    "return_freed_memory",
-    "return_large_blocks",
+    "open_session",
 ]

@@ -1,10 +1,11 @@
-"""A graph in ONNX Runtime, on CPU threads of its own.
+"""The engine ONNX Runtime, on CPUs: a graph on threads of its own.
 
-Owns the session's options, each chosen by measurement (benchmarks/, 2 cores, MiniLM, fp32):
-masked cells leave denormal probabilities behind, on which attention runs slower, so they count
-as zero; the fused SkipLayerNormalization kernel is several times slower than the two nodes it
-replaces; a thread that spins for 200 microseconds bridges the gap between two nodes, and
-then gives its core back; plans of memory are not kept, since hardly a shape comes twice.
+Owns how many threads, whether they spin, and the session's options, each chosen by measurement
+(benchmarks/, 2 cores, MiniLM, fp32): masked cells leave denormal probabilities behind, on which
+attention runs slower, so they count as zero; the fused SkipLayerNormalization kernel is several
+times slower than the two nodes it replaces; a thread that spins for 200 microseconds bridges the
+gap between two nodes, and then gives its core back; plans of memory are not kept, since hardly a
+shape comes twice.
 """
 
 import threading
@@ -16,7 +17,11 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
+from models.engines.output import HostOutput
+from models.engines.session import Role, Session, Spin
 from models.errors import BundleDamaged, RunStopped
+from models.machine.cgroups import ROOT
+from models.machine.limits import count_cores, owns_cores
 
 _STILL = {
     "session.set_denormal_as_zero": "1",
@@ -27,6 +32,29 @@ _SPINNING = {
     "session.intra_op.spin_duration_us": "200",
     "session.force_spinning_stop": "1",
 }
+
+
+def open_session(file: Path, role: Role, *, threads: int, spin: Spin) -> Session:
+    """The graph on its own threads: of a trunk so many, 0: one a core; of a head always one.
+
+    A head's thread does not spin: a second pool would fight the trunk's for the same cores.
+    """
+    if role == "head":
+        return OnnxRuntimeSession(file, threads=1)
+    threads = threads or count_cores()
+    return OnnxRuntimeSession(file, threads=threads, spin=decide_spin(spin, threads))
+
+
+def decide_spin(spin: Spin, threads: int, root: Path = ROOT) -> bool:
+    """Whether so many threads, while they wait for each other, keep their cores busy.
+
+    By itself where the cores are theirs: no more threads than cores, and no quota that could run
+    out. What else runs here at the moment is not asked: it says nothing of the hours to come, and
+    two replicas that were started together would decide by chance.
+    """
+    if spin != "auto":
+        return spin == "on"
+    return threads > 1 and owns_cores(threads, root)
 
 
 def make_options(threads: int, *, spin: bool) -> onnxruntime.SessionOptions:
@@ -44,7 +72,7 @@ def make_options(threads: int, *, spin: bool) -> onnxruntime.SessionOptions:
     return options
 
 
-class Session:
+class OnnxRuntimeSession:
     """One graph, ready to run. `run` and `stop` may be called from any thread."""
 
     def __init__(self, file: Path, *, threads: int, spin: bool = False) -> None:
@@ -88,7 +116,7 @@ class Session:
         last = shape[-1] if shape else None
         return last if isinstance(last, int) else None
 
-    def run(self, feeds: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
+    def run(self, feeds: Mapping[str, NDArray[Any]]) -> HostOutput:
         """The graph's only output. Feeds that the graph has no input for are left out.
 
         Raises RunStopped where `stop` was called meanwhile.
@@ -106,7 +134,7 @@ class Session:
         finally:
             with self._changing:
                 self._under_way.discard(options)
-        return output
+        return HostOutput(output)
 
     def stop(self) -> None:
         """End every run under way with RunStopped; returns at once, and later runs work again.

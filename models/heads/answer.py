@@ -12,10 +12,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from models.engines import Output
 from models.errors import InternalError, InvalidValue
 from models.heads.head import Floats, Head, Indices, Job
 from models.tasks import TASKS
-from models.text.encoder import Encoded, Origins, Overflow
+from models.text.encoded import Encoded, Origins
+from models.text.truncation import Overflow
 
 # Longer windows than these are not what such models were trained on (SQuAD: 384).
 _WINDOW_TOKENS = 384
@@ -86,7 +88,7 @@ class AnswerHead(Head[tuple[str, str], AnswerOptions, list[Span]]):
         first.more = tuple(others)
         return first
 
-    def compute(self, hidden: Floats, jobs: Sequence[Job], starts: Indices) -> None:
+    def compute(self, hidden: Output, jobs: Sequence[Job], starts: Indices) -> None:
         """The logits of each window, [tokens, 2]: that a span starts there, that it ends there."""
         for job, logits in zip(jobs, self.logits(hidden, jobs, starts), strict=True):
             job.output = logits

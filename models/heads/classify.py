@@ -6,10 +6,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from models.bundle.manifest import Function
+from models.engines import Output
 from models.errors import InvalidValue
-from models.heads.head import Floats, Head, Indices, Job, sigmoid, softmax
+from models.heads.head import Head, Indices, Job, sigmoid, softmax
 from models.tasks import TASKS
-from models.text.encoder import Overflow
+from models.text.truncation import Overflow
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +47,7 @@ class ClassifyHead(Head[str | tuple[str, str], ClassifyOptions, list[Label]]):
         encoded = self.encoder.encode(text, pair, overflow=options.overflow)
         return Job(head=self, item=item, options=options, encoded=encoded)
 
-    def compute(self, hidden: Floats, jobs: Sequence[Job], starts: Indices) -> None:
+    def compute(self, hidden: Output, jobs: Sequence[Job], starts: Indices) -> None:
         """The logits of each text, one for each label."""
         for job, logits in zip(jobs, self.logits(hidden, jobs, starts), strict=True):
             job.output = logits[0]

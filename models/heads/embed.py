@@ -10,10 +10,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from models.bundle.manifest import Pooling
+from models.engines import Output
 from models.errors import InvalidValue
-from models.heads.head import Floats, Head, Indices, Job
+from models.heads.head import Floats, Head, Indices, Job, count_tokens
 from models.tasks import TASKS
-from models.text.encoder import Overflow
+from models.text.truncation import Overflow
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,21 +67,20 @@ class EmbedHead(Head[str | Sequence[int], EmbedOptions, Floats]):
             encoded = self.encoder.encode_ids(item, overflow=options.overflow)
         return Job(head=self, item=item, options=options, encoded=encoded)
 
-    def compute(self, hidden: Floats, jobs: Sequence[Job], starts: Indices) -> None:
+    def compute(self, hidden: Output, jobs: Sequence[Job], starts: Indices) -> None:
         """Pool each text's rows: over all tokens, special ones included, as in Reimers 2019."""
-        for job, start in zip(jobs, starts.tolist(), strict=True):
-            rows = hidden[start : start + job.tokens]
-            match job.options.pooling:
-                case "cls":
-                    job.output = rows[0].copy()
-                case "max":
-                    job.output = rows.max(axis=0)
-                case _:
-                    job.output = rows.mean(axis=0)
+        vectors = np.empty((len(jobs), hidden.shape[-1]), np.float32)
+        lengths = count_tokens(jobs)
+        # One request may want another pooling than the next: each kind is asked for once.
+        wanted: list[Pooling] = [job.options.pooling or "mean" for job in jobs]
+        for pooling in dict.fromkeys(wanted):
+            places = np.array([place for place, one in enumerate(wanted) if one == pooling])
+            vectors[places] = _pool(hidden, pooling, starts[places], lengths[places])
         if self._session is not None:
-            pooled = np.stack([job.output for job in jobs])
-            for job, vector in zip(jobs, self._session.run({"pooled": pooled}), strict=True):
-                job.output = vector.copy()
+            vectors = self._session.run({"pooled": vectors}).whole()
+        for job, vector in zip(jobs, vectors, strict=True):
+            # Its own: a text that waits to be decoded would hold those of its whole batch.
+            job.output = vector.copy()
 
     def decode(self, job: Job) -> Floats:
         """The vector, cut to its dimensions and normalised."""
@@ -91,3 +91,8 @@ class EmbedHead(Head[str | Sequence[int], EmbedOptions, Floats]):
         if options.normalize:
             vector = vector / max(math.sqrt(vector @ vector), 1e-12)
         return vector
+
+
+def _pool(hidden: Output, pooling: Pooling, starts: Indices, lengths: Indices) -> Floats:
+    """The vector of each text, [texts, H]."""
+    return hidden.take(starts) if pooling == "cls" else hidden.pool(pooling, starts, lengths)

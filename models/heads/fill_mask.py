@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from models.bundle.manifest import HeadEntry, Manifest
-from models.engines import Session
+from models.engines import Output, Session
 from models.errors import (
     CallerError,
     EmptyInput,
@@ -18,7 +18,8 @@ from models.errors import (
 )
 from models.heads.head import Floats, Head, Indices, Job, softmax
 from models.tasks import TASKS
-from models.text.encoder import Encoder, Overflow
+from models.text.encoder import Encoder
+from models.text.truncation import Overflow
 
 COMMON_MASK = "[MASK]"
 DEFAULT_TOP_K = 5
@@ -108,7 +109,7 @@ class FillMaskHead(Head[str, FillMaskOptions, list[Mask]]):
         candidates = min(job.options.top_k or DEFAULT_TOP_K, self.manifest.vocabulary_size)
         return masks * candidates * (len(job.item) + _FIELDS_CHARACTERS)
 
-    def compute(self, hidden: Floats, jobs: Sequence[Job], starts: Indices) -> None:
+    def compute(self, hidden: Output, jobs: Sequence[Job], starts: Indices) -> None:
         """Keep the best candidates of each mask: ids and probabilities, [masks, candidates] each.
 
         Done here and not in `decode`, so that no logits of the size of the vocabulary wait.

@@ -13,10 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.bundle.manifest import HeadEntry, Manifest
-from models.engines import Session
+from models.engines import Output, Session
 from models.errors import InternalError
 from models.tasks import Rows, Task
-from models.text.encoder import Encoded, Encoder
+from models.text.encoded import Encoded
+from models.text.encoder import Encoder
 
 Floats = NDArray[np.float32]
 Indices = NDArray[np.int64]
@@ -54,6 +55,11 @@ def spread(jobs: Iterable[Job]) -> list[Job]:
     return [window for job in jobs for window in (job, *job.more)]
 
 
+def count_tokens(jobs: Sequence[Job]) -> Indices:
+    """The length of each job's sequence, [jobs]."""
+    return np.array([job.tokens for job in jobs], np.int64)
+
+
 class Head(ABC, Generic[ItemT, OptionsT, AnswerT]):
     """One head of a bundle. Thread-safe: it keeps nothing of the items it answers."""
 
@@ -76,17 +82,20 @@ class Head(ABC, Generic[ItemT, OptionsT, AnswerT]):
         """The item as a job for the trunk. Raises a CallerError for what cannot be answered."""
 
     @abstractmethod
-    def compute(self, hidden: Floats, jobs: Sequence[Job], starts: Indices) -> None:
-        """Set the output of each job from `hidden` [T, H], where its text begins at its start."""
+    def compute(self, hidden: Output, jobs: Sequence[Job], starts: Indices) -> None:
+        """Set the output of each job from `hidden` [T, H], where its text begins at its start.
+
+        It asks `hidden` for the rows it reads, once for all the jobs, and keeps nothing of it.
+        """
 
     @abstractmethod
     def decode(self, job: Job) -> AnswerT:
         """The answer in the caller's terms, from the output of the job and of its `more`."""
 
-    def probe(self, hidden: Floats) -> None:
+    def probe(self, hidden: Output) -> None:
         """Run its graph over rows of any content. Raises whatever is wrong with it."""
         if self._session is not None:
-            self._session.run({"hidden": hidden})
+            self._session.run({"hidden": hidden.whole()})
 
     def reopen(self) -> None:
         """Load its graph anew."""
@@ -102,7 +111,7 @@ class Head(ABC, Generic[ItemT, OptionsT, AnswerT]):
         """About how long the answer will be, where a short request may ask for a long one."""
         return 0
 
-    def logits(self, hidden: Floats, jobs: Sequence[Job], starts: Indices) -> list[Floats]:
+    def logits(self, hidden: Output, jobs: Sequence[Job], starts: Indices) -> list[Floats]:
         """What the head's graph gives for each job, [rows, classes], from one run of it."""
         if self._session is None:
             raise InternalError(f"the {self.task.name} head has no graph to run")
@@ -112,21 +121,19 @@ class Head(ABC, Generic[ItemT, OptionsT, AnswerT]):
         else:
             rows = [np.arange(job.tokens) if job.rows is None else job.rows for job in jobs]
             counts = [len(row) for row in rows]
-            gathered = hidden[
+            gathered = hidden.take(
                 np.concatenate([row + start for row, start in zip(rows, starts, strict=True)])
-            ]
+            )
         if not len(gathered):
             return [np.zeros((0, 0), np.float32) for _ in jobs]
-        scores = self._session.run({"hidden": gathered})
+        scores = self._session.run({"hidden": gathered}).whole()
         return np.split(scores, np.cumsum(counts)[:-1])
 
-    def _pool(self, hidden: Floats, jobs: Sequence[Job], starts: Indices) -> Floats:
+    def _pool(self, hidden: Output, jobs: Sequence[Job], starts: Indices) -> Floats:
         """One row a text, [texts, H]: its first, or the mean of all where the head says so."""
         if self.entry.pooling != "mean":
-            first: Floats = hidden[starts]
-            return first
-        texts = zip(jobs, starts.tolist(), strict=True)
-        return np.stack([hidden[start : start + job.tokens].mean(axis=0) for job, start in texts])
+            return hidden.take(starts)
+        return hidden.pool("mean", starts, count_tokens(jobs))
 
 
 def softmax(logits: Floats) -> Floats:

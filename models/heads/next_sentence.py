@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from models.heads.head import Floats, Head, Indices, Job, softmax
+from models.engines import Output
+from models.heads.head import Head, Indices, Job, softmax
 from models.tasks import TASKS
-from models.text.encoder import Overflow
+from models.text.truncation import Overflow
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +34,7 @@ class NextSentenceHead(Head[tuple[str, str], NextSentenceOptions, NextSentence])
         encoded = self.encoder.encode(item[0], item[1], overflow=options.overflow)
         return Job(head=self, item=item, options=options, encoded=encoded)
 
-    def compute(self, hidden: Floats, jobs: Sequence[Job], starts: Indices) -> None:
+    def compute(self, hidden: Output, jobs: Sequence[Job], starts: Indices) -> None:
         """Both logits of each pair: first that it follows, then that it does not."""
         for job, logits in zip(jobs, self.logits(hidden, jobs, starts), strict=True):
             job.output = logits[0]

@@ -10,11 +10,12 @@ from typing import Literal, get_args
 import numpy as np
 
 from models.bundle.manifest import HeadEntry, Manifest
-from models.engines import Session
+from models.engines import Output, Session
 from models.errors import InternalError, InvalidValue
 from models.heads.head import Floats, Head, Indices, Job, softmax
 from models.tasks import TASKS
-from models.text.encoder import Encoder, Overflow
+from models.text.encoder import Encoder
+from models.text.truncation import Overflow
 
 Aggregation = Literal["none", "simple", "first", "max", "average"]
 
@@ -89,7 +90,7 @@ class TokenClassifyHead(Head[str, TokenClassifyOptions, list[Entity]]):
         encoded = self.encoder.encode(item, overflow=options.overflow, origins=True)
         return Job(head=self, item=item, options=options, encoded=encoded)
 
-    def compute(self, hidden: Floats, jobs: Sequence[Job], starts: Indices) -> None:
+    def compute(self, hidden: Output, jobs: Sequence[Job], starts: Indices) -> None:
         """The logits of each token, [tokens, labels]."""
         for job, logits in zip(jobs, self.logits(hidden, jobs, starts), strict=True):
             job.output = logits

@@ -1,18 +1,16 @@
-"""Text to token ids, with the tokenizer of the checkpoint: pairs, lengths, windows, offsets.
+"""Text to token ids, with the tokenizer of the checkpoint: texts, pairs, windows of a pair.
 
-Owns the tokenizer and what is too long. The truncation and padding stored in tokenizer.json are
-switched off once and never set again, since they are shared between threads: what does not fit is
-cut by hand, the way transformers cuts it.
+Owns the tokenizer, and what cannot be encoded. The truncation and padding stored in tokenizer.json
+are switched off once and never set again, since they are shared between threads: what does not
+fit is cut by hand, the way transformers cuts it, by the arithmetic of truncation.py.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import tokenizers
-from numpy.typing import NDArray
 from tokenizers import Encoding, Tokenizer
 
 from models.errors import (
@@ -22,49 +20,11 @@ from models.errors import (
     InvalidToken,
     InvalidValue,
 )
+from models.text.encoded import Encoded, Indices, Origins
+from models.text.truncation import Overflow, cut_longest_first, cut_question, place_windows
 
-Overflow = Literal["error", "truncate"]
-Indices = NDArray[np.int64]
-
-# What transformers 4 takes for question answering: windows overlap by so many tokens.
-_OVERLAP_TOKENS = 128
-# A question that has to be cut keeps so many tokens where the window has room for them.
-_QUESTION_TOKENS = 64
-# Of one pair: a long question leaves small windows, and these add up.
-MAX_WINDOWS = 1024
 # These are tokenised within three milliseconds.
 _SHORT_CHARACTERS = 4_000
-
-
-@dataclass(frozen=True, slots=True)
-class Origins:
-    """Where each token comes from.
-
-    `texts` [tokens] is 0 or 1 for the first or second text of a pair, -1 for a special token that
-    stands in neither; `offsets` [tokens, 2] are the characters of that text, start and end, and
-    `words` [tokens] the number of its word there, -1 where it has none.
-    """
-
-    texts: Indices
-    offsets: Indices
-    words: Indices
-
-    def places(self, text: int) -> Indices:
-        """Where the tokens of that text stand; -1: the special tokens."""
-        return np.flatnonzero(self.texts == text)
-
-
-@dataclass(frozen=True, slots=True)
-class Encoded:
-    """One text (or pair) as the trunk takes it: ids and segment ids [tokens], both int64.
-
-    `origins` are there where they were asked for.
-    """
-
-    ids: Indices
-    type_ids: Indices
-    truncated: bool = False
-    origins: Origins | None = None
 
 
 class Encoder:
@@ -115,7 +75,7 @@ class Encoder:
         room = max(self.max_tokens - special, 0)
         keep_first, keep_second = cut_longest_first(len(first), len(second), room)
         encoded = replace(self._finish(whole), truncated=True)
-        cut = _select(encoded, found, first[:keep_first], second[:keep_second])
+        cut = encoded.select(found, first[:keep_first], second[:keep_second])
         return cut if origins else replace(cut, origins=None)
 
     def encode_windows(
@@ -144,24 +104,18 @@ class Encoder:
         if not len(ahead) or not len(body):
             self._check_not_empty(first, second)
         space = window_tokens - self._special_in_pair
-        kept = _cut_question(ahead, space, overflow)
+        kept = ahead[: cut_question(len(ahead), space, overflow)]
         room = space - len(kept)
-        starts = range(1)
-        if len(body) > room:
-            step = room - _choose_overlap(window_tokens, room, overlap_tokens)
-            starts = range(0, len(body) - room + step, step)
-        if len(starts) > MAX_WINDOWS and overflow == "error":
-            raise InputTooLong(
-                f"the context has {len(body)} tokens and takes {len(starts)} windows of {room}, "
-                f"at most {MAX_WINDOWS} are read; shorten it or the question, "
-                'or send "overflow": "truncate"'
-            )
-        truncated = len(kept) < len(ahead) or len(starts) > MAX_WINDOWS
+        starts, left_out = place_windows(
+            len(body),
+            room,
+            window_tokens=window_tokens,
+            overlap_tokens=overlap_tokens,
+            overflow=overflow,
+        )
+        truncated = len(kept) < len(ahead) or left_out
         whole = replace(self._finish(encoding), truncated=truncated)
-        return [
-            _select(whole, origins, kept, body[start : start + room])
-            for start in starts[:MAX_WINDOWS]
-        ]
+        return [whole.select(origins, kept, body[start : start + room]) for start in starts]
 
     def tokenize(self, text: str, pair: str | None = None, *, special: bool = False) -> Encoding:
         """All the tokens of a text or a pair. Raises InvalidValue for half a surrogate pair.
@@ -235,54 +189,3 @@ def _trace_texts(encoding: Encoding) -> Origins:
 
 def _number(found: Sequence[int | None]) -> Indices:
     return np.array([-1 if number is None else number for number in found], dtype=np.int64)
-
-
-def _select(whole: Encoded, origins: Origins, first: Indices, second: Indices) -> Encoded:
-    """The same sequence with these tokens of its texts, and all its special tokens."""
-    keep = np.sort(np.concatenate([origins.places(-1), first, second]))
-    return replace(
-        whole,
-        ids=whole.ids[keep],
-        type_ids=whole.type_ids[keep],
-        origins=Origins(origins.texts[keep], origins.offsets[keep], origins.words[keep]),
-    )
-
-
-def _cut_question(tokens: Indices, space: int, overflow: Overflow) -> Indices:
-    """The tokens of a question that stay, so that the window has room for one of its context."""
-    if len(tokens) < space:
-        return tokens
-    if overflow == "error" or space < 2:
-        raise InputTooLong(
-            f"the question has {len(tokens)} tokens, a window for it and its context {space}; "
-            'shorten it, or send "overflow": "truncate"'
-        )
-    return tokens[: min(_QUESTION_TOKENS, space // 2)]
-
-
-def _choose_overlap(window_tokens: int, room: int, wanted: int | None) -> int:
-    if wanted is None:
-        usual = min(_OVERLAP_TOKENS, window_tokens // 2)
-        return usual if usual < room else room // 2
-    if wanted >= room:
-        raise InvalidValue(
-            f"an overlap of {wanted} tokens is not less than the {room} that the question leaves "
-            "a window of its context; ask for less, or shorten the question"
-        )
-    return wanted
-
-
-def cut_longest_first(first: int, second: int, room: int) -> tuple[int, int]:
-    """How many tokens of each text of a pair stay, so that together they fill the room.
-
-    The rule of the tokenizers library's `longest_first`: only the longer text is cut while it
-    stays the longer one, else both share the room, the longer text taking an odd token.
-    """
-    if first + second <= room:
-        return first, second
-    shorter, longer = min(first, second), max(first, second)
-    longer = max(shorter, room - shorter)
-    if shorter + longer > room:
-        shorter = room // 2
-        longer = room - shorter
-    return (longer, shorter) if first > second else (shorter, longer)

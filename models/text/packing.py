@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.families import Layout
-from models.text.encoder import Encoded
+from models.text.encoded import Encoded
 
 Indices = NDArray[np.int64]
 

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ValidationError
 from starlette.types import Receive, Scope, Send
 
 from models.errors import ClozeError
-from models.text.encoder import Overflow
+from models.text.truncation import Overflow
 from service.answering.answerer import Question, Reply
 from service.api.body import read_json
 from service.api.schemas import RequestBody

@@ -4,7 +4,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
-from models.text.encoder import Overflow
+from models.text.truncation import Overflow
 
 # Told, not checked: the heads refuse an empty text in words of their own.
 NOT_EMPTY: dict[str, JsonValue] = {"minLength": 1}

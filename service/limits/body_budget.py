@@ -6,8 +6,8 @@ still arrive, wait, or are computed.
 
 from typing import Final
 
-from models.engines import find_memory_limit
 from models.errors import SettingsError
+from models.machine.memory import find_memory_limit
 from service.errors import TooMuchPending
 from service.settings import Settings
 

@@ -21,7 +21,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from models.engines import find_memory_limit
+from models.machine.memory import find_memory_limit
 from service.error_response import find_outcome
 from service.observability.request_record import RequestRecord
 from service.scheduling.batcher import BatchRecord

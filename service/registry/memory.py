@@ -10,8 +10,9 @@ import structlog
 
 from models.bundle.bundle import Bundle
 from models.bundle.manifest import list_graphs
-from models.engines import find_memory_limit, return_freed_memory
 from models.errors import OperatorError
+from models.machine.allocator import return_freed_memory
+from models.machine.memory import find_memory_limit
 
 # Beside its weights a model takes, at most, a part of them while it is loaded (they are laid out
 # anew, matrix by matrix) and this much for its tokenizer and what a batch computes. Measured by

@@ -6,7 +6,7 @@ import numpy as np
 
 from models.golden import check_golden
 from models.pipeline import Pipeline
-from models.text.encoder import Encoded
+from models.text.encoded import Encoded
 from service.scheduling.costs import Costs, measure_costs
 
 _WARM_UP = "Some words to run every kernel once before the first request."

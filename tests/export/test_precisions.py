@@ -63,7 +63,8 @@ def test_who_shares_the_batch_changes_nothing(minilm_bundle: Path) -> None:
     alone, _ = pipeline.run_trunk([text])
     among, packed = pipeline.run_trunk([repeated, text, repeated])
     start = int(packed.starts[1])
-    assert np.abs(among[start : start + len(text.ids)] - alone).max() < 1e-4
+    found = among.whole()[start : start + len(text.ids)]
+    assert np.abs(found - alone.whole()).max() < 1e-4
 
 
 def test_a_precision_that_misses_its_threshold_is_not_written(

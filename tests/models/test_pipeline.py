@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from models import Pipeline
 from models.bundle.bundle import Bundle
-from models.engines import Session
+from models.engines.onnx_runtime import OnnxRuntimeSession
 from models.errors import (
     CallerError,
     HeadNotFound,
@@ -158,19 +158,19 @@ def test_one_trunk_answers_three_tasks(
 ) -> None:
     opened: list[str] = []
     runs: list[str] = []
-    open_session, run_session = Session.__init__, Session.run
+    open_session, run_session = OnnxRuntimeSession.__init__, OnnxRuntimeSession.run
 
-    def open_counted(self: Session, file: Path, **options: Any) -> None:
+    def open_counted(self: OnnxRuntimeSession, file: Path, **options: Any) -> None:
         opened.append(file.name)
         open_session(self, file, **options)
         self.name = file.name  # type: ignore[attr-defined]
 
-    def run_counted(self: Session, feeds: Any) -> Any:
+    def run_counted(self: OnnxRuntimeSession, feeds: Any) -> Any:
         runs.append(self.name)  # type: ignore[attr-defined]
         return run_session(self, feeds)
 
-    monkeypatch.setattr(Session, "__init__", open_counted)
-    monkeypatch.setattr(Session, "run", run_counted)
+    monkeypatch.setattr(OnnxRuntimeSession, "__init__", open_counted)
+    monkeypatch.setattr(OnnxRuntimeSession, "run", run_counted)
     pipeline = Pipeline.open(pretraining_bundle)
     heads = ["head.fill-mask.onnx", "head.next-sentence.onnx"]
     assert sorted(opened) == [*heads, "trunk.fp32.onnx"]
@@ -290,7 +290,8 @@ def test_a_computation_is_stopped_in_the_trunk_and_in_a_head(
     pipeline = Pipeline.open(pretraining_bundle)
     pairs = [("one", "two")]
     wanted = pipeline.next_sentence(pairs)
-    trunk, endless = pipeline.trunk, Session(make_endless(tmp_path / "loop.onnx"), threads=1)
+    trunk = pipeline.trunk
+    endless = OnnxRuntimeSession(make_endless(tmp_path / "loop.onnx"), threads=1)
     pipeline.trunk = endless
     error = run_until_stopped(lambda: pipeline.next_sentence(pairs), pipeline.stop)
     assert type(error) is RunStopped

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from models.engines import count_cores, decide_spin
+from models.engines.onnx_runtime import decide_spin
+from models.machine.limits import count_cores
 from tests.helpers.server import serve
 
 ROOT = Path(__file__).resolve().parents[2]

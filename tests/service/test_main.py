@@ -48,6 +48,23 @@ def find_sentence(done: subprocess.CompletedProcess[str]) -> str:
     return last
 
 
+@pytest.mark.parametrize(("flag", "code"), [("--help", 0), ("--prot=8080", 2), ("--port=no", 2)])
+def test_what_is_wrong_or_asked_of_the_flags_waits_for_no_framework(flag: str, code: int) -> None:
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "service", flag],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
+    )
+    assert done.returncode == code
+    assert "usage: python -m service" in done.stdout + done.stderr
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "models.errors" in imported
+    assert not {"fastapi", "uvicorn", "pydantic", "numpy", "onnxruntime"} & imported
+
+
 @pytest.fixture
 def bundle(pretraining_bundle: Path, tmp_path: Path) -> Path:
     """A bundle that may be spoiled."""

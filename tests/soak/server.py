@@ -20,9 +20,9 @@ import time
 import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from models.engines import Session
+from models.engines.onnx_runtime import OnnxRuntimeSession
 from models.heads import Job
 from models.pipeline import Pipeline
 from models.text.packing import Extent
@@ -44,7 +44,7 @@ class Faults:
     """What can go wrong, on demand."""
 
     def __init__(self, endless: Path, status: Path) -> None:
-        self._endless = Session(endless, threads=1)
+        self._endless = OnnxRuntimeSession(endless, threads=1)
         self._status = status
         self._models: weakref.WeakSet[LoadedModel] = weakref.WeakSet()
         self._newest: dict[str, weakref.ref[LoadedModel]] = {}
@@ -104,15 +104,16 @@ class Faults:
     def _hold(self) -> None:
         self._held.append(self._hold_s)
 
-    def _choose(self) -> tuple[Pipeline, str, Session]:
+    def _choose(self) -> tuple[Pipeline, str, OnnxRuntimeSession]:
         """A session of a model: every second time its trunk."""
         models = [model for found in self._newest.values() if (model := found()) is not None]
         pipeline = self._chance.choice(models).pipeline
         heads = [head for head in pipeline.heads if head._session is not None]
         head = self._chance.choice(heads)
         if self._chance.random() < 0.5 or head._session is None:
-            return pipeline, "trunk", pipeline.trunk
-        return pipeline, f"{head.task.name} {head.entry.name}", head._session
+            return pipeline, "trunk", cast("OnnxRuntimeSession", pipeline.trunk)
+        part = f"{head.task.name} {head.entry.name}"
+        return pipeline, part, cast("OnnxRuntimeSession", head._session)
 
     def _tell(self) -> None:
         gc.collect()

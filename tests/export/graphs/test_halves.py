@@ -13,7 +13,7 @@ import export.graphs.halves
 from export.graphs.halves import store_halves
 from export.writing.exporter import Request, export_bundle
 from models import Pipeline
-from models.engines import Session
+from models.engines.onnx_runtime import OnnxRuntimeSession
 from tests.helpers.checkpoints import change_json, make_checkpoint
 from tests.helpers.oracle import write_texts
 
@@ -127,6 +127,7 @@ def test_a_weight_used_twice_is_widened_once(tmp_path: Path) -> None:
         model = make_graph(EXACT)
         change(model)
         onnx_ir.save(model, tmp_path / f"{name}.onnx")
-        answers.append(Session(tmp_path / f"{name}.onnx", threads=1).run({"x": x}))
+        session = OnnxRuntimeSession(tmp_path / f"{name}.onnx", threads=1)
+        answers.append(session.run({"x": x}).whole())
     assert [node.op_type for node in model.graph].count("Cast") == 1
     assert np.array_equal(*answers)

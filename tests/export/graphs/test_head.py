@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from export.reading.checkpoint import load_checkpoint
-from models.engines import Session
+from models.engines.onnx_runtime import OnnxRuntimeSession
 from tests.conftest import Export
 from tests.helpers.checkpoints import EACH_FAMILY
 from tests.models.heads.test_token_classify import LABELS
@@ -16,12 +16,12 @@ from tests.models.heads.test_token_classify import LABELS
 @pytest.mark.parametrize("family", EACH_FAMILY)
 def test_vocabulary_for_any_number_of_rows(exported: Export, family: str) -> None:
     pair = exported(family, "ForMaskedLM")
-    session = Session(pair.bundle / "head.fill-mask.onnx", threads=1)
+    session = OnnxRuntimeSession(pair.bundle / "head.fill-mask.onnx", threads=1)
     size = pair.pipeline.manifest.vocabulary_size
     hidden = pair.original.hidden("the king of france is cold")
     wanted = pair.original.logits("the king of france is cold")
     for rows in (1, 2, len(hidden)):
-        found = session.run({"hidden": hidden[:rows]})
+        found = session.run({"hidden": hidden[:rows]}).whole()
         assert found.shape == (rows, size)
         np.testing.assert_allclose(found, wanted[:rows], atol=2e-5)
 
@@ -39,13 +39,13 @@ def test_every_row_by_itself(
 ) -> None:
     config = {"labels": LABELS} if task == "token-classify" else {}
     pair = exported(family, ending, **config)
-    session = Session(pair.bundle / f"head.{task}.onnx", threads=1)
+    session = OnnxRuntimeSession(pair.bundle / f"head.{task}.onnx", threads=1)
     text = "the king of france is cold"
     hidden = pair.original.hidden(text)
     columns = [pair.original.logits(text, output) for output in outputs]
     wanted = columns[0] if len(columns) == 1 else np.stack(columns, axis=-1)
     for rows in (slice(0, 1), slice(3, 5), slice(None, None, -1)):
-        found = session.run({"hidden": hidden[rows]})
+        found = session.run({"hidden": hidden[rows]}).whole()
         assert found.shape == (len(hidden[rows]), 2 if task == "answer" else len(LABELS))
         np.testing.assert_allclose(found, wanted[rows], atol=2e-5)
 

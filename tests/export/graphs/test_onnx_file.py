@@ -113,7 +113,7 @@ class Doubled(torch.nn.Module):
 def test_large_weights_lie_beside_the_graph(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from models.engines import Session
+    from models.engines.onnx_runtime import OnnxRuntimeSession
 
     monkeypatch.setattr(export.graphs.onnx_file, "_LARGEST_FILE_BYTES", 10)
     file = tmp_path / "trunk.fp32.onnx"
@@ -122,7 +122,7 @@ def test_large_weights_lie_beside_the_graph(
         Doubled(), (x,), inputs=["x"], output="y", dynamic=({0: torch.export.Dim("n")},), file=file
     )
     assert sorted(path.name for path in tmp_path.iterdir()) == [file.name, f"{file.name}.data"]
-    found = Session(file, threads=1).run({"x": x.numpy()})
+    found = OnnxRuntimeSession(file, threads=1).run({"x": x.numpy()}).whole()
     assert found.tolist() == Doubled()(x).tolist()
 
 

@@ -11,7 +11,7 @@ from models import Pipeline
 from models.errors import CallerError, InternalError
 from models.heads import AnswerOptions, Span
 from models.pipeline import form_batches, prepare
-from models.text.encoder import MAX_WINDOWS
+from models.text.truncation import MAX_WINDOWS
 from tests.conftest import Export, MakeFolder
 from tests.helpers.checkpoints import EACH_FAMILY, WORDS, add_head, make_checkpoint
 from tests.helpers.oracle import ODD_WORDS, Asked, Exported, write_contexts

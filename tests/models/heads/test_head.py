@@ -6,6 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from models.engines import HostOutput
 from models.errors import InternalError
 from models.heads import EmbedOptions
 from models.heads.head import sigmoid, softmax
@@ -34,4 +35,4 @@ def test_a_head_without_a_graph_has_no_logits(pretraining: Exported) -> None:
     head = pretraining.pipeline.find_head("embed")
     job = head.prepare("a", head.resolve(EmbedOptions()))
     with pytest.raises(InternalError, match="the embed head has no graph"):
-        head.logits(np.zeros((3, 32), np.float32), [job], np.array([0]))
+        head.logits(HostOutput(np.zeros((3, 32), np.float32)), [job], np.array([0]))

@@ -10,7 +10,7 @@ import pytest
 PROGRAM = """
 import ctypes
 from pathlib import Path
-from models.engines import return_freed_memory
+from models.machine.allocator import return_freed_memory
 
 def read_resident():
     lines = Path("/proc/self/status").read_text().splitlines()

@@ -8,12 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from tokenizers import Tokenizer
 
 from models.errors import EmptyInput, InputTooLong, InvalidToken, InvalidValue
-from models.text.encoder import Encoder, cut_longest_first
+from models.text.encoder import Encoder
 from tests.helpers.checkpoints import FAMILIES, WORDS, make_tokenizer
 from tests.helpers.oracle import write_contexts, write_pairs, write_text, write_texts
 
@@ -80,32 +77,6 @@ def test_pairs_of_every_length_equal_transformers(both: Both) -> None:
         for second in range(1, 30):
             texts = [" ".join(source.choices(words, k=length)) for length in (first, second)]
             both.check(texts[0], texts[1])
-
-
-@given(st.integers(0, 80), st.integers(0, 80), st.integers(0, 100))
-def test_cut_fills_the_room(first: int, second: int, room: int) -> None:
-    kept = cut_longest_first(first, second, room)
-    assert 0 <= kept[0] <= first
-    assert 0 <= kept[1] <= second
-    assert sum(kept) == min(first + second, room)
-    # Only the longer one is cut while it is the longer one.
-    if kept != (first, second):
-        shorter = 0 if first <= second else 1
-        assert kept[shorter] == (first, second)[shorter] or abs(kept[0] - kept[1]) <= 1
-
-
-@pytest.mark.parametrize("family", ["bert", "roberta"])
-def test_cut_is_the_library_s_own(tmp_path: Path, family: str) -> None:
-    tokenizer: Tokenizer = make_tokenizer(family).backend_tokenizer
-    special = tokenizer.num_special_tokens_to_add(is_pair=True)
-    for room in range(1, 14):
-        tokenizer.enable_truncation(room + special, strategy="longest_first")
-        for first in range(1, 16):
-            for second in range(1, 16):
-                encoded = tokenizer.encode(" the" * first, " the" * second)
-                sides = encoded.sequence_ids
-                wanted = (sides.count(0), sides.count(1))
-                assert cut_longest_first(first, second, room) == wanted, (first, second, room)
 
 
 def test_too_long_is_an_error_unless_asked_otherwise(bert: Encoder) -> None:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.text.encoder import Encoded
+from models.text.encoded import Encoded
 from models.text.packing import group_by_length, number_positions, pack, place_rows
 
 LENGTHS = st.lists(st.integers(1, 64), min_size=1, max_size=60)

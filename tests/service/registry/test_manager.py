@@ -17,7 +17,7 @@ import httpx
 import pytest
 
 from models import Pipeline
-from models.engines import Session
+from models.engines.onnx_runtime import OnnxRuntimeSession
 from models.heads import AnswerOptions, TokenClassifyOptions, spread
 from models.pipeline import prepare
 from service.answering.answerer import Question
@@ -213,7 +213,7 @@ def test_a_session_that_hangs_is_replaced(
     pretraining_bundle: Path, pretraining: Pipeline, tmp_path: Path
 ) -> None:
     """A graph without an end in place of the trunk's: it is ended, and loaded anew."""
-    endless = Session(make_endless(tmp_path / "endless.onnx"), threads=1)
+    endless = OnnxRuntimeSession(make_endless(tmp_path / "endless.onnx"), threads=1)
     with serve(pretraining_bundle, stall_s=0.3) as server:
         trunk = server.models[0].pipeline.trunk
         trunk._session, trunk._inputs = endless._session, endless._inputs
@@ -287,7 +287,7 @@ def test_golden_answers_without_an_end_are_ended(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     limit_loading(monkeypatch)
-    endless = Session(make_endless(tmp_path / "endless.onnx"), threads=1)
+    endless = OnnxRuntimeSession(make_endless(tmp_path / "endless.onnx"), threads=1)
     turns = iter([True])
 
     def warm_up_endlessly(pipeline: Pipeline) -> None:
@@ -314,7 +314,7 @@ def test_loading_that_stands_still_hides_no_other_model(
 ) -> None:
     """While one model is tried again without an end, another one hangs, and is repaired."""
     bundle = Path(shutil.copytree(pretraining_bundle, tmp_path / "bundle"))
-    endless = Session(make_endless(tmp_path / "endless.onnx"), threads=1)
+    endless = OnnxRuntimeSession(make_endless(tmp_path / "endless.onnx"), threads=1)
     with serve(bundle, classify_bundle, stall_s=0.3) as server:
         first, second = server.models
         wanted = server.answer(ROUTE, {"input": "rain", "model": second.name})

@@ -74,7 +74,7 @@ def test_what_the_system_does_not_tell_is_not_guessed(bundle: Bundle, tmp_path: 
 
 _FREE_LARGE_BLOCKS = """
 import ctypes, sys
-from models.engines import return_large_blocks
+from models.machine.allocator import return_large_blocks
 if sys.argv[1] == "returned":
     return_large_blocks()
 library = ctypes.CDLL(None)

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from models.bundle.bundle import Bundle, hash_file
-from models.engines import Session
+from models.engines.onnx_runtime import OnnxRuntimeSession
 from models.errors import (
     AnswersWrong,
     BundleDamaged,
@@ -188,7 +188,7 @@ def test_what_is_replaced_is_watched_until_its_last_answer(
 ) -> None:
     """Its session hangs when it is replaced: the request hears why, and the new one takes over."""
     bundle = Path(shutil.copytree(pretraining_bundle, tmp_path / "all" / "first"))
-    endless = Session(make_endless(tmp_path / "endless.onnx"), threads=1)
+    endless = OnnxRuntimeSession(make_endless(tmp_path / "endless.onnx"), threads=1)
     with serve(bundle.parent) as server, ThreadPoolExecutor() as threads:
         (running,) = server.models
         hang(running, endless)
@@ -212,7 +212,7 @@ def test_a_hung_text_that_nobody_waits_for_does_not_keep_what_is_replaced(
 ) -> None:
     monkeypatch.setattr("service.registry.registry._LAST_BATCH_S", 0.1)
     (running,) = folder.registry
-    hang(running, Session(make_endless(tmp_path / "endless.onnx"), threads=1))
+    hang(running, OnnxRuntimeSession(make_endless(tmp_path / "endless.onnx"), threads=1))
 
     async def leave() -> None:
         head = running.pipeline.find_head("embed")
@@ -261,7 +261,7 @@ def touch(bundle: Path) -> None:
     change_json(bundle / "manifest.json", files=manifest["files"] | {"golden.json": entry})
 
 
-def hang(model: LoadedModel, endless: Session) -> None:
+def hang(model: LoadedModel, endless: OnnxRuntimeSession) -> None:
     trunk = model.pipeline.trunk
     trunk._session, trunk._inputs = endless._session, endless._inputs
 

@@ -10,7 +10,7 @@ import pytest
 
 from models import Pipeline
 from models.heads import Job
-from models.text.encoder import Encoded
+from models.text.encoded import Encoded
 from service.errors import Overloaded
 from service.scheduling.admission import Admission, Bounds
 from service.scheduling.costs import Costs, Pace

@@ -8,14 +8,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from models import Pipeline
 from models.bundle.bundle import Bundle
 from models.bundle.manifest import trunk_file
-from models.engines import Session
+from models.engines import HostOutput
+from models.engines.onnx_runtime import OnnxRuntimeSession
 from models.errors import BundleDamaged, InternalError, RunStopped
 from models.heads import EmbedOptions, FillMaskOptions, Job, NextSentenceOptions
 from models.pipeline import prepare
@@ -162,12 +162,12 @@ def test_the_order_within_a_request_is_kept(make_jobs: MakeJobs) -> None:
     assert len(recorder.items) == 1002
 
 
-class CountedSession(Session):
+class CountedSession(OnnxRuntimeSession):
     """A session that counts its runs."""
 
     runs = 0
 
-    def run(self, feeds: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
+    def run(self, feeds: Mapping[str, NDArray[Any]]) -> HostOutput:
         self.runs += 1
         return super().run(feeds)
 

@@ -11,7 +11,7 @@ import pytest
 
 from models import Pipeline
 from models.heads import Job
-from models.text.encoder import Encoded
+from models.text.encoded import Encoded
 from service.errors import DeadlinePassed
 from service.scheduling.costs import Costs, Pace
 from service.scheduling.queue import Batch, Limits, Queue

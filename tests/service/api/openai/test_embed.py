@@ -103,7 +103,8 @@ def test_pooling_is_the_callers_choice(
 ) -> None:
     answer = minilm.answer(ROUTE, {"input": TEXTS, "pooling": pooling, "normalize": False})
     encoded = [minilm_pipeline.encoder.encode(text, overflow="error") for text in TEXTS]
-    hidden, packed = minilm_pipeline.run_trunk(encoded)
+    output, packed = minilm_pipeline.run_trunk(encoded)
+    hidden = output.whole()
     pools: dict[str, Callable[..., Any]] = {
         "mean": np.mean,
         "cls": lambda rows, axis: rows[axis],

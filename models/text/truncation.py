@@ -1,0 +1,84 @@
+"""What of a text that is too long stays: the arithmetic of cutting and of windows.
+
+Owns how many tokens and which windows. Knows no tokenizer, and counts special tokens nowhere.
+"""
+
+from typing import Literal
+
+from models.errors import InputTooLong, InvalidValue
+
+# What is done with more tokens than the model takes.
+Overflow = Literal["error", "truncate"]
+
+# Of one pair: a long question leaves small windows, and these add up.
+MAX_WINDOWS = 1024
+# What transformers 4 takes for question answering: windows overlap by so many tokens.
+_OVERLAP_TOKENS = 128
+# A question that has to be cut keeps so many tokens where the window has room for them.
+_QUESTION_TOKENS = 64
+
+
+def cut_longest_first(first: int, second: int, room: int) -> tuple[int, int]:
+    """How many tokens of each text of a pair stay, so that together they fill the room.
+
+    The rule of the tokenizers library's `longest_first`: only the longer text is cut while it
+    stays the longer one, else both share the room, the longer text taking an odd token.
+    """
+    if first + second <= room:
+        return first, second
+    shorter, longer = min(first, second), max(first, second)
+    longer = max(shorter, room - shorter)
+    if shorter + longer > room:
+        shorter = room // 2
+        longer = room - shorter
+    return (longer, shorter) if first > second else (shorter, longer)
+
+
+def cut_question(tokens: int, space: int, overflow: Overflow) -> int:
+    """How many tokens of a question stay, so that a window has room for one of its context.
+
+    `space` is for both. Raises InputTooLong where it would have to be cut with overflow `error`,
+    or cannot be.
+    """
+    if tokens < space:
+        return tokens
+    if overflow == "error" or space < 2:
+        raise InputTooLong(
+            f"the question has {tokens} tokens, a window for it and its context {space}; "
+            'shorten it, or send "overflow": "truncate"'
+        )
+    return min(_QUESTION_TOKENS, space // 2)
+
+
+def place_windows(
+    tokens: int, room: int, *, window_tokens: int, overlap_tokens: int | None, overflow: Overflow
+) -> tuple[range, bool]:
+    """Where the windows of a context begin, `room` tokens each, and whether some are left out.
+
+    A window of `window_tokens` holds more than its room: the question and special tokens. Raises
+    InvalidValue for an overlap as long as the room; with overflow `error` InputTooLong where there
+    were more than `MAX_WINDOWS`, which else are those that are left out.
+    """
+    starts = range(1)
+    if tokens > room:
+        step = room - _choose_overlap(window_tokens, room, overlap_tokens)
+        starts = range(0, tokens - room + step, step)
+    if len(starts) > MAX_WINDOWS and overflow == "error":
+        raise InputTooLong(
+            f"the context has {tokens} tokens and takes {len(starts)} windows of {room}, "
+            f"at most {MAX_WINDOWS} are read; shorten it or the question, "
+            'or send "overflow": "truncate"'
+        )
+    return starts[:MAX_WINDOWS], len(starts) > MAX_WINDOWS
+
+
+def _choose_overlap(window_tokens: int, room: int, wanted: int | None) -> int:
+    if wanted is None:
+        usual = min(_OVERLAP_TOKENS, window_tokens // 2)
+        return usual if usual < room else room // 2
+    if wanted >= room:
+        raise InvalidValue(
+            f"an overlap of {wanted} tokens is not less than the {room} that the question leaves "
+            "a window of its context; ask for less, or shorten the question"
+        )
+    return wanted
