@@ -108,10 +108,9 @@ class Answerer:
         self, head: Head[Any, Any, Any], question: Question, patience: Patience
     ) -> list[Job]:
         """The items as jobs, their texts tokenised."""
-        targets = getattr(question.options, "targets", None) or ()
         options = await self._offload(
             self._tokenizing,
-            len(targets) > _LARGE_ITEMS,
+            head.is_large(question.options),
             lambda: head.resolve(question.options),
             patience,
         )
