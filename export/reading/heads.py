@@ -59,6 +59,11 @@ def make_trunk_head(trunk: PreTrainedModel) -> SourceHead:
     return SourceHead("embed", None, trunk, "last_hidden_state")
 
 
+def list_carried() -> set[str]:
+    """The tasks that some architecture carries."""
+    return {row.task for rows in _ENDINGS.values() for row in rows}
+
+
 def find_ending(architecture: str) -> str | None:
     """The ending of an architecture's name that tells its heads, or None."""
     return next((ending for ending in _ENDINGS if architecture.endswith(ending)), None)
