@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from export.writing.staging import Signals
+from export.writing.signals import Signals
 from models.errors import ClozeError
 from models.tasks import TASKS
 
@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return int(getattr(stopped, "exit_code", 130))
 
 
-def _export(given: Sequence[str]) -> int:
+def _read_export(given: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m export",
         description="Convert a trained BERT into a bundle that the service answers from.",
@@ -82,19 +82,23 @@ def _export(given: Sequence[str]) -> int:
     parser.add_argument("--name", help="the name the service shows; default: that of OUT")
     parser.add_argument("--revision", help="branch, tag or commit of a hub id")
     _add_json(parser)
-    options = parser.parse_args(given)
+    return parser.parse_args(given)
 
+
+def _export(given: Sequence[str]) -> int:
+    options = _read_export(given)
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     # Imported here: --help and wrong arguments need not wait for torch.
     from export.console import Console
-    from export.writing.exporter import Request, export_bundle
+    from export.writing.exporter import export_bundle
+    from export.writing.request import ExportRequest
     from models.machine.allocator import return_large_blocks
 
     return_large_blocks()
     with Console() as console:
         result = export_bundle(
-            Request(
+            ExportRequest(
                 source=options.source,
                 out=options.out,
                 tasks=options.tasks,

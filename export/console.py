@@ -9,7 +9,7 @@ from rich.console import Console as Terminal
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from export.writing.exporter import Result
+from export.writing.request import Result
 from models.bundle.bundle import Bundle
 from models.bundle.manifest import Parity
 

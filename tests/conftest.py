@@ -10,7 +10,8 @@ import pytest
 import torch
 import transformers
 
-from export.writing.exporter import Request, export_bundle
+from export.writing.exporter import export_bundle
+from export.writing.request import ExportRequest
 from tests.helpers.checkpoints import add_head, make_checkpoint, name_class
 from tests.helpers.oracle import Exported
 from tests.helpers.process import start_service
@@ -167,4 +168,4 @@ def default_service() -> Iterator[httpx.Client]:
 
 
 def _export(source: Path, out: Path, **options: Any) -> Path:
-    return export_bundle(Request(source=str(source), out=out, **options)).bundle.path
+    return export_bundle(ExportRequest(source=str(source), out=out, **options)).bundle.path

@@ -8,7 +8,8 @@ import pytest
 from huggingface_hub import ModelCard
 
 from export.proof.verify import verify_against, verify_golden
-from export.writing.exporter import Request, export_bundle
+from export.writing.exporter import export_bundle
+from export.writing.request import ExportRequest
 from models.bundle.bundle import Bundle
 from models.pipeline import Pipeline
 from service.settings import DEFAULT_BUNDLE
@@ -48,7 +49,7 @@ def test_it_equals_the_checkpoint_beside_it(pipeline: Pipeline) -> None:
 
 
 def test_exporting_the_checkpoint_again_gives_the_same_graphs(tmp_path: Path) -> None:
-    again = export_bundle(Request(str(CHECKPOINT), tmp_path / DEFAULT_BUNDLE.name)).bundle
+    again = export_bundle(ExportRequest(str(CHECKPOINT), tmp_path / DEFAULT_BUNDLE.name)).bundle
     shipped = Bundle.open(DEFAULT_BUNDLE)
     # Golden answers are of the processor that gave them.
     same = shipped.manifest.files.keys() - {"golden.json"}

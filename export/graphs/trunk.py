@@ -6,9 +6,10 @@ so nothing is matched against patterns that a release could change.
 """
 
 import inspect
+from abc import ABC, abstractmethod
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import onnx_ir
 import torch
@@ -19,26 +20,31 @@ from export.graphs.onnx_file import export_graph
 from export.graphs.stand_ins import Plan, Stage, stand_in, use_tables
 from models.families import Layout
 
-INPUTS = (
-    "input_ids",
-    "token_type_ids",
-    "position_ids",
-    "row_index",
-    "row_sequence",
-    "flat_index",
-)
 _FLAT = "cloze_flat"
 _FUSED = ("com.microsoft", "MultiHeadAttention")
 
 
-class FlatTrunk(torch.nn.Module):
-    """Stream in, hidden states [T, H] out; see models/text/packing.py for the inputs."""
+class Stream(NamedTuple):
+    """The inputs of the graph, in their order; see models/text/packing.py."""
 
-    def __init__(self, model: PreTrainedModel, stage: Stage) -> None:
+    input_ids: torch.Tensor
+    token_type_ids: torch.Tensor
+    position_ids: torch.Tensor
+    row_index: torch.Tensor
+    row_sequence: torch.Tensor
+    flat_index: torch.Tensor
+
+
+INPUTS = Stream._fields
+
+
+class Trunk(torch.nn.Module, ABC):
+    """Stream in, hidden states [T, H] out."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
         super().__init__()
         self.model = model
-        self.stage = stage
-        self.segments = "token_type_ids" in _arguments(model)
+        self.segments = "token_type_ids" in inspect.signature(model.forward).parameters
 
     def forward(  # noqa: PLR0917 - the graph's inputs, in their order
         self,
@@ -49,17 +55,35 @@ class FlatTrunk(torch.nn.Module):
         row_sequence: torch.Tensor,
         flat_index: torch.Tensor,
     ) -> torch.Tensor:
+        """Run the model once over the stream."""
+        return self.run(
+            Stream(input_ids, token_type_ids, position_ids, row_index, row_sequence, flat_index)
+        )
+
+    @abstractmethod
+    def run(self, stream: Stream) -> torch.Tensor:
+        """The hidden states of the stream's tokens."""
+
+
+class FlatTrunk(Trunk):
+    """For models whose tokens see each other in attention alone, which looks at the rows."""
+
+    def __init__(self, model: PreTrainedModel, stage: Stage) -> None:
+        super().__init__(model)
+        self.stage = stage
+
+    def run(self, stream: Stream) -> torch.Tensor:
         """Run the encoder once over the stream."""
-        same_text = row_sequence[:, None, :, None] == row_sequence[:, None, None, :]
+        same_text = stream.row_sequence[:, None, :, None] == stream.row_sequence[:, None, None, :]
         bias = _make_bias(same_text)
-        extra = {"token_type_ids": token_type_ids[None]} if self.segments else {}
-        with self.stage.show(Plan(row_index, flat_index, bias, row_sequence)):
+        extra = {"token_type_ids": stream.token_type_ids[None]} if self.segments else {}
+        with self.stage.show(Plan(stream.row_index, stream.flat_index, bias, stream.row_sequence)):
             output = self.model(
-                input_ids=input_ids[None],
-                position_ids=position_ids[None],
+                input_ids=stream.input_ids[None],
+                position_ids=stream.position_ids[None],
                 attention_mask=self._bias_by_kind(same_text, bias),
-                row_index=row_index,
-                flat_index=flat_index,
+                row_index=stream.row_index,
+                flat_index=stream.flat_index,
                 **extra,
             )
         hidden: torch.Tensor = output.last_hidden_state[0]
@@ -80,40 +104,27 @@ class FlatTrunk(torch.nn.Module):
         return {"full_attention": bias, "sliding_attention": _make_bias(same_text & near)}
 
 
-class PaddedTrunk(torch.nn.Module):
-    """Stream in, hidden states [T, H] out, for models that must have each text in its own row.
+class PaddedTrunk(Trunk):
+    """For models that must have each text in its own row.
 
     The model runs as it is, on the rectangle of rows. The embeddings of empty cells are zeros, as
     is what a model finds beyond the ends of a text that stands alone.
     """
 
-    def __init__(self, model: PreTrainedModel) -> None:
-        super().__init__()
-        self.model = model
-        self.segments = "token_type_ids" in _arguments(model)
-
-    def forward(  # noqa: PLR0917 - the graph's inputs, in their order
-        self,
-        input_ids: torch.Tensor,
-        token_type_ids: torch.Tensor,
-        position_ids: torch.Tensor,
-        row_index: torch.Tensor,
-        row_sequence: torch.Tensor,
-        flat_index: torch.Tensor,
-    ) -> torch.Tensor:
+    def run(self, stream: Stream) -> torch.Tensor:
         """Run the model once over the rows, each of which holds one text."""
-        filled = (row_sequence > 0).to(torch.long)
-        words = self.model.get_input_embeddings()(input_ids[row_index])
-        extra = {"token_type_ids": token_type_ids[row_index]} if self.segments else {}
+        filled = (stream.row_sequence > 0).to(torch.long)
+        words = self.model.get_input_embeddings()(stream.input_ids[stream.row_index])
+        extra = {"token_type_ids": stream.token_type_ids[stream.row_index]} if self.segments else {}
         output = self.model(
             inputs_embeds=words * filled[:, :, None],
-            position_ids=position_ids[row_index],
+            position_ids=stream.position_ids[stream.row_index],
             attention_mask=filled,
             **extra,
         )
         states = output.last_hidden_state
-        hidden: torch.Tensor = states.reshape(-1, states.shape[-1]).index_select(0, flat_index)
-        return hidden
+        cells: torch.Tensor = states.reshape(-1, states.shape[-1])
+        return cells.index_select(0, stream.flat_index)
 
 
 def export_trunk(model: PreTrainedModel, file: Path, layout: Layout = "flat") -> int:
@@ -212,7 +223,3 @@ def attend_flat(  # noqa: PLR0913, PLR0917 - transformers' signature
     )
     stream = mixed.reshape(-1, heads * size).index_select(0, flat_index)
     return stream.reshape(1, -1, heads, size), None
-
-
-def _arguments(model: PreTrainedModel) -> tuple[str, ...]:
-    return tuple(inspect.signature(model.forward).parameters)

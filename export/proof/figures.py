@@ -30,16 +30,19 @@ THRESHOLDS = {
     "int8": Threshold(worst_cosine=0.985, mean_cosine=0.997, agreement=0.99),
     "fp16": Threshold(worst_cosine=0.9999, mean_cosine=0.99999, agreement=0.99),
 }
-# Between a text alone and the same text among strangers, whatever the precision.
-COMPANY_COSINE = 0.999
 
 
 @dataclass(slots=True)
 class Figures:
-    """The figures of one task, answer by answer."""
+    """The figures of one head, answer by answer.
+
+    `bound` is how far a number may be off in single precision, of the largest value above 1. Each
+    answer is added, and then counted by one of the `count_` methods, which its task's row names.
+    """
 
     entry: HeadEntry
     precision: str
+    bound: float
     texts: int = 0
     tokens: int = 0
     largest_difference: float = 0.0
@@ -47,52 +50,50 @@ class Figures:
     worst: int = 0
     vectors: bool = False
     cosines: list[float] = field(default_factory=list)
-    best: list[float] = field(default_factory=list)
+    labels: list[float] = field(default_factory=list)
+    first: list[float] = field(default_factory=list)
     five: list[float] = field(default_factory=list)
 
     def add(self, place: int, wanted: Floats, found: Floats) -> None:
-        """Count an answer: hidden states [T, H] or logits [n, classes] of both."""
-        if not wanted.size:
-            return
-        self._count_difference(place, wanted, found)
-        if self.entry.task == "embed":
-            one, other = (pool(hidden, self.entry.pooling) for hidden in (wanted, found))
-            self.cosines.append(float(one @ other))
-        elif self.entry.problem_type != "regression":
-            self._count_best(wanted, found)
-
-    def add_vector(self, place: int, wanted: Floats, found: Floats) -> None:
-        """Count an answer that is a vector [D]."""
-        self.vectors = True
-        self._count_difference(place, wanted, found)
-        self.cosines.append(float(normalize(wanted) @ normalize(found)))
-
-    def _count_difference(self, place: int, wanted: Floats, found: Floats) -> None:
+        """Take in the difference of an answer: hidden states, logits or a vector, of both."""
         difference = float(np.abs(wanted - found).max())
         # NaN compares as false with everything, so it is asked for by name.
         if np.isnan(difference) or difference > self.largest_difference:
             self.largest_difference, self.worst = difference, place
         self.largest_value = max(self.largest_value, float(np.abs(wanted).max()))
 
-    def _count_best(self, wanted: Floats, found: Floats) -> None:
+    def add_vector(self, place: int, wanted: Floats, found: Floats) -> None:
+        """Take in and count an answer that is a vector [D]."""
+        self.vectors = True
+        self.add(place, wanted, found)
+        self.cosines.append(float(normalize(wanted) @ normalize(found)))
+
+    def count_cosine(self, wanted: Floats, found: Floats) -> None:
+        """Count hidden states [T, H] by the cosine of their pooled vectors."""
+        one, other = (pool(hidden, self.entry.pooling) for hidden in (wanted, found))
+        self.cosines.append(float(one @ other))
+
+    def count_labels(self, wanted: Floats, found: Floats) -> None:
+        """Count logits [rows, labels] by the best label of each row, or by each label's sign."""
         if self.entry.problem_type == "multi_label_classification":
-            self.best += ((wanted > 0) == (found > 0)).ravel().astype(float).tolist()
-            return
-        if wanted.shape[-1] == 1:
-            return
-        if self.entry.task == "answer":
-            # Of each text the token with the best start, and that with the best end.
-            wanted, found = wanted.T, found.T
-        self.best += (wanted.argmax(-1) == found.argmax(-1)).astype(float).tolist()
-        if self.entry.task == "fill-mask" and wanted.shape[-1] > 5:
+            self.labels += ((wanted > 0) == (found > 0)).ravel().astype(float).tolist()
+        elif self.entry.problem_type != "regression" and wanted.shape[-1] > 1:
+            self.labels += _compare_best(wanted, found)
+
+    def count_ranking(self, wanted: Floats, found: Floats) -> None:
+        """Count logits [rows, tokens] by the best token of each row, and by its five best."""
+        if wanted.shape[-1] > 1:
+            self.first += _compare_best(wanted, found)
+        if wanted.shape[-1] > 5:
             for one, other in zip(_find_five(wanted), _find_five(found), strict=True):
                 self.five.append(len(set(one) & set(other)) / 5)
 
+    def count_ends(self, wanted: Floats, found: Floats) -> None:
+        """Count logits [tokens, 2] by the token with the best start, and that with the best end."""
+        self.labels += _compare_best(wanted.T, found.T)
+
     def conclude(self) -> Parity:
         """The figures as they stand in the manifest."""
-        bound = HIDDEN_LIMIT if self.entry.task == "embed" else LOGITS_LIMIT
-        agreement = float(np.mean(self.best)) if self.best else None
-        masks = self.entry.task == "fill-mask"
         return Parity(
             task=self.entry.task,
             head=self.entry.name,
@@ -101,12 +102,12 @@ class Figures:
             tokens=self.tokens,
             largest_difference=self.largest_difference,
             largest_value=self.largest_value,
-            limit=bound * max(1.0, self.largest_value) if self.precision == "fp32" else None,
+            limit=self.bound * max(1.0, self.largest_value) if self.precision == "fp32" else None,
             worst_cosine=min(self.cosines) if self.cosines else None,
-            mean_cosine=float(np.mean(self.cosines)) if self.cosines else None,
-            top1_agreement=agreement if masks else None,
-            top5_agreement=float(np.mean(self.five)) if self.five else None,
-            label_agreement=None if masks else agreement,
+            mean_cosine=_average(self.cosines),
+            top1_agreement=_average(self.first),
+            top5_agreement=_average(self.five),
+            label_agreement=_average(self.labels),
         )
 
 
@@ -151,6 +152,16 @@ def normalize(vector: Floats) -> Floats:
     """The vector with length 1."""
     unit: Floats = vector / max(float(np.linalg.norm(vector)), 1e-12)
     return unit
+
+
+def _average(numbers: list[float]) -> float | None:
+    return float(np.mean(numbers)) if numbers else None
+
+
+def _compare_best(wanted: Floats, found: Floats) -> list[float]:
+    """1 for each row whose best is the same, else 0."""
+    same: list[float] = (wanted.argmax(-1) == found.argmax(-1)).astype(float).tolist()
+    return same
 
 
 def _find_five(logits: Floats) -> NDArray[np.int64]:

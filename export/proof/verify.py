@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from export.errors import ProofFailed, SourceError
-from export.proof.comparison import ask_original, prove
+from export.proof.comparison import prove
+from export.proof.original import ask_original
 from export.reading.checkpoint import load_checkpoint
 from models.bundle.bundle import GOLDEN
 from models.bundle.manifest import Parity
@@ -41,15 +42,14 @@ def verify_against(pipeline: Pipeline, source: str, texts: Texts | None = None) 
     """Compare a bundle with a checkpoint. Raises ProofFailed where they differ."""
     checkpoint = load_checkpoint(source)
     served = {(head.task.name, head.entry.name) for head in pipeline.heads}
-    heads = [head for head in checkpoint.heads if (head.task, head.name) in served]
-    missing = served - {(head.task, head.name) for head in heads} - {("embed", None)}
+    heads = [head for head in checkpoint.all_heads if (head.task, head.name) in served]
+    missing = served - {(head.task, head.name) for head in heads}
     if missing:
         named = ", ".join(f"{task} {name or ''}".strip() for task, name in sorted(missing, key=str))
         raise ProofFailed(f"{source} has no head for {named}, which the bundle answers")
     answers = ask_original(
         checkpoint,
         heads,
-        embed=("embed", None) in served,
         progress=lambda _: None,
         lines=None if texts is None else texts.lines,
     )

@@ -19,7 +19,13 @@ from export.errors import SourceError, UnsupportedModel
 from export.reading.configuration import check_shapes, load_config
 from export.reading.dense import read_projection
 from export.reading.files import find_source, first_line, read_architecture, read_object
-from export.reading.heads import SourceHead, find_ending, list_heads, load_named_heads
+from export.reading.heads import (
+    SourceHead,
+    find_ending,
+    list_heads,
+    load_named_heads,
+    make_trunk_head,
+)
 from export.reading.labels import check_labels
 from export.reading.tokenizer import load_tokenizer
 from export.reading.weights import Weights, find_weights
@@ -79,9 +85,14 @@ class Checkpoint:
         return min(limits)
 
     @property
+    def all_heads(self) -> list[SourceHead]:
+        """All that answers: the trunk by itself, and the heads that stand on it."""
+        return [make_trunk_head(self.trunk), *self.heads]
+
+    @property
     def tasks(self) -> tuple[str, ...]:
         """The tasks its weights can answer."""
-        return tuple(dict.fromkeys(["embed", *(head.task for head in self.heads)]))
+        return tuple(dict.fromkeys(head.task for head in self.all_heads))
 
     def read_projection(self) -> torch.nn.Sequential | None:
         """What sentence-transformers computes on the pooled vector, if anything; see dense.py."""

@@ -3,7 +3,8 @@
 Owns which architecture carries which task, and where its output holds the logits.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,31 +21,15 @@ from export.reading.labels import check_labels
 from export.reading.weights import Weights, check_floating, read_weights
 from models.bundle.manifest import Function, Pooling, ProblemType
 from models.families import Family
-
-# The ending of an architecture's name says which heads it has; None: the family's row says it.
-_ENDINGS: dict[str, tuple[str, ...] | None] = {
-    "ForPreTraining": None,
-    "ForMaskedLM": ("fill-mask",),
-    "ForNextSentencePrediction": ("next-sentence",),
-    "ForSequenceClassification": ("classify",),
-    "ForTokenClassification": ("token-classify",),
-    "ForQuestionAnswering": ("answer",),
-}
-# Where the model's output holds the logits of a task; of several fields, each a column.
-_FIELDS: dict[str, dict[str, str | tuple[str, ...]]] = {
-    "ForPreTraining": {
-        "fill-mask": "prediction_logits",
-        "next-sentence": "seq_relationship_logits",
-    },
-    "ForQuestionAnswering": {"answer": ("start_logits", "end_logits")},
-}
+from models.tasks import TASKS
 
 
 @dataclass(frozen=True, slots=True)
 class SourceHead:
     """A head of the checkpoint: the model that has it, and where its output holds the logits.
 
-    `pooling` says which rows of a text a classifier reads: the first, or the mean of all.
+    Of several fields, each is a column. `pooling` says which rows of a text a classifier reads: the
+    first, or the mean of all.
     """
 
     task: str
@@ -56,12 +41,27 @@ class SourceHead:
     function: Function | None = None
     pooling: Pooling | None = None
 
+    @property
+    def weights(self) -> bool:
+        """Whether it has weights of its own, and so a graph."""
+        return TASKS[self.task].weights
+
     def read_logits(self, output: Any) -> torch.Tensor:
-        """The logits in what the model gave, classes last."""
+        """The logits in what the model gave, classes last; without weights, the hidden states."""
         if isinstance(self.output, str):
             logits: torch.Tensor = output[self.output]
             return logits
         return torch.stack([output[name] for name in self.output], dim=-1)
+
+
+def make_trunk_head(trunk: PreTrainedModel) -> SourceHead:
+    """The trunk as it answers by itself, by its hidden states."""
+    return SourceHead("embed", None, trunk, "last_hidden_state")
+
+
+def list_carried() -> set[str]:
+    """The tasks that some architecture carries."""
+    return {row.task for rows in _ENDINGS.values() for row in rows}
 
 
 def find_ending(architecture: str) -> str | None:
@@ -76,22 +76,56 @@ def list_heads(
     ending = find_ending(architecture)
     if ending is None:
         return []
-    tasks = _ENDINGS[ending]
-    heads = []
-    for task in family.pretraining_tasks if tasks is None else tasks:
-        output = _FIELDS.get(ending, {}).get(task, "logits")
-        if task == "token-classify":
-            labels, _, _ = _describe_labels(model.config)
-            heads.append(SourceHead(task, name, model, output, labels, function="softmax"))
-        elif task == "classify":
-            labels, problem_type, function = _describe_labels(model.config)
-            pooling = _find_pooling(model.config, architecture)
-            heads.append(
-                SourceHead(task, name, model, output, labels, problem_type, function, pooling)
-            )
-        else:
-            heads.append(SourceHead(task, name, model, output))
-    return heads
+    return [
+        row.read(SourceHead(row.task, name, model, row.output))
+        for row in _ENDINGS[ending]
+        if ending != _PRETRAINING or row.task in family.pretraining_tasks
+    ]
+
+
+def _keep(head: SourceHead) -> SourceHead:
+    return head
+
+
+def _read_token_labels(head: SourceHead) -> SourceHead:
+    labels, _, _ = _describe_labels(head.model.config)
+    return replace(head, labels=labels, function="softmax")
+
+
+def _read_classifier(head: SourceHead) -> SourceHead:
+    labels, problem_type, function = _describe_labels(head.model.config)
+    return replace(
+        head,
+        labels=labels,
+        problem_type=problem_type,
+        function=function,
+        pooling=_find_pooling(head.model.config, type(head.model).__name__),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Carried:
+    """A task that an architecture carries: where its logits are, and what its config says of it."""
+
+    task: str
+    output: str | tuple[str, ...] = "logits"
+    read: Callable[[SourceHead], SourceHead] = _keep
+
+
+# Of what this class carries, a family's row says which are its own.
+_PRETRAINING = "ForPreTraining"
+# The ending of an architecture's name says which tasks its heads answer: a row each.
+_ENDINGS: dict[str, tuple[_Carried, ...]] = {
+    _PRETRAINING: (
+        _Carried("fill-mask", "prediction_logits"),
+        _Carried("next-sentence", "seq_relationship_logits"),
+    ),
+    "ForMaskedLM": (_Carried("fill-mask"),),
+    "ForNextSentencePrediction": (_Carried("next-sentence"),),
+    "ForSequenceClassification": (_Carried("classify", read=_read_classifier),),
+    "ForTokenClassification": (_Carried("token-classify", read=_read_token_labels),),
+    "ForQuestionAnswering": (_Carried("answer", ("start_logits", "end_logits")),),
+}
 
 
 def _find_pooling(config: PretrainedConfig, architecture: str) -> Pooling | None:

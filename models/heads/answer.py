@@ -6,8 +6,9 @@ the context, also where the question spells a special token; spans of probabilit
 list; an answer that begins a window of a byte-level BPE has no space before it.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,6 +61,7 @@ class AnswerHead(Head[tuple[str, str], AnswerOptions, list[Span]]):
     """Answers pairs (question, context). A long context is read in overlapping windows."""
 
     task = TASKS["answer"]
+    golden_options = AnswerOptions(top_k=5, impossible=True)
 
     def resolve(self, options: AnswerOptions) -> AnswerOptions:
         """Check the numbers. Raises InvalidValue for those that leave nothing to choose from."""
@@ -115,6 +117,19 @@ class AnswerHead(Head[tuple[str, str], AnswerOptions, list[Span]]):
         if options.impossible:
             spans.append(Span("", no_answer, 0, 0))
         return sorted(spans, key=lambda span: -span.score)[: options.top_k]
+
+    def difference(self, answer: list[Span], golden: Sequence[Mapping[str, Any]]) -> float:
+        """The largest of the spans' scores.
+
+        A span that a tie has put out of the list counts as the last that is in it.
+        """
+        found = {(span.start, span.end): span.score for span in answer}
+        last = min(found.values())
+        differences = [
+            abs(found.get((wanted["start"], wanted["end"]), last) - wanted["score"])
+            for wanted in golden
+        ]
+        return float(np.max(differences))
 
     @property
     def _window_tokens(self) -> int:

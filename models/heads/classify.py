@@ -34,6 +34,7 @@ class ClassifyHead(Head[str | tuple[str, str], ClassifyOptions, list[Label]]):
     """Answers a text, or a pair of texts."""
 
     task = TASKS["classify"]
+    golden_options = ClassifyOptions()
 
     def resolve(self, options: ClassifyOptions) -> ClassifyOptions:
         """Fill in the head's own function."""
@@ -65,3 +66,9 @@ class ClassifyHead(Head[str | tuple[str, str], ClassifyOptions, list[Label]]):
         labels = self.entry.labels or tuple(str(number) for number in range(len(scores)))
         order = np.argsort(-scores, kind="stable")[: options.top_k]
         return [Label(labels[place], float(scores[place])) for place in order.tolist()]
+
+    def difference(self, answer: list[Label], golden: Sequence[float]) -> float:
+        """The largest of the labels' scores, which a golden answer has in the labels' order."""
+        scores = {label.label: label.score for label in answer}
+        pairs = zip(self.entry.labels or (), golden, strict=True)
+        return float(np.max([abs(scores[label] - score) for label, score in pairs]))

@@ -31,6 +31,7 @@ class EmbedHead(Head[str | Sequence[int], EmbedOptions, Floats]):
     """One vector [dimensions] a text, or a list of token ids taken exactly as given."""
 
     task = TASKS["embed"]
+    golden_options = EmbedOptions()
 
     @property
     def dimensions(self) -> int:
@@ -91,6 +92,10 @@ class EmbedHead(Head[str | Sequence[int], EmbedOptions, Floats]):
         if options.normalize:
             vector = vector / max(math.sqrt(vector @ vector), 1e-12)
         return vector
+
+    def difference(self, answer: Floats, golden: Sequence[float]) -> float:
+        """The largest of the vectors' parts."""
+        return float(np.abs(answer - np.array(golden, np.float32)).max())
 
 
 def _pool(hidden: Output, pooling: Pooling, starts: Indices, lengths: Indices) -> Floats:

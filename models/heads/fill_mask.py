@@ -1,8 +1,9 @@
 """Fill-mask: the likeliest tokens for each mask of a text (Devlin et al. 2018, masked LM)."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -25,6 +26,8 @@ COMMON_MASK = "[MASK]"
 DEFAULT_TOP_K = 5
 # Longer than any token; how many tokens it is then takes a while to find out.
 _TARGET_CHARACTERS = 1_000
+# More are looked up off an event loop.
+_LARGE_TARGETS = 16
 # Of a candidate in an answer, besides its sequence.
 _FIELDS_CHARACTERS = 64
 
@@ -65,6 +68,8 @@ class FillMaskHead(Head[str, FillMaskOptions, list[Mask]]):
     """
 
     task = TASKS["fill-mask"]
+    # More than are compared: a tie may put another token in.
+    golden_options = FillMaskOptions(top_k=50)
 
     def __init__(
         self, entry: HeadEntry, manifest: Manifest, encoder: Encoder, session: Session | None
@@ -130,6 +135,19 @@ class FillMaskHead(Head[str, FillMaskOptions, list[Mask]]):
                 candidates.append(Candidate(token, token_id, score, filled))
             masks.append(Mask(start, end, tuple(candidates)))
         return masks
+
+    def difference(self, answer: list[Mask], golden: Sequence[Mapping[str, Any]]) -> float:
+        """The largest of the candidates' scores, by mask and token."""
+        differences = [0.0]
+        for mask, wanted in zip(answer, golden, strict=True):
+            found = {candidate.token_id: candidate.score for candidate in mask.candidates}
+            for token, score in zip(wanted["token_ids"], wanted["scores"], strict=True):
+                differences.append(abs(found[token] - score) if token in found else 1.0)
+        return float(np.max(differences))
+
+    def is_large(self, options: FillMaskOptions) -> bool:
+        """Each target is tokenised."""
+        return len(options.targets or ()) > _LARGE_TARGETS
 
     def _find_target(self, text: str) -> int:
         if len(text) > _TARGET_CHARACTERS:

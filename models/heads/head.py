@@ -7,7 +7,7 @@ its items of a batch, `decode` after. Only `compute` is called by the thread tha
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,6 +64,8 @@ class Head(ABC, Generic[ItemT, OptionsT, AnswerT]):
     """One head of a bundle. Thread-safe: it keeps nothing of the items it answers."""
 
     task: ClassVar[Task]
+    # What golden answers are asked with.
+    golden_options: ClassVar[Any]
 
     def __init__(
         self, entry: HeadEntry, manifest: Manifest, encoder: Encoder, session: Session | None
@@ -91,6 +93,22 @@ class Head(ABC, Generic[ItemT, OptionsT, AnswerT]):
     @abstractmethod
     def decode(self, job: Job) -> AnswerT:
         """The answer in the caller's terms, from the output of the job and of its `more`."""
+
+    @abstractmethod
+    def difference(self, answer: AnswerT, golden: Any) -> float:
+        """The largest difference of an answer's numbers from those of a golden one.
+
+        That of a part that is not there is 1.
+        """
+
+    def read_item(self, item: Any) -> ItemT:
+        """An item as golden.json has it: a pair is a list there."""
+        read: Any = tuple(item) if isinstance(item, list) else item
+        return cast("ItemT", read)
+
+    def is_large(self, options: OptionsT) -> bool:
+        """Whether resolving the options is so much work that an event loop should not wait."""
+        return False
 
     def probe(self, hidden: Output) -> None:
         """Run its graph over rows of any content. Raises whatever is wrong with it."""

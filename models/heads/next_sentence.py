@@ -28,6 +28,7 @@ class NextSentenceHead(Head[tuple[str, str], NextSentenceOptions, NextSentence])
     """Answers pairs (first, second)."""
 
     task = TASKS["next-sentence"]
+    golden_options = NextSentenceOptions()
 
     def prepare(self, item: tuple[str, str], options: NextSentenceOptions) -> Job:
         """A job for the pair, each text in its own segment."""
@@ -43,3 +44,7 @@ class NextSentenceHead(Head[tuple[str, str], NextSentenceOptions, NextSentence])
         """The probability, and whether it is at least one half."""
         score = float(softmax(job.output)[0])
         return NextSentence(is_next=score >= 0.5, score=score)
+
+    def difference(self, answer: NextSentence, golden: float) -> float:
+        """That of the scores."""
+        return abs(float(answer.score) - float(golden))

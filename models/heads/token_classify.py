@@ -3,9 +3,9 @@
 Answers as transformers' TokenClassificationPipeline does, with its strategies of aggregation.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -67,6 +67,7 @@ class TokenClassifyHead(Head[str, TokenClassifyOptions, list[Entity]]):
     """Answers a text with its entities, in order."""
 
     task = TASKS["token-classify"]
+    golden_options = TokenClassifyOptions(ignore_labels=())
 
     def __init__(
         self, entry: HeadEntry, manifest: Manifest, encoder: Encoder, session: Session | None
@@ -108,6 +109,23 @@ class TokenClassifyHead(Head[str, TokenClassifyOptions, list[Entity]]):
                 words = [self._join_word(word, strategy) for word in _split_words(tokens)]
                 entities = self._group(words)
         return [entity for entity in entities if entity.label not in options.ignore_labels]
+
+    def difference(self, answer: list[Entity], golden: Sequence[Mapping[str, Any]]) -> float:
+        """The largest of the entities' scores.
+
+        Where a tie gave a token another label, the least that the scores of one must differ by.
+        """
+        differences = [0.0]
+        for entity, wanted in zip(answer, golden, strict=True):
+            place = (entity.start, entity.end, entity.word)
+            if place != tuple(wanted[key] for key in ("start", "end", "word")):
+                return 1.0
+            score = wanted["score"]
+            if entity.label == wanted["label"]:
+                differences.append(abs(entity.score - score))
+            else:
+                differences.append(score - min(entity.score, 1.0 - entity.score))
+        return float(np.max(differences))
 
     def _read_tokens(self, job: Job) -> list[_Token]:
         """The tokens of the text itself, those that are special left out."""

@@ -134,7 +134,7 @@ class Answerer:
     ) -> list[Job]:
         """The items as jobs, their texts tokenised."""
         items, field = question.items, question.field
-        if len(getattr(question.options, "targets", None) or ()) > _LARGE_ITEMS:
+        if head.is_large(question.options):
             options = await cancellation.run(
                 self._tokenizing, lambda: head.resolve(question.options)
             )

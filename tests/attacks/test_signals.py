@@ -15,7 +15,7 @@ import pytest
 
 import export.writing.exporter
 from export.__main__ import main
-from export.writing.staging import Signals, Stopped
+from export.writing.signals import Signals, Stopped
 from models.bundle.bundle import Bundle
 
 ROOT = Path(__file__).parents[2]

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 import transformers
 
-from export.writing.exporter import Request, export_bundle
+from export.writing.exporter import export_bundle
+from export.writing.request import ExportRequest
 from models.families import FAMILIES
 from models.golden import check_golden
 from models.pipeline import Pipeline
@@ -42,7 +43,7 @@ def test_a_cell(family: str, ending: str, tmp_path: Path) -> None:
     # Of vectors this wide, a byte's rounding is what it is in real ones.
     labels = {} if "Class" not in ending else {"labels": ["O", "B-X", "I-X"]}
     make_checkpoint(source, family, name_class(family, ending), **labels)
-    request = Request(str(source), tmp_path / "out", precisions=PRECISIONS, accept_loss=True)
+    request = ExportRequest(str(source), tmp_path / "out", precisions=PRECISIONS, accept_loss=True)
     bundle = export_bundle(request).bundle
     manifest = bundle.manifest
     rows = manifest.parity

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from export.writing.exporter import Request, export_bundle
+from export.writing.exporter import export_bundle
+from export.writing.request import ExportRequest
 from models.bundle.bundle import Bundle
 from models.errors import BundleDamaged
 from models.pipeline import Pipeline
@@ -23,7 +24,7 @@ def test_weights_above_two_gigabytes(tmp_path: Path) -> None:
         intermediate_size=8192,
         initializer_range=0.02,
     )
-    bundle = export_bundle(Request(str(source), tmp_path / "out")).bundle
+    bundle = export_bundle(ExportRequest(str(source), tmp_path / "out")).bundle
     data = bundle.path / "trunk.fp32.onnx.data"
     assert data.stat().st_size > 2 << 30
     assert data.name in bundle.manifest.files

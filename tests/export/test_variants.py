@@ -14,7 +14,8 @@ from transformers import AutoModel, BertTokenizer
 
 from export.errors import SourceError
 from export.reading.checkpoint import load_checkpoint
-from export.writing.exporter import Request, export_bundle
+from export.writing.exporter import export_bundle
+from export.writing.request import ExportRequest
 from models import Pipeline
 from tests.helpers.checkpoints import (
     WORDS,
@@ -33,7 +34,7 @@ TEXTS = write_texts(12, seed=51)
 
 def check(source: Path, bundle: Path) -> Pipeline:
     """Export, and compare texts and pairs with transformers, whatever the proof said."""
-    pipeline = Pipeline(export_bundle(Request(str(source), bundle)).bundle, threads=1)
+    pipeline = Pipeline(export_bundle(ExportRequest(str(source), bundle)).bundle, threads=1)
     original = Original(source)
     found = pipeline.embed(TEXTS, normalize=False, overflow="truncate")
     wanted = np.stack([pool(original.hidden(text)) for text in TEXTS])
@@ -276,7 +277,9 @@ def test_half_precision_in_several_files(tmp_path: Path, family: str, dtype: tor
     kept = [load_file(file) for file in sorted(source.glob("model-*.safetensors"))]
     assert {value.dtype for weights in kept for value in weights.values()} == {dtype}
     change_json(source / "config.json", dtype=str(dtype).removeprefix("torch."))
-    pipeline = Pipeline(export_bundle(Request(str(source), tmp_path / "bundle")).bundle, threads=1)
+    pipeline = Pipeline(
+        export_bundle(ExportRequest(str(source), tmp_path / "bundle")).bundle, threads=1
+    )
     # What is served is the stored weights, computed in single precision.
     original = Original(source)
     original.model.float()

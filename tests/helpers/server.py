@@ -154,6 +154,9 @@ class _Holder(Head[str, None, None]):
     def decode(self, job: Job) -> None:
         return None
 
+    def difference(self, answer: None, golden: Any) -> float:
+        return 0.0
+
 
 @contextmanager
 def hold(pipeline: Pipeline, batcher: Batcher) -> Iterator[None]:

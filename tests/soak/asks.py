@@ -9,8 +9,10 @@ from typing import Any
 import orjson
 
 from tests.soak.client import write_request
-from tests.soak.corpus import CLASSIFY, EMBED, FILL, NEXT, Corpus, Kind
+from tests.soak.corpus import Corpus
+from tests.soak.kinds import Kind, Refused
 from tests.soak.server import MARKER
+from tests.soak.tasks import TASKS, embed
 
 # What the server is told to take; more is refused.
 MAX_INPUTS = 128
@@ -33,14 +35,6 @@ class Answered:
 
     kind: Kind
     places: Sequence[int]
-
-
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """What is wrong with a bad request, as the service must say it."""
-
-    status: int
-    code: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +129,7 @@ class Asks:
         return Ask(self._next(), expected, path, content, headers, method)
 
     def _poison(self) -> Ask:
-        kinds = [kind for kind in self._corpus.kinds if kind.name in {"embed", "classify"}]
+        kinds = [kind for kind in self._corpus.kinds if kind.plain]
         kind = self._chance.choice(kinds)
         ask = self.right(kind, self._count())
         body: dict[str, Any] = orjson.loads(ask.body)
@@ -151,26 +145,26 @@ class Asks:
 
 
 def _list_bad(corpus: Corpus) -> list[tuple[str, Any, Refused, dict[str, str]]]:
-    """Path, body, the refusal, and headers (with the method among them)."""
-    long = corpus.long_text
+    """Path, body, the refusal, and headers (with the method among them).
+
+    What any route refuses, embeddings are asked for; what one refuses alone, its module knows.
+    """
+    path, long = embed.PATH, corpus.long_text
     invalid = Refused(422, "invalid_value")
     plain = {"input": "rain"}
     return [
-        (EMBED, b'{"input": ', Refused(400, "invalid_json"), {}),
-        (EMBED, plain, Refused(400, "invalid_content_type"), {"Content-Type": "text/plain"}),
-        (EMBED, {}, Refused(422, "missing_field"), {}),
-        (EMBED, {**plain, "colour": "red"}, Refused(422, "unknown_field"), {}),
-        (EMBED, {"input": ["rain", ""]}, Refused(422, "empty_input"), {}),
-        (EMBED, {"input": ["rain", long]}, Refused(422, "input_too_long"), {}),
-        (EMBED, {"input": [[10**6]]}, Refused(422, "invalid_token"), {}),
-        (EMBED, {"input": ["rain"] * (MAX_INPUTS + 1)}, Refused(422, "too_many_inputs"), {}),
-        (EMBED, b" " * (MAX_BODY_BYTES + 1), Refused(413, "body_too_large"), {}),
-        (EMBED, {**plain, "model": "gpt"}, Refused(404, "model_not_found"), {}),
-        (EMBED, plain, invalid, {"X-Request-Timeout": "soon"}),
-        (EMBED, plain, invalid, {"X-Priority": "highest"}),
-        (FILL, {"inputs": "no mask here"}, Refused(422, "missing_mask"), {}),
-        (NEXT, {"inputs": "one"}, invalid, {}),
-        (CLASSIFY, {"inputs": "rain", "head": "moods"}, Refused(422, "head_not_found"), {}),
+        (path, b'{"input": ', Refused(400, "invalid_json"), {}),
+        (path, plain, Refused(400, "invalid_content_type"), {"Content-Type": "text/plain"}),
+        (path, {}, Refused(422, "missing_field"), {}),
+        (path, {**plain, "colour": "red"}, Refused(422, "unknown_field"), {}),
+        (path, {"input": ["rain", ""]}, Refused(422, "empty_input"), {}),
+        (path, {"input": ["rain", long]}, Refused(422, "input_too_long"), {}),
+        (path, {"input": ["rain"] * (MAX_INPUTS + 1)}, Refused(422, "too_many_inputs"), {}),
+        (path, b" " * (MAX_BODY_BYTES + 1), Refused(413, "body_too_large"), {}),
+        (path, {**plain, "model": "gpt"}, Refused(404, "model_not_found"), {}),
+        (path, plain, invalid, {"X-Request-Timeout": "soon"}),
+        (path, plain, invalid, {"X-Priority": "highest"}),
+        *((task.PATH, body, refused, {}) for task in TASKS for body, refused in task.BAD),
         ("/v1/nothing", plain, Refused(404, "route_not_found"), {}),
-        (EMBED, b"", Refused(405, "method_not_allowed"), {"method": "GET"}),
+        (path, b"", Refused(405, "method_not_allowed"), {"method": "GET"}),
     ]

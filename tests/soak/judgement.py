@@ -6,10 +6,11 @@ from typing import Any
 
 import orjson
 
-from tests.soak.asks import TIMEOUT_S, Answered, Ask, Poisoned, Refused
+from tests.soak.asks import TIMEOUT_S, Answered, Ask, Poisoned
 from tests.soak.client import Reply
 from tests.soak.comparison import find_difference
-from tests.soak.corpus import EMBED, Known
+from tests.soak.kinds import Known, Refused
+from tests.soak.tasks import embed
 
 # A refusal for want of room is due where so many texts were under way.
 _BUSY_TEXTS = 20
@@ -95,7 +96,7 @@ def _compare(ask: Ask, content: Any, known: list[Known]) -> str | None:
     tokens = sum(each.tokens for each in known)
     usage = {"prompt_tokens": tokens, "total_tokens": tokens}
     wanted: dict[str, Any] = {"model": ask.expected.kind.model, "usage": usage}
-    if ask.path == EMBED:
+    if ask.path == embed.PATH:
         data = [result | {"index": index} for index, result in enumerate(results)]
         wanted |= {"object": "list", "data": data}
     else:

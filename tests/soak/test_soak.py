@@ -8,14 +8,16 @@ from typing import Any
 import orjson
 import pytest
 
-from tests.soak.asks import Answered, Ask, Poisoned, Refused
+from tests.soak.asks import Answered, Ask, Poisoned
 from tests.soak.bundles import MAIN, Bundles
 from tests.soak.client import Reply
 from tests.soak.comparison import Ranking, find_difference
-from tests.soak.corpus import CLASSIFY, Corpus, Kind, Known, make_corpus
+from tests.soak.corpus import Corpus, make_corpus
 from tests.soak.judgement import Circumstances, Outcome, judge
+from tests.soak.kinds import Kind, Known, Refused
 from tests.soak.soak import Plan, list_leftovers, soak
 from tests.soak.storm import find_fault
+from tests.soak.tasks import classify
 
 QUIET = Circumstances(seconds=0.1)
 STORM = Circumstances(seconds=0.1, replacing=True, full=True, texts=100)
@@ -87,9 +89,9 @@ def ask() -> Ask:
         Known("rain", {"labels": Ranking(1, [score("good", 0.9), score("bad", 0.1)])}, 3),
         Known("snow", {"labels": Ranking(1, [score("bad", 0.50001), score("good", 0.49999)])}, 4),
     ]
-    kind = Kind("classify", CLASSIFY, MAIN, {"top_k": 1}, [known])
+    kind = Kind("classify", classify.PATH, MAIN, {"top_k": 1}, [known])
     body = orjson.dumps(kind.body([0, 1], named=False))
-    return Ask("soak-1", Answered(kind, [0, 1]), CLASSIFY, body, texts=2)
+    return Ask("soak-1", Answered(kind, [0, 1]), classify.PATH, body, texts=2)
 
 
 def score(label: str, value: float) -> dict[str, Any]:

@@ -6,7 +6,8 @@ import pytest
 import transformers
 from tokenizers import Tokenizer
 
-from export.writing.exporter import Request, export_bundle
+from export.writing.exporter import export_bundle
+from export.writing.request import ExportRequest
 from tests.conftest import MakeFolder
 from tests.training.data import write_data
 from tests.training.runs import FINETUNE_STEPS, finetune, pretrain
@@ -67,7 +68,7 @@ def finetuned(data: Path, pretrained: Path, make_folder: MakeFolder) -> Path:
 def bundle(finetuned: Path, make_folder: MakeFolder) -> Path:
     """The bundle of the finetune run's checkpoint."""
     out = make_folder("bundle") / "tiny"
-    return export_bundle(Request(source=str(finetuned / "checkpoint"), out=out)).bundle.path
+    return export_bundle(ExportRequest(source=str(finetuned / "checkpoint"), out=out)).bundle.path
 
 
 @pytest.fixture

@@ -11,7 +11,8 @@ from safetensors.torch import load_file, save_file
 
 import export.graphs.halves
 from export.graphs.halves import store_halves
-from export.writing.exporter import Request, export_bundle
+from export.writing.exporter import export_bundle
+from export.writing.request import ExportRequest
 from models import Pipeline
 from models.engines.onnx_runtime import OnnxRuntimeSession
 from tests.helpers.checkpoints import change_json, make_checkpoint
@@ -19,7 +20,7 @@ from tests.helpers.oracle import write_texts
 
 
 def export_from(source: Path, out: Path) -> Path:
-    return export_bundle(Request(source=str(source), out=out)).bundle.path
+    return export_bundle(ExportRequest(source=str(source), out=out)).bundle.path
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,8 @@ from export.errors import ProofFailed, UnsupportedModel
 from export.graphs import stand_ins, trunk
 from export.graphs.trunk import export_trunk
 from export.reading.checkpoint import load_checkpoint
-from export.writing.exporter import Request, export_bundle
+from export.writing.exporter import export_bundle
+from export.writing.request import ExportRequest
 from models.families import FAMILIES
 from tests.helpers.checkpoints import make_checkpoint, name_class
 
@@ -23,7 +24,7 @@ def refused(tmp_path: Path) -> Any:
     def export(family: str, **config: Any) -> Exception:
         source = make_checkpoint(tmp_path / "source", family, name_class(family, "Model"), **config)
         with pytest.raises((ProofFailed, UnsupportedModel)) as caught:
-            export_bundle(Request(str(source), tmp_path / "bundle"))
+            export_bundle(ExportRequest(str(source), tmp_path / "bundle"))
         assert [path.name for path in tmp_path.iterdir()] == ["source"]
         return caught.value
 

@@ -12,7 +12,8 @@ from export.errors import UnsupportedModel
 from export.graphs import trunk
 from export.graphs.trunk import INPUTS, export_trunk
 from export.reading.checkpoint import load_checkpoint
-from export.writing.exporter import Request, export_bundle
+from export.writing.exporter import export_bundle
+from export.writing.request import ExportRequest
 from models.families import FAMILIES as ROWS
 from tests.conftest import Export
 from tests.helpers.checkpoints import FAMILIES, make_checkpoint, name_class
@@ -60,7 +61,7 @@ def test_attention_that_is_not_routed_is_refused(
 ) -> None:
     monkeypatch.setattr(trunk, "attend_flat", attend_in_pieces)
     with pytest.raises(UnsupportedModel, match="0 fused attention nodes for 2 layers"):
-        export_bundle(Request(str(pretraining_source), tmp_path / "bundle", tasks=("embed",)))
+        export_bundle(ExportRequest(str(pretraining_source), tmp_path / "bundle", tasks=("embed",)))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -98,7 +99,7 @@ def test_the_padded_layout_is_as_exact(
     """What is flat could be padded: neither empty cells nor other texts are seen by a text."""
     monkeypatch.setitem(ROWS, family, dataclasses.replace(ROWS[family], layout="padded"))
     source = make_checkpoint(tmp_path / "source", family, name_class(family, "Model"))
-    result = export_bundle(Request(str(source), tmp_path / "bundle"))
+    result = export_bundle(ExportRequest(str(source), tmp_path / "bundle"))
     assert result.bundle.manifest.layout == "padded"
     [figures] = result.bundle.manifest.parity
     assert figures.largest_difference <= 1e-5 * figures.largest_value

@@ -14,7 +14,8 @@ from export.__main__ import main
 from export.errors import ExportError, ProofFailed, SourceError, UnsupportedModel
 from export.proof.verify import verify_against, verify_golden
 from export.reading.dense import read_projection
-from export.writing.exporter import Request, export_bundle
+from export.writing.exporter import export_bundle
+from export.writing.request import ExportRequest
 from models import Pipeline
 from models.bundle.bundle import Bundle
 from models.errors import BundleDamaged, InvalidValue
@@ -113,7 +114,7 @@ def test_equal_to_sentence_transformers(source: Path, tmp_path: Path, chain: str
     pooling, modules, size = CHAINS[chain]
     add_modules(source, *modules, pooling=pooling)
     out = tmp_path / "bundle"
-    bundle = export_bundle(Request(str(source), out)).bundle
+    bundle = export_bundle(ExportRequest(str(source), out)).bundle
     (entry,) = bundle.manifest.heads
     assert (entry.file, entry.dimensions) == ("head.embed.onnx", size)
     assert (entry.pooling, entry.pooling_source) == (pooling, "sentence-transformers")
@@ -135,7 +136,7 @@ def test_equal_to_sentence_transformers(source: Path, tmp_path: Path, chain: str
 
 def test_requests(source: Path, tmp_path: Path) -> None:
     add_modules(source, ("Dense", {"outside": 12}))
-    result = export_bundle(Request(str(source), tmp_path / "bundle", pooling="max"))
+    result = export_bundle(ExportRequest(str(source), tmp_path / "bundle", pooling="max"))
     assert "know no other" in result.notes[0]
     pipeline = Pipeline.open(tmp_path / "bundle")
     whole = pipeline.embed(TEXTS, normalize=False)
@@ -164,7 +165,7 @@ def change_heads(bundle: Path, **changes: Any) -> Path:
 
 def test_the_proof_sees_another_projection(source: Path, tmp_path: Path) -> None:
     add_modules(source, ("Dense", {"outside": 12}))
-    export_bundle(Request(str(source), tmp_path / "bundle"))
+    export_bundle(ExportRequest(str(source), tmp_path / "bundle"))
     weights = load_file(source / "2_Dense" / "model.safetensors")
     weights["linear.weight"][3, 4] += 0.5
     save_file(weights, source / "2_Dense" / "model.safetensors")

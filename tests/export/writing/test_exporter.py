@@ -7,9 +7,10 @@ import pytest
 import torch
 
 import export.writing.exporter
-from export.errors import OutputError, UnsupportedModel
-from export.reading.checkpoint import load_checkpoint
-from export.writing.exporter import Request, check_destination, choose_tasks, export_bundle
+from export.errors import OutputError
+from export.writing.exporter import export_bundle
+from export.writing.request import ExportRequest
+from export.writing.staging import check_destination
 from models.bundle.bundle import Bundle
 
 
@@ -32,7 +33,7 @@ class Listener:
 def test_choices_land_in_the_manifest(classify_source: Path, tmp_path: Path) -> None:
     listener = Listener()
     out = tmp_path / "deep" / "er" / "bundle"
-    request = Request(str(classify_source), out, pooling="cls", name="mine")
+    request = ExportRequest(str(classify_source), out, pooling="cls", name="mine")
     result = export_bundle(request, listener)
     manifest = Bundle.open(out).manifest
     assert manifest.name == "mine"
@@ -57,24 +58,15 @@ def test_choices_land_in_the_manifest(classify_source: Path, tmp_path: Path) -> 
         assert total is None or done == total > 0
 
 
-def test_a_pooling_that_is_declared_is_not_overruled(minilm_source: Path, tmp_path: Path) -> None:
-    checkpoint = load_checkpoint(str(minilm_source))
-    request = Request(str(minilm_source), tmp_path / "bundle", pooling="max")
-    entries, notes = export.writing.exporter._describe_heads(request, checkpoint, [], embed=True)
-    assert (entries[0].pooling, entries[0].pooling_source) == ("mean", "sentence-transformers")
-    assert len(notes) == 1
-    assert "--pooling max was not used" in notes[0]
-
-
 def test_a_full_disk(
     pretraining_source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def write_nothing(*_: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(export.writing.exporter, "_write_json", write_nothing)
+    monkeypatch.setattr(export.writing.exporter, "write_json", write_nothing)
     with pytest.raises(OutputError, match="No space left on device; nothing was left there"):
-        export_bundle(Request(str(pretraining_source), tmp_path / "out", tasks=("embed",)))
+        export_bundle(ExportRequest(str(pretraining_source), tmp_path / "out", tasks=("embed",)))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -91,26 +83,12 @@ def test_another_export_may_have_been_faster(
 
     monkeypatch.setattr(export.writing.exporter, "prove", prove_slowly)
     with pytest.raises(OutputError, match="cannot be written"):
-        export_bundle(Request(str(pretraining_source), out, tasks=("embed",)))
+        export_bundle(ExportRequest(str(pretraining_source), out, tasks=("embed",)))
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
     assert [path.name for path in out.iterdir()] == ["theirs"]
-
-
-def test_choose_tasks(pretraining_source: Path) -> None:
-    checkpoint = load_checkpoint(str(pretraining_source))
-    for wanted, names, embed in (
-        (None, ["fill-mask", "next-sentence"], True),
-        (("embed",), [], True),
-        (("next-sentence",), ["next-sentence"], False),
-        (("fill-mask", "embed"), ["fill-mask"], True),
-    ):
-        heads, with_embed = choose_tasks(checkpoint, wanted)
-        assert ([head.task for head in heads], with_embed) == (names, embed)
-    with pytest.raises(UnsupportedModel, match="no weights for classify"):
-        choose_tasks(checkpoint, ("embed", "classify"))
 
 
 def test_a_destination_is_checked_before_any_work(tmp_path: Path) -> None:
     check_destination(tmp_path / "new" / "bundle")
     with pytest.raises(OutputError):
-        export_bundle(Request("no/such", tmp_path))
+        export_bundle(ExportRequest("no/such", tmp_path))

@@ -1,13 +1,15 @@
 """Fill-mask: candidates and scores of transformers, and offsets in the text as it was sent."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import transformers
 
+from models import Pipeline
 from models.errors import CallerError, EmptyInput, InputTooLong, InvalidTarget, MissingMask
-from models.heads import FillMaskOptions
+from models.heads import EmbedOptions, FillMaskOptions
 from tests.conftest import Export
 from tests.helpers.checkpoints import COMMON_MASK, EACH_FAMILY
 from tests.helpers.oracle import Exported, write_texts
@@ -262,3 +264,11 @@ def test_no_mask_and_no_text(model: Exported) -> None:
         assert caught.value.param == "inputs[2]"
     [masks] = model.pipeline.fill_mask(["[MASK]"])
     assert (masks[0].start, masks[0].end) == (0, 6)
+
+
+def test_many_targets_are_a_large_question(pretraining_bundle: Path) -> None:
+    pipeline = Pipeline.open(pretraining_bundle)
+    head = pipeline.find_head("fill-mask")
+    for targets, large in ((None, False), (("king",) * 16, False), (("king",) * 17, True)):
+        assert head.is_large(FillMaskOptions(targets=targets)) == large
+    assert not pipeline.find_head("embed").is_large(EmbedOptions())

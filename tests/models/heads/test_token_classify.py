@@ -10,7 +10,7 @@ import transformers
 
 from models import Pipeline
 from models.errors import CallerError, InternalError
-from models.heads import Aggregation, TokenClassifyOptions
+from models.heads import Aggregation, Entity, TokenClassifyOptions
 from tests.conftest import Export, MakeFolder
 from tests.helpers.checkpoints import EACH_FAMILY, add_head, make_checkpoint
 from tests.helpers.oracle import Exported, write_contexts, write_texts
@@ -157,13 +157,14 @@ def test_a_job_of_another_kind_is_a_bug_of_ours(bert: Exported) -> None:
 
 
 def test_heads_by_name(make_folder: MakeFolder, tmp_path: Path) -> None:
-    from export.writing.exporter import Request, export_bundle
+    from export.writing.exporter import export_bundle
+    from export.writing.request import ExportRequest
 
     source = make_checkpoint(make_folder("tagged-source"), "bert", "BertForMaskedLM")
     for number, name in enumerate(("entities", "tags")):
         labels = [f"{name}-{one}" for one in range(3 + number)]
         add_head(source, name, "BertForTokenClassification", seed=number, labels=labels)
-    bundle = export_bundle(Request(str(source), tmp_path / "tagged")).bundle
+    bundle = export_bundle(ExportRequest(str(source), tmp_path / "tagged")).bundle
     assert bundle.manifest.tasks == ("embed", "fill-mask", "token-classify")
     pipeline = Pipeline(bundle)
     for name in ("entities", "tags"):
@@ -174,3 +175,12 @@ def test_heads_by_name(make_folder: MakeFolder, tmp_path: Path) -> None:
         assert (entry.function, entry.problem_type) == ("softmax", None)
     first = pipeline.token_classify(["the king of france"])
     assert first == pipeline.token_classify(["the king of france"], head="entities")
+
+
+def test_a_tie_on_another_machine_is_no_difference(reader_bundle: Path) -> None:
+    """Two labels that are equally likely may change places."""
+    head = Pipeline.open(reader_bundle).find_head("token-classify")
+    token = Entity("B-PER", 0.4, "king", 0, 4, 1)
+    other = {"label": "O", "score": 0.4, "word": "king", "start": 0, "end": 4, "index": 1}
+    assert head.difference([token], [other]) == 0.0
+    assert head.difference([token], [other | {"word": "k"}]) == 1.0

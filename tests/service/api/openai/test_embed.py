@@ -10,7 +10,8 @@ import openai
 import pytest
 from numpy.typing import NDArray
 
-from export.writing.exporter import Request, export_bundle
+from export.writing.exporter import export_bundle
+from export.writing.request import ExportRequest
 from models import Pipeline
 from tests.export.reading.test_dense import add_modules
 from tests.helpers.server import Server, check_same, serve
@@ -286,7 +287,7 @@ def test_a_projection_has_its_own_size_and_pooling(
     """Dense after pooling: what it was trained on is all it knows."""
     source = Path(shutil.copytree(pretraining_source, tmp_path / "source"))
     add_modules(source, ("Dense", {"outside": 12}))
-    export_bundle(Request(str(source), tmp_path / "dense", tasks=("embed",)))
+    export_bundle(ExportRequest(str(source), tmp_path / "dense", tasks=("embed",)))
     with serve(tmp_path / "dense") as server:
         (model,) = server.client.get("/v1/models").json()["data"]
         assert (model["dimensions"], model["pooling"]) == (12, "mean")

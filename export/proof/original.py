@@ -1,0 +1,102 @@
+"""What the original model says: each text alone, through transformers' own class and tokenizer.
+
+Knows no bundle.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+
+from export.proof.cases import CASES, Item, Reference
+from export.proof.figures import pool_rows
+from export.proof.texts import ProofTexts
+from export.reading.checkpoint import Checkpoint
+from export.reading.heads import SourceHead
+from export.reading.pooling import read_declared
+from models.tasks import TASKS, Rows
+
+Progress = Callable[[str], None]
+
+
+@dataclass(slots=True)
+class References:
+    """The original's answers, of each head in the order it was asked."""
+
+    heads: list[tuple[SourceHead, list[Reference]]] = field(default_factory=list)
+
+    @property
+    def dimensions(self) -> int | None:
+        """The size of the vectors, where the checkpoint projects the pooled ones."""
+        every = (reference for _, references in self.heads for reference in references)
+        vector = next((each.vector for each in every if each.vector is not None), None)
+        return None if vector is None else len(vector)
+
+
+def ask_original(
+    checkpoint: Checkpoint,
+    heads: Sequence[SourceHead],
+    *,
+    progress: Progress,
+    lines: Sequence[str] | None = None,
+) -> References:
+    """Ask the checkpoint's own classes, a text at a time: the proof's texts, or the lines."""
+    texts = ProofTexts(checkpoint.tokenizer, checkpoint.max_tokens, lines)
+    answers = References()
+    for head in heads:
+        project = _keep if head.weights else _find_projection(checkpoint)
+        references = []
+        for item in CASES[head.task].draw(texts):
+            references.append(project(_ask(checkpoint, head, item)))
+            progress("original")
+        answers.heads.append((head, references))
+    return answers
+
+
+def count_questions(heads: Sequence[SourceHead]) -> int:
+    """How many items `ask_original` asks about."""
+    return sum(CASES[head.task].items for head in heads)
+
+
+def _ask(checkpoint: Checkpoint, head: SourceHead, item: Item) -> Reference:
+    first, second = (item, None) if isinstance(item, str) else item
+    encoded = checkpoint.tokenizer(
+        first,
+        second,
+        truncation="longest_first" if second is not None else True,
+        max_length=checkpoint.max_tokens,
+        return_tensors="pt",
+    )
+    ids = encoded["input_ids"][0]
+    with torch.inference_mode():
+        found = head.read_logits(head.model(**_known_inputs(checkpoint, encoded)))[0]
+    if TASKS[head.task].rows is Rows.MASK:
+        found = found[ids == checkpoint.tokenizer.mask_token_id]
+    return Reference(item, tuple(ids.tolist()), found.reshape(-1, found.shape[-1]).numpy())
+
+
+def _known_inputs(checkpoint: Checkpoint, encoded: Any) -> dict[str, Any]:
+    given = dict(encoded)
+    if not checkpoint.segments:
+        given.pop("token_type_ids", None)
+    return given
+
+
+def _keep(reference: Reference) -> Reference:
+    return reference
+
+
+def _find_projection(checkpoint: Checkpoint) -> Callable[[Reference], Reference]:
+    """Adds the vector, by the checkpoint's own modules in torch; nothing where it has none."""
+    projection = checkpoint.read_projection()
+    if projection is None:
+        return _keep
+    pooling = read_declared(checkpoint.path)
+
+    def project(reference: Reference) -> Reference:
+        pooled = torch.from_numpy(pool_rows(reference.output, pooling))
+        with torch.inference_mode():
+            return replace(reference, vector=projection(pooled[None])[0].numpy())
+
+    return project

@@ -1,0 +1,130 @@
+"""What the manifest of a new bundle says: of its heads, its files, and where it comes from.
+
+Owns no format (models/bundle/manifest.py does) and no figures of a proof.
+"""
+
+import importlib.metadata
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from export.reading.checkpoint import Checkpoint
+from export.reading.heads import SourceHead
+from export.reading.pooling import find_pooling
+from export.writing.request import ExportRequest
+from models.bundle.bundle import MANIFEST, hash_file
+from models.bundle.manifest import (
+    FORMAT_VERSION,
+    FileEntry,
+    HeadEntry,
+    Manifest,
+    Source,
+    SpecialToken,
+    head_file,
+)
+
+_TOOLS = ("torch", "transformers", "tokenizers", "onnx", "onnxscript", "onnxruntime")
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """What was made: the heads, the trunk's fused nodes, and what each graph's weights take."""
+
+    heads: Sequence[HeadEntry]
+    fused_attention: int
+    loaded_bytes: Mapping[str, int]
+
+
+def describe_heads(
+    request: ExportRequest, checkpoint: Checkpoint, heads: Sequence[SourceHead]
+) -> tuple[list[HeadEntry], list[str]]:
+    """The entries of the heads, and a note where the request's pooling was not used."""
+    entries: list[HeadEntry] = []
+    notes: list[str] = []
+    for head in heads:
+        if head.weights:
+            entries.append(_describe_head(head))
+            continue
+        pooling, origin = find_pooling(checkpoint.path, request.pooling)
+        if request.pooling and request.pooling != pooling:
+            notes.append(
+                f"--pooling {request.pooling} was not used: the checkpoint says {pooling}; "
+                + (
+                    "requests may still ask for another"
+                    if checkpoint.read_projection() is None
+                    else "its Dense modules know no other"
+                )
+            )
+        entries.append(HeadEntry(task=head.task, pooling=pooling, pooling_source=origin))
+    return entries, notes
+
+
+def _describe_head(head: SourceHead) -> HeadEntry:
+    return HeadEntry(
+        task=head.task,
+        name=head.name,
+        file=head_file(head.task, head.name),
+        labels=head.labels,
+        problem_type=head.problem_type,
+        function=head.function,
+        pooling=head.pooling,
+    )
+
+
+def describe_bundle(
+    folder: Path, request: ExportRequest, checkpoint: Checkpoint, contents: Contents
+) -> Manifest:
+    """The manifest of what lies in the folder, before anything is proven."""
+    return Manifest(
+        format_version=FORMAT_VERSION,
+        name=request.bundle_name,
+        family=checkpoint.family.name,
+        layout=checkpoint.family.layout,
+        max_tokens=checkpoint.max_tokens,
+        hidden_size=checkpoint.config.hidden_size,
+        layers=checkpoint.config.num_hidden_layers,
+        vocabulary_size=checkpoint.config.vocab_size,
+        position_start=checkpoint.position_start,
+        segments=checkpoint.segments,
+        special_tokens=_list_special_tokens(checkpoint.tokenizer),
+        tasks=tuple(dict.fromkeys(entry.task for entry in contents.heads)),
+        heads=tuple(contents.heads),
+        precisions=request.precisions,
+        fused_attention=contents.fused_attention,
+        files=_list_files(folder, contents.loaded_bytes),
+        source=Source(
+            name=checkpoint.name.encode("utf-8", "replace").decode(),
+            revision=checkpoint.revision,
+            architecture=checkpoint.architecture,
+            config_sha256=checkpoint.config_sha256,
+        ),
+        tools={name: importlib.metadata.version(name) for name in _TOOLS},
+        parity=(),
+    )
+
+
+def write_json(file: Path, content: Any) -> None:
+    """Write it as every JSON file of a bundle is written."""
+    file.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _list_special_tokens(tokenizer: Any) -> dict[str, SpecialToken]:
+    return {
+        kind: SpecialToken(token=token, id=tokenizer.convert_tokens_to_ids(token))
+        for kind in ("pad", "cls", "sep", "mask", "unk")
+        if (token := getattr(tokenizer, f"{kind}_token", None)) is not None
+    }
+
+
+def _list_files(folder: Path, loaded_bytes: Mapping[str, int]) -> dict[str, FileEntry]:
+    return {
+        file.name: FileEntry(
+            sha256=hash_file(file),
+            bytes=file.stat().st_size,
+            loaded_bytes=loaded_bytes.get(file.name),
+        )
+        for file in sorted(folder.iterdir())
+        if file.name != MANIFEST
+    }
