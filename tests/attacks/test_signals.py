@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -29,6 +28,20 @@ STEPS = (
     "prove",
     "place",
 )
+# The real command, which says so amid the import of torch, and goes on when its stdin is closed.
+HELD = """
+import runpy, sys
+
+class Holder:
+    def find_spec(self, name, path=None, target=None):
+        if name == "torch.nn":
+            print("held", flush=True)
+            sys.stdin.read()
+
+sys.meta_path.insert(0, Holder())
+sys.argv[0] = "export"
+runpy.run_module("export", run_name="__main__", alter_sys=True)
+"""
 KILLED = """
 import json, os, signal, sys
 import torch
@@ -197,17 +210,16 @@ def test_killed(
 def test_told_to_end_from_outside(pretraining_source: Path, tmp_path: Path) -> None:
     """The real command, while it imports torch."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "export", str(pretraining_source), str(tmp_path / "bundle")],
+        [sys.executable, "-c", HELD, str(pretraining_source), str(tmp_path / "bundle")],
         cwd=ROOT,
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
     try:
-        maps = Path(f"/proc/{process.pid}/maps")
-        while "libtorch" not in maps.read_text():
-            assert process.poll() is None
-            time.sleep(0.01)
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
         process.send_signal(signal.SIGTERM)
         _, error = process.communicate(timeout=60)
     finally:

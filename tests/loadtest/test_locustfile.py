@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +105,7 @@ def test_a_master_told_to_end_when_it_is_over_writes_its_verdict_first(
         said = process.stderr.readline()
         while said and "test completed" not in said:
             said = process.stderr.readline()
-        time.sleep(0.3)
+        # From the end of the test on it is not to be disturbed, and it lingers half a second.
         process.terminate()
         rest = process.stderr.read()
     assert process.returncode == 1, rest

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from models import Pipeline
 from models.bundle.manifest import FORMAT_VERSION
 from tests.helpers.bundles import mark
 from tests.helpers.checkpoints import change_json
-from tests.helpers.process import ROOT, start_service
+from tests.helpers.process import HELD, ROOT, start_service
 from tests.helpers.server import PATIENCE_S, check_error, check_same, wait_until
 
 
@@ -169,6 +169,26 @@ def send_slowly(client: httpx.Client, body: dict[str, Any]) -> Iterator[Sender]:
         yield Sender(connection, content)
 
 
+def hold_service(
+    *arguments: str, **environment: str
+) -> AbstractContextManager[tuple[subprocess.Popen[str], httpx.Client]]:
+    """A service that computes no text with HELD in it until it is let go."""
+    return start_service(*arguments, program=("-c", HELD), **environment)
+
+
+def wait_until_held(process: subprocess.Popen[str]) -> None:
+    """Return once a batch has begun that waits to be let go."""
+    assert process.stdout is not None
+    assert process.stdout.readline() == "held\n"
+
+
+def let_go(process: subprocess.Popen[str]) -> None:
+    """Have it compute what it holds."""
+    assert process.stdin is not None
+    process.stdin.write("\n")
+    process.stdin.flush()
+
+
 def read_log(process: subprocess.Popen[str]) -> list[dict[str, Any]]:
     """The lines that a process which has ended wrote."""
     assert process.stderr is not None
@@ -189,24 +209,27 @@ def check_unready(client: httpx.Client) -> bool:
 def test_a_signal_ends_it_once_requests_are_answered(
     ending: signal.Signals, pretraining_bundle: Path
 ) -> None:
-    with start_service("--bundle", str(pretraining_bundle)) as (process, client):
+    with hold_service("--bundle", str(pretraining_bundle)) as (process, client):
         answers: list[httpx.Response] = []
-        body = {"input": ["river " * 60] * 2_000}
+        body = {"input": ["HELD", *["river " * 60] * 200]}
         asking = threading.Thread(
             target=lambda: answers.append(client.post("/v1/embeddings", json=body))
         )
         asking.start()
-        with httpx.Client(base_url=client.base_url) as other:
-            wait_until(lambda: "cloze_batch_texts_sum" in other.get("/metrics").text)
+        wait_until_held(process)
         process.send_signal(ending)
+        wait_until(lambda: check_unready(client))
+        assert not answers
+        let_go(process)
         asking.join()
         assert [answer.status_code for answer in answers] == [200]
-        assert len(answers[0].json()["data"]) == 2_000
+        assert len(answers[0].json()["data"]) == 201
         assert process.wait(PATIENCE_S) == 0
         lines = read_log(process)
         assert [line["event"] for line in lines if line["level"] != "info"] == []
         (line,) = (line for line in lines if line["event"] == "shutting down")
         assert line["signal"] == ending.name
+        assert line["requests"] >= 1
 
 
 def test_while_it_drains_it_answers_what_is_under_way_and_nothing_new(
@@ -244,17 +267,16 @@ def test_what_is_not_answered_in_time_gets_a_503(pretraining_bundle: Path) -> No
     arguments, environment = ("--bundle", str(pretraining_bundle)), {"CLOZE_DRAIN_S": "0"}
     # One that is still sent, and one that waits for the trunk.
     with (
-        start_service(*arguments, **environment) as (process, client),
+        hold_service(*arguments, **environment) as (process, client),
         send_slowly(client, {"input": "rain"}) as sender,
     ):
         answers: list[httpx.Response] = []
-        body = {"input": ["river " * 60] * 2_000}
+        body = {"input": ["HELD", *["river " * 60] * 200]}
         asking = threading.Thread(
             target=lambda: answers.append(client.post("/v1/embeddings", json=body))
         )
         asking.start()
-        with httpx.Client(base_url=client.base_url) as other:
-            wait_until(lambda: "cloze_batch_texts_sum" in other.get("/metrics").text)
+        wait_until_held(process)
         process.send_signal(signal.SIGTERM)
         asking.join()
         message = check_error(answers[0], 503, "not_ready", None)
@@ -262,6 +284,7 @@ def test_what_is_not_answered_in_time_gets_a_503(pretraining_bundle: Path) -> No
         assert int(answers[0].headers["retry-after"]) > 0
         answer = sender.read()
         assert (answer.status, answer.headers["connection"]) == (503, "close")
+        let_go(process)
         assert process.wait(PATIENCE_S) == 0
         told = [line for line in read_log(process) if line["level"] == "warning"]
         (line,) = (line for line in told if line["event"] != "request")

@@ -17,7 +17,7 @@ from export.graphs.onnx_file import OPSET, export_graph, save_graph, strip_metad
 from tests.conftest import Export
 from tests.helpers.checkpoints import EACH_FAMILY
 
-VERSION = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"][
+VERSION = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text())["project"][
     "version"
 ]
 LEAKS = (
