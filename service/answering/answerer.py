@@ -108,7 +108,7 @@ class Answerer:
             record.prepared = time.perf_counter()
             jobs = await self._prepare(head, question, cancellation)
             record.tokenize = time.perf_counter() - record.prepared
-            sequences = spread(jobs)
+            sequences = spread(jobs) if any(job.more for job in jobs) else jobs
             if sequences:
                 ticket = Ticket(sequences, deadline=deadline.at, lane=lane, context=record)
                 try:
@@ -134,7 +134,7 @@ class Answerer:
     ) -> list[Job]:
         """The items as jobs, their texts tokenised."""
         items, field = question.items, question.field
-        if head.is_large(question.options):
+        if head.slow_options and head.is_large(question.options):
             options = await cancellation.run(
                 self._tokenizing, lambda: head.resolve(question.options)
             )

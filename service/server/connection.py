@@ -17,9 +17,9 @@ import httptools
 from starlette.types import ASGIApp, Scope
 
 from service.errors import ClientGone, ServiceError
-from service.limits.body_budget import Budget, Claim
+from service.limits.body_budget import Budget
 from service.scope import CROWDED, RECORD
-from service.server.exchange import Exchange
+from service.server.exchange import Claim, Exchange
 from service.server.refusal import (
     Refused,
     describe_unknown,

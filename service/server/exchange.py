@@ -8,13 +8,13 @@ from starlette.types import ASGIApp, Message, Scope
 
 from models.errors import InternalError
 from service.error_response import PHRASES, write_error
-from service.limits.body_budget import Claim
+from service.limits.body_budget import SMALL_BYTES, Budget
 from service.scope import CLAIM, DEPARTURE, REFUSED
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from service.errors import ServiceError
+    from service.errors import ServiceError, TooMuchPending
     from service.server.connection import Connection
 
 # Of a body that nobody has asked for yet; then no more is read.
@@ -25,6 +25,43 @@ _GONE: Message = {"type": "http.disconnect"}
 _BODILESS = (204, 304)
 
 _log = structlog.get_logger(__name__)
+
+
+class Claim:
+    """What one request holds of the budget, until it is given back."""
+
+    __slots__ = ("_budget", "_over", "refused", "size")
+
+    def __init__(self, budget: Budget) -> None:
+        self._budget = budget
+        self._over = False
+        self.size = 0
+        self.refused = False
+
+    def fits(self, size: int) -> bool:
+        """Whether it may come to hold so many bytes, as things are."""
+        others = self._budget.held - self.size
+        budget = self._budget
+        room = budget.limit if size <= SMALL_BYTES else budget.find_room(size)
+        return size <= self.size or others + size <= room
+
+    def take(self, size: int) -> bool:
+        """Hold so many bytes more; False, now and ever after, if there is no room for them."""
+        if self._over or self.refused or not self.fits(self.size + size):
+            self.refused = True
+            return False
+        self.size += size
+        self._budget.held += size
+        return True
+
+    def refuse(self) -> "TooMuchPending":
+        """The error of a request that does not fit."""
+        return self._budget.refuse()
+
+    def give_back(self) -> None:
+        """Hold nothing, from now on."""
+        self._budget.held -= self.size
+        self.size, self._over = 0, True
 
 
 class Exchange:

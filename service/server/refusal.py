@@ -7,8 +7,8 @@ from starlette.types import Scope
 
 from service.error_response import CLOSE, PHRASES, Headers, write_error
 from service.errors import HeadersTooLarge, MalformedHttp, RequestTimeout, ServiceError
+from service.middleware.instrument import find_request_id, write_times
 from service.middleware.security_headers import STRICT
-from service.observability.access_log import find_request_id
 from service.observability.request_record import RequestRecord
 from service.settings import Settings
 
@@ -33,7 +33,7 @@ def write_refusal(
             for header in (
                 *further,
                 *STRICT,
-                (b"server-timing", record.header().encode()),
+                (b"server-timing", write_times(record)),
                 (b"x-request-id", record.request_id.encode()),
                 *headers,
                 CLOSE,

@@ -38,7 +38,8 @@ class Server(uvicorn.Server):
     def __init__(self, app: FastAPI, settings: Settings, refused: Refused) -> None:
         super().__init__(
             uvicorn.Config(
-                app,
+                # Not the application itself, which would only hand on.
+                app.state.entry,
                 host=settings.host,
                 port=settings.port,
                 loop="auto",

@@ -101,7 +101,7 @@ def run(app: FastAPI) -> Iterator[httpx.Client]:
     """Run any application until the block ends, and give a client that speaks to it."""
     settings = getattr(app.state, "settings", None)
     config = uvicorn.Config(
-        app,
+        app.state.entry if settings else app,
         http=make_protocol(settings, app.state.budget, partial(tell_refused, app))
         if settings
         else "httptools",

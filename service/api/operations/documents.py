@@ -12,7 +12,7 @@ router = APIRouter(route_class=declare(Kind.DOCUMENT, page="docs"), include_in_s
 @router.get("/docs")
 async def docs(ask: Ask) -> Answer:
     """Show the OpenAPI document as a page."""
-    app = ask.scope["app"]
+    app = ask.app
     if app.state.docs is None:
         # Written when it is first asked for.
         app.state.docs = make_page(app.openapi())
@@ -23,4 +23,4 @@ async def docs(ask: Ask) -> Answer:
 @router.get("/openapi.json")
 async def document(ask: Ask) -> bytes:
     """Tell the OpenAPI document."""
-    return json_response(ask.scope["app"].openapi())
+    return json_response(ask.app.openapi())
