@@ -317,8 +317,8 @@ def test_a_connection_too_many_is_told_so() -> None:
         sent.append(message)
 
     scope = {"type": "http", "method": "GET", "path": PATH, "headers": []}
-    scope |= {CROWDED: True, RECORD: RequestRecord()}
-    asyncio.run(asking.guard(scope, None, send))  # type: ignore[arg-type]
+    scope |= {CROWDED: True, RECORD: RequestRecord(), ENDPOINT: ENDPOINTS[PATH]}
+    asyncio.run(asking.control(scope, None, send))  # type: ignore[arg-type]
     assert sent[0]["status"] == 503
     assert (b"connection", b"close") in sent[0]["headers"]
 
