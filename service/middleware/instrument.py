@@ -5,7 +5,7 @@ into answers further in; what arrives here is a bug, and is logged whole.
 """
 
 import asyncio
-import os
+import random
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -22,7 +22,7 @@ from service.middleware.security_headers import COMMON, POLICY, STRICT
 from service.observability.access_log import AccessLog, check_request_id
 from service.observability.metrics import Metrics
 from service.observability.request_record import RequestRecord
-from service.scope import ENDPOINT, RECORD, REFUSED
+from service.scope import ENDPOINT, RECORD, REFUSED, TASK
 
 if TYPE_CHECKING:
     from service.observability.spans import Spans
@@ -93,8 +93,9 @@ class Instrument:
 
     async def _follow(self, scope: Scope, receive: Receive, telling: "_Telling") -> None:
         """Answer a request that is finished before the process ends, or given up then."""
-        drain, task = self._drain, asyncio.current_task()
-        assert task is not None  # an ASGI server runs each request in a task
+        # An ASGI server runs each request in a task.
+        drain, task = self._drain, scope.get(TASK) or asyncio.current_task()
+        assert task is not None
         drain.inside.add(task)
         try:
             await self.app(scope, receive, telling.send)
@@ -135,7 +136,8 @@ def find_request_id(scope: Scope) -> str:
     for name, value in scope["headers"]:
         if name == b"x-request-id":
             return check_request_id(value)
-    return os.urandom(16).hex()
+    # Nobody gains by guessing one, and the system's own chance costs ten times as much.
+    return f"{random.getrandbits(128):032x}"
 
 
 class _Telling:

@@ -60,7 +60,9 @@ class Registry:
         self._left: list[StuckThreads] = []  # of models that are gone
         self._attempts = Attempts()
         self._roots: tuple[Path, ...] = ()
-        self._released = threading.Condition()
+        # The lock alone where nobody is told: a condition costs calls, and this is asked each time.
+        self._counting = threading.RLock()
+        self._released = threading.Condition(self._counting)
         self._closed = False
         self._watchdog: Watchdog | None = None
 
@@ -270,7 +272,7 @@ class Registry:
         """
         if self.unready:
             raise NotReady(self.unready)
-        with self._released:
+        with self._counting:
             model = self.find(name, task)
             model.requests += 1
         found = model.heads.get((task, head))
@@ -284,7 +286,7 @@ class Registry:
 
     def release(self, model: LoadedModel) -> None:
         """A request that had taken the model is over."""
-        with self._released:
+        with self._counting:
             model.requests -= 1
             if not model.requests:
                 self._released.notify_all()

@@ -78,7 +78,9 @@ class Batcher:
         self._name = name
         self._stall_s = stall_s
         self._observe = observe
-        self._changed = threading.Condition()
+        # The lock alone where nobody is told: a condition costs calls, and this is asked each time.
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
         self.stragglers = StuckThreads()
         self._graphs = Graphs(
             trunk,
@@ -138,7 +140,7 @@ class Batcher:
 
     def check_room(self, lane: Lane, deadline: float) -> None:
         """Raise Overloaded where not even the shortest text would be answered in time."""
-        with self._changed:
+        with self._lock:
             self._admit(lane, 0.0, deadline)
 
     def submit(self, ticket: Ticket) -> None:
@@ -147,7 +149,7 @@ class Batcher:
         Raises Overloaded where it would not be answered before its deadline, or too much waits;
         NotReady after `close`, and while the graphs cannot be loaded.
         """
-        with self._changed:
+        with self._lock:
             if self._closed:
                 raise NotReady(_SHUTTING_DOWN)
             if self._graphs.state is GraphState.FAILED:
@@ -170,7 +172,7 @@ class Batcher:
 
         To `learn` is to see how long it took its caller against what was predicted.
         """
-        with self._changed:
+        with self._lock:
             ticket.dropped = True
             self._queue.release(ticket)
             if learn and ticket.lane is Lane.INTERACTIVE:

@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Scope
 
 from service.errors import ClientGone, ServiceError
 from service.limits.body_budget import Budget
-from service.scope import CROWDED, RECORD
+from service.scope import CROWDED, RECORD, TASK
 from service.server.exchange import Claim, Exchange
 from service.server.refusal import (
     Refused,
@@ -408,6 +408,7 @@ class Connection(asyncio.Protocol):
     def _run(self, exchange: Exchange) -> None:
         exchange.begun = True
         task = self._loop.create_task(exchange.run(self._app))
+        exchange.scope[TASK] = task
         self._state.tasks.add(task)
         task.add_done_callback(self._state.tasks.discard)
 

@@ -9,7 +9,7 @@ from starlette.types import ASGIApp, Message, Scope
 from models.errors import InternalError
 from service.error_response import PHRASES, write_error
 from service.limits.body_budget import SMALL_BYTES, Budget
-from service.scope import CLAIM, DEPARTURE, REFUSED
+from service.scope import CLAIM, DEPARTURE, REFUSED, TASK
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -159,6 +159,7 @@ class Exchange:
             self.claim.give_back()
             # It and its scope refer to each other no more: nothing is left to the collector.
             self.scope.pop(DEPARTURE, None)
+            self.scope.pop(TASK, None)
             self.on_departure = None
         if not self.response_complete and not self.disconnected:
             await self._fail()
