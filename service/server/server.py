@@ -20,8 +20,8 @@ import uvicorn
 from fastapi import FastAPI
 
 from service.middleware.drain import Drain
-from service.server.connection import make_protocol
-from service.server.refusal import Refused
+from service.server.protocol import make_protocol
+from service.server.refusals import Refused
 from service.settings import Settings
 
 # Who is answered asks again within milliseconds, and had better read why not.
