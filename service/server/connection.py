@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Scope
 
 from service.limits.body_budget import Budget
 from service.scope import CROWDED, TASK
+from service.server.addresses import read_address
 from service.server.exchange import Claim, Exchange
 from service.server.refusals import Refusals, Refused
 from service.server.timers import IDLE_S, Clock, Timers
@@ -81,8 +82,8 @@ class Connection(asyncio.Protocol):
         """Begin to wait for the first request."""
         self.transport = transport
         self._state.connections.add(self)
-        self._server = _read_address(transport.get_extra_info("sockname"))
-        self.client = _read_address(transport.get_extra_info("peername"))
+        self._server = read_address(transport.get_extra_info("sockname"))
+        self.client = read_address(transport.get_extra_info("peername"))
         excess = len(self._state.connections) - self.bounds.max_connections
         self._crowded = excess > 0
         if excess > RESERVE:
@@ -163,8 +164,9 @@ class Connection(asyncio.Protocol):
             self.transport.pause_reading()
 
     def resume_reading(self) -> None:
-        """Read on, unless requests wait that have come already."""
-        if self.reading_paused and len(self.due) < 2 and not self._ahead:
+        """Read on, unless requests wait that have come already, and will be answered."""
+        behind = len(self.due) > 1 or self._ahead
+        if self.reading_paused and (self.refusals.closing or not behind):
             self.reading_paused = False
             self.transport.resume_reading()
 
@@ -359,12 +361,6 @@ class Connection(asyncio.Protocol):
         """Whether a request before the one that arrives is not answered yet."""
         return len(self.due) > (self.under_way and self.arriving in self.due)
 
-    def read_on(self) -> None:
-        """Read whatever comes, though nobody will use it."""
-        if self.reading_paused:
-            self.reading_paused = False
-            self.transport.resume_reading()
-
     def _judge_arrival(self) -> None:
         """See whether a request has begun that is to be awaited, or will never end."""
         if self.refusals.closing:
@@ -402,10 +398,3 @@ class Connection(asyncio.Protocol):
     def drop_last(self) -> None:
         """Forget the request that came last, which waits."""
         self.due.pop().claim.give_back()
-
-
-def _read_address(found: Any) -> tuple[str, int | None] | None:
-    """An address as ASGI has it: host and port, or the path of a Unix socket."""
-    if isinstance(found, tuple):
-        return str(found[0]), int(found[1])
-    return (found, None) if isinstance(found, str) and found else None

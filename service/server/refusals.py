@@ -124,7 +124,7 @@ class Refusals:
             record = _make_record(scope, error)
             status, answer = _write(error, None, record, connection.default_headers)
             connection.refused(scope, status, record)
-        connection.read_on()
+        connection.resume_reading()
         transport.write(answer)
         transport.write_eof()
         connection.loop.call_later(_LINGER_S, transport.abort)
