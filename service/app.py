@@ -131,7 +131,7 @@ def create_app(
     state.drain = Drain(manager.drain)
     state.keys = KeyRing(settings.api_keys, settings.api_keys_file)
     state.admin_keys = KeyRing(settings.admin_keys, settings.admin_keys_file)
-    state.docs = None
+    state.pages = {}  # by name, each written when it is first asked for
     routers = (*ROUTERS, *(ADMIN_ROUTERS if settings.admin_keys else ()))
     for router in routers:
         app.include_router(router)

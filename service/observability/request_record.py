@@ -1,6 +1,6 @@
 """What is known of one request when it is over, and where its milliseconds went.
 
-Made at the edge, filled on the way down. Told in `Server-Timing`, metrics, logs and traces.
+Made by the instrument, filled on the way down. Told in `Server-Timing`, metrics, logs and traces.
 """
 
 from collections.abc import Sequence
