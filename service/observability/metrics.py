@@ -1,8 +1,8 @@
 """Every metric of the service, by name; docs/metrics.md says what each is for.
 
-Counted where it happens: the instrument, the answerer, the batcher. What has a present state (models,
-queues, readiness) is asked when Prometheus asks, so it is never out of date. Labels are bounded:
-`model` is a name that was loaded, `route` a path that is routed, never what a client sent.
+Counted where it happens: the instrument, the answerer, the batcher. What has a present state
+(models, queues, readiness) is asked when Prometheus asks, so it is never out of date. Labels are
+bounded: `model` is a name that was loaded, `route` a path that is routed, never what a client sent.
 """
 
 import math
