@@ -78,7 +78,6 @@ class Exchange:
         "_fresh",
         "_head",
         "_left",
-        "_unasked",
         "_waiter",
         "begun",
         "claim",
@@ -105,9 +104,8 @@ class Exchange:
         self.response_started = self.response_complete = False
         self.more_body = True
         self._expects_continue = expects_continue
-        # Parts of the body that nobody has asked for yet, and whether there is news to tell.
-        self._body: list[bytes] = []
-        self._unasked = 0
+        # What of the body nobody has asked for yet, and whether there is news to tell.
+        self._body: bytes | bytearray = b""
         self._fresh = False
         self._waiter: asyncio.Future[None] | None = None
         self._head = b""
@@ -117,12 +115,17 @@ class Exchange:
     def add(self, body: bytes) -> None:
         """A part of the body has come; where there is no room for it, the application hears so."""
         if self.claim.take(len(body)):
-            self._body.append(body)
-            self._unasked += len(body)
-            if self._unasked > _MOST_UNASKED_BYTES and self.connection is not None:
+            if not self._body:
+                self._body = body
+            elif isinstance(self._body, bytearray):
+                self._body += body
+            else:
+                # More than one part: together, since each may be a byte.
+                self._body = bytearray(self._body) + body
+            if len(self._body) > _MOST_UNASKED_BYTES and self.connection is not None:
                 self.connection.pause_reading()
         else:
-            self._body.clear()
+            self._body = b""
         self._tell()
 
     def finish(self) -> None:
@@ -182,8 +185,7 @@ class Exchange:
         self._fresh = False
         if self.claim.refused:
             raise self.claim.refuse()
-        body, self._unasked = b"".join(self._body), 0
-        self._body.clear()
+        body, self._body = bytes(self._body), b""
         return {"type": "http.request", "body": body, "more_body": self.more_body}
 
     async def send(self, message: Message) -> None:
