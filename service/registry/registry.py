@@ -231,7 +231,9 @@ class Registry:
             self._released.wait_for(lambda: not model.requests)
         model.batcher.close(_LAST_BATCH_S)
         with self._released:
-            self._left = [each for each in (*self._left, model.batcher.stragglers) if not each.over]
+            self._left = [
+                each for each in (*self._left, model.batcher.stuck_threads) if not each.over
+            ]
             self._retiring = tuple(each for each in self._retiring if each is not model)
 
     def list(self) -> list[InventoryEntry]:
@@ -319,7 +321,7 @@ class Registry:
     def count_stuck(self) -> int:
         """Threads that stand still and cannot be ended, of models that are gone too."""
         with self._released:
-            here = [model.batcher.stragglers for model in (*self, *self._retiring)]
+            here = [model.batcher.stuck_threads for model in (*self, *self._retiring)]
             return sum(each.count() for each in (*here, *self._left))
 
     def close(self) -> None:

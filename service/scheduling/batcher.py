@@ -81,12 +81,12 @@ class Batcher:
         # The lock alone where nobody is told: a condition costs calls, and this is asked each time.
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
-        self.stragglers = StuckThreads()
+        self.stuck_threads = StuckThreads()
         self._graphs = Graphs(
             trunk,
             name=name,
             changed=self._changed,
-            stragglers=self.stragglers,
+            stuck_threads=self.stuck_threads,
             limit_s=max(_LOADING_STALLED * stall_s, _LEAST_LOADING_S),
             on_replace=on_replace,
         )
@@ -118,7 +118,7 @@ class Batcher:
     @property
     def stuck(self) -> int:
         """Threads that were given up and still stand where they stood."""
-        return self.stragglers.count()
+        return self.stuck_threads.count()
 
     def queued_ms(self, lane: Lane) -> float:
         """Predicted milliseconds of the work that waits in a lane."""
@@ -191,7 +191,7 @@ class Batcher:
         thread.join(timeout_s)
         if thread.is_alive():
             self._graphs.stop()
-            self.stragglers.add(thread)
+            self.stuck_threads.add(thread)
         with self._changed:
             if self._run is not None:
                 self._run.given_up = True
@@ -329,7 +329,7 @@ class Batcher:
             if goes_on():
                 return
             run.given_up = True
-            self.stragglers.add(self._thread)
+            self.stuck_threads.add(self._thread)
         _log.error("its thread is given up", model=self._name, stuck=self.stuck)
         self._graphs.replace()
         self._resume(run)
