@@ -107,6 +107,7 @@ def _read_words(file: Path) -> list[str]:
 
 def _read(file: Path) -> str:
     try:
-        return file.read_text()
-    except (OSError, UnicodeDecodeError):
+        # As the system names its files, in any locale: a group may be called anything.
+        return os.fsdecode(file.read_bytes())
+    except OSError:
         return ""
