@@ -52,7 +52,7 @@ def test_version_2(tmp_path: Path, quota: str, cores: int) -> None:
 
 
 def test_a_group_may_be_called_anything(tmp_path: Path) -> None:
-    root = make(tmp_path, "", {})
+    root = make_groups(tmp_path, "", {})
     (root / "proc/self/cgroup").write_bytes(b"0::/caf\xe9\n")
     group = root / "sys/fs/cgroup" / os.fsdecode(b"caf\xe9")
     group.mkdir(parents=True)
