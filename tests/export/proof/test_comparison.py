@@ -22,6 +22,7 @@ from models.bundle.bundle import Bundle
 from models.errors import ClozeError
 from tests.conftest import Export
 from tests.helpers.checkpoints import change_json, make_checkpoint
+from tests.helpers.store import Store
 
 Sabotage = Callable[[Path], None]
 
@@ -116,7 +117,7 @@ def test_wrong_positions_are_found(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_large_activations_do_not_fail_the_proof(tmp_path: Path) -> None:
+def test_large_activations_do_not_fail_the_proof(tmp_path: Path, exports: Store) -> None:
     """Limits are relative to the largest value: an absolute one refuses sound checkpoints."""
     import torch
     from safetensors.torch import load_file, save_file
@@ -128,8 +129,7 @@ def test_large_activations_do_not_fail_the_proof(tmp_path: Path) -> None:
         torch.arange(len(norm)) == 3, norm * 5000, norm
     )
     save_file(weights, source / "model.safetensors", metadata={"format": "pt"})
-    result = export_bundle(ExportRequest(str(source), tmp_path / "bundle"))
-    [row] = result.bundle.manifest.parity
+    [row] = Bundle.open(exports.export(source, "bundle")).manifest.parity
     assert row.largest_value > 1000
     assert row.limit == pytest.approx(HIDDEN_LIMIT * row.largest_value)
     assert row.largest_difference <= row.limit
@@ -147,12 +147,12 @@ def test_figures_of_the_proof(pretraining_bundle: Path) -> None:
         assert row.precision == "fp32"
 
 
-def test_a_checkpoint_of_short_texts_is_proven_too(tmp_path: Path) -> None:
+def test_a_checkpoint_of_short_texts_is_proven_too(tmp_path: Path, exports: Store) -> None:
     """Eight tokens are the longest it takes: every text of the proof is cut."""
     source = make_checkpoint(
         tmp_path / "source", "bert", "BertForPreTraining", max_position_embeddings=8
     )
-    bundle = export_bundle(ExportRequest(str(source), tmp_path / "bundle")).bundle
+    bundle = Bundle.open(exports.export(source, "bundle"))
     assert bundle.manifest.max_tokens == 8
     pipeline = Pipeline(bundle)
     assert pipeline.embed(["king " * 30], overflow="truncate").shape == (1, 32)
