@@ -1,6 +1,7 @@
 """Checkpoints and bundles that many tests share, each made once in a run."""
 
 import logging
+import shutil
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,6 +12,8 @@ import pytest
 import torch
 import transformers
 
+from export.writing import exporter
+from models.bundle.bundle import Bundle
 from tests.helpers.checkpoints import add_head, make_checkpoint, name_class
 from tests.helpers.oracle import Exported
 from tests.helpers.process import start_service
@@ -21,7 +24,9 @@ torch.set_num_threads(1)
 transformers.utils.logging.disable_progress_bar()
 transformers.utils.logging.set_verbosity_error()
 # pytest listens to each logger that does not propagate, and torch traces for whoever listens.
-logging.getLogger("torch.__trace").propagate = True
+_trace = logging.getLogger("torch.__trace")
+_trace.propagate = True
+_trace.handlers.clear()
 
 # A script starts what it runs in the background with SIGINT ignored, nohup with SIGHUP, and what
 # is ignored is inherited. Tests send both, to themselves and to the commands they start.
@@ -35,6 +40,7 @@ for _number, _default in (
 
 MakeFolder = Callable[[str], Path]
 Export = Callable[..., Exported]
+TakeGraphs = Callable[[Path], None]
 EVERY_PRECISION = {"precisions": ("fp32", "int8", "fp16"), "accept_loss": True}
 
 
@@ -159,6 +165,27 @@ def exported(make_folder: MakeFolder, exports: Store) -> Export:
         return made[key]
 
     return export
+
+
+@pytest.fixture
+def take_graphs(monkeypatch: pytest.MonkeyPatch) -> TakeGraphs:
+    """Has exports take the graphs of a bundle, for tests of all else that an export does.
+
+    Those of the same checkpoint: tests/test_default_model.py holds that they come out the same.
+    """
+
+    def take(bundle: Path) -> None:
+        def take_trunk(_: Any, file: Path, *__: Any) -> int:
+            shutil.copyfile(bundle / file.name, file)
+            return Bundle.open(bundle).manifest.fused_attention
+
+        def take_head(_: Any, __: Any, file: Path) -> None:
+            shutil.copyfile(bundle / file.name, file)
+
+        monkeypatch.setattr(exporter, "export_trunk", take_trunk)
+        monkeypatch.setattr(exporter, "export_head", take_head)
+
+    return take
 
 
 @pytest.fixture(scope="session")

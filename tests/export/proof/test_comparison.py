@@ -20,7 +20,7 @@ from export.writing.request import ExportRequest
 from models import Pipeline
 from models.bundle.bundle import Bundle
 from models.errors import ClozeError
-from tests.conftest import Export
+from tests.conftest import Export, TakeGraphs
 from tests.helpers.checkpoints import change_json, make_checkpoint
 from tests.helpers.store import Store
 
@@ -82,11 +82,16 @@ SABOTAGE: dict[str, tuple[str, str, Sabotage]] = {
 
 @pytest.mark.parametrize("what", SABOTAGE)
 def test_sabotage_is_found(
-    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+    request: pytest.FixtureRequest,
+    take_graphs: TakeGraphs,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    what: str,
 ) -> None:
     task, sentence, damage = SABOTAGE[what]
-    reads = task in ("answer", "token-classify")
-    source = request.getfixturevalue("reader_source" if reads else "pretraining_source")
+    name = "reader" if task in ("answer", "token-classify") else "pretraining"
+    source = request.getfixturevalue(f"{name}_source")
+    take_graphs(request.getfixturevalue(f"{name}_bundle"))
     describe = export.writing.exporter.describe_bundle
 
     def describe_damaged(folder: Path, *rest: Any) -> Any:
@@ -107,9 +112,11 @@ def test_sabotage_is_found(
 
 
 def test_wrong_positions_are_found(
-    exported: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    exported: Export, take_graphs: TakeGraphs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """A graph is given its positions, so it is the same."""
     source = exported("roberta", "ForMaskedLM").source
+    take_graphs(exported("roberta", "ForMaskedLM").bundle)
     monkeypatch.setattr(Checkpoint, "position_start", property(lambda _: 0))
     with pytest.raises(ClozeError) as caught:
         export_bundle(ExportRequest(str(source), tmp_path / "bundle", tasks=("embed",)))
