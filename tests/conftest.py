@@ -1,5 +1,7 @@
 """Checkpoints and bundles that many tests share, each made once in a run."""
 
+import logging
+import shutil
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,16 +12,21 @@ import pytest
 import torch
 import transformers
 
-from export.writing.exporter import export_bundle
-from export.writing.request import ExportRequest
+from export.writing import exporter
+from models.bundle.bundle import Bundle
 from tests.helpers.checkpoints import add_head, make_checkpoint, name_class
 from tests.helpers.oracle import Exported
 from tests.helpers.process import start_service
+from tests.helpers.store import Store, open_store
 
 # Models this small are slower on several threads than on one.
 torch.set_num_threads(1)
 transformers.utils.logging.disable_progress_bar()
 transformers.utils.logging.set_verbosity_error()
+# pytest listens to each logger that does not propagate, and torch traces for whoever listens.
+_trace = logging.getLogger("torch.__trace")
+_trace.propagate = True
+_trace.handlers.clear()
 
 # A script starts what it runs in the background with SIGINT ignored, nohup with SIGHUP, and what
 # is ignored is inherited. Tests send both, to themselves and to the commands they start.
@@ -33,6 +40,18 @@ for _number, _default in (
 
 MakeFolder = Callable[[str], Path]
 Export = Callable[..., Exported]
+TakeGraphs = Callable[[Path], None]
+EVERY_PRECISION = {"precisions": ("fp32", "int8", "fp16"), "accept_loss": True}
+
+
+@pytest.fixture(scope="session")
+def exports() -> Iterator[Store]:
+    """Makes bundles, or has them from an earlier run. They are for reading."""
+    store = open_store()
+    yield store
+    changed = store.find_changed()
+    store.close()
+    assert not changed, f"a test wrote to what all share; copy a bundle to change it: {changed}"
 
 
 @pytest.fixture(scope="session")
@@ -50,10 +69,10 @@ def minilm_source() -> Path:
 
 
 @pytest.fixture(scope="session")
-def minilm_bundle(minilm_source: Path, make_folder: MakeFolder) -> Path:
+def minilm_bundle(minilm_source: Path, exports: Store) -> Path:
     """The bundle of all-MiniLM-L6-v2: embed, in every precision."""
-    out = make_folder("minilm") / "all-MiniLM-L6-v2"
-    return _export(minilm_source, out, precisions=("fp32", "int8", "fp16"))
+    precisions = EVERY_PRECISION["precisions"]
+    return exports.export(minilm_source, "all-MiniLM-L6-v2", precisions=precisions)
 
 
 @pytest.fixture(scope="session")
@@ -63,9 +82,9 @@ def pretraining_source(make_folder: MakeFolder) -> Path:
 
 
 @pytest.fixture(scope="session")
-def pretraining_bundle(pretraining_source: Path, make_folder: MakeFolder) -> Path:
+def pretraining_bundle(pretraining_source: Path, exports: Store) -> Path:
     """The bundle of a tiny BertForPreTraining: embed, fill-mask, next-sentence."""
-    return _export(pretraining_source, make_folder("pretraining") / "tiny-pretraining")
+    return exports.export(pretraining_source, "tiny-pretraining")
 
 
 @pytest.fixture(scope="session")
@@ -81,9 +100,9 @@ def classify_source(make_folder: MakeFolder) -> Path:
 
 
 @pytest.fixture(scope="session")
-def classify_bundle(classify_source: Path, make_folder: MakeFolder) -> Path:
+def classify_bundle(classify_source: Path, exports: Store) -> Path:
     """The bundle of a tiny classifier: embed, and classify as negative, neutral or positive."""
-    return _export(classify_source, make_folder("classify") / "tiny-classify")
+    return exports.export(classify_source, "tiny-classify")
 
 
 @pytest.fixture(scope="session")
@@ -110,9 +129,9 @@ def heads_source(make_folder: MakeFolder) -> Path:
 
 
 @pytest.fixture(scope="session")
-def heads_bundle(heads_source: Path, make_folder: MakeFolder) -> Path:
+def heads_bundle(heads_source: Path, exports: Store) -> Path:
     """The bundle of a tiny BERT with two classify heads: sentiment, topics."""
-    return _export(heads_source, make_folder("heads") / "tiny-heads")
+    return exports.export(heads_source, "tiny-heads")
 
 
 @pytest.fixture(scope="session")
@@ -125,25 +144,48 @@ def reader_source(make_folder: MakeFolder) -> Path:
 
 
 @pytest.fixture(scope="session")
-def reader_bundle(reader_source: Path, make_folder: MakeFolder) -> Path:
+def reader_bundle(reader_source: Path, exports: Store) -> Path:
     """The bundle of a tiny reader: embed, answer, and token-classify named people."""
-    return _export(reader_source, make_folder("reader") / "tiny-reader")
+    return exports.export(reader_source, "tiny-reader")
 
 
 @pytest.fixture(scope="session")
-def exported(make_folder: MakeFolder) -> Export:
+def exported(make_folder: MakeFolder, exports: Store) -> Export:
     """Exports a tiny checkpoint by family and ending of its class; the same one only once."""
     made: dict[str, Exported] = {}
 
     def export(family: str, ending: str, **config: Any) -> Exported:
         key = repr((family, ending, sorted(config.items())))
         if key not in made:
-            source = make_folder("checkpoint")
+            source = make_folder("checkpoint") / "source"
             make_checkpoint(source, family, name_class(family, ending), **config)
-            made[key] = Exported(source, _export(source, make_folder("bundle") / family))
+            # The cells of tests/export/test_cells.py that are in every run.
+            options = EVERY_PRECISION if ending == "ForMaskedLM" and not config else {}
+            made[key] = Exported(source, exports.export(source, family, **options))
         return made[key]
 
     return export
+
+
+@pytest.fixture
+def take_graphs(monkeypatch: pytest.MonkeyPatch) -> TakeGraphs:
+    """Has exports take the graphs of a bundle, for tests of all else that an export does.
+
+    Those of the same checkpoint: tests/test_default_model.py holds that they come out the same.
+    """
+
+    def take(bundle: Path) -> None:
+        def take_trunk(_: Any, file: Path, *__: Any) -> int:
+            shutil.copyfile(bundle / file.name, file)
+            return Bundle.open(bundle).manifest.fused_attention
+
+        def take_head(_: Any, __: Any, file: Path) -> None:
+            shutil.copyfile(bundle / file.name, file)
+
+        monkeypatch.setattr(exporter, "export_trunk", take_trunk)
+        monkeypatch.setattr(exporter, "export_head", take_head)
+
+    return take
 
 
 @pytest.fixture(scope="session")
@@ -165,7 +207,3 @@ def default_service() -> Iterator[httpx.Client]:
         yield client
         process.terminate()
         assert process.wait(30) == 0
-
-
-def _export(source: Path, out: Path, **options: Any) -> Path:
-    return export_bundle(ExportRequest(source=str(source), out=out, **options)).bundle.path

@@ -8,11 +8,10 @@ import pytest
 from huggingface_hub import ModelCard
 
 from export.proof.verify import verify_against, verify_golden
-from export.writing.exporter import export_bundle
-from export.writing.request import ExportRequest
 from models.bundle.bundle import Bundle
 from models.pipeline import Pipeline
 from service.settings import DEFAULT_BUNDLE
+from tests.helpers.store import Store
 
 ROOT = Path(__file__).resolve().parent.parent
 CHECKPOINT = ROOT / "training" / "checkpoints" / DEFAULT_BUNDLE.name
@@ -48,8 +47,8 @@ def test_it_equals_the_checkpoint_beside_it(pipeline: Pipeline) -> None:
     assert all(figure.largest_difference <= figure.limit for figure in figures)
 
 
-def test_exporting_the_checkpoint_again_gives_the_same_graphs(tmp_path: Path) -> None:
-    again = export_bundle(ExportRequest(str(CHECKPOINT), tmp_path / DEFAULT_BUNDLE.name)).bundle
+def test_exporting_the_checkpoint_again_gives_the_same_graphs(exports: Store) -> None:
+    again = Bundle.open(exports.export(CHECKPOINT, DEFAULT_BUNDLE.name))
     shipped = Bundle.open(DEFAULT_BUNDLE)
     # Golden answers are of the processor that gave them.
     same = shipped.manifest.files.keys() - {"golden.json"}

@@ -28,6 +28,8 @@ from numpy.typing import NDArray
 
 from export.graphs.onnx_file import save_graph
 
+# Whose MatMulIntegerToFloat is.
+_DOMAIN = "com.microsoft"
 _EXPONENTS = (0.3, 0.5, 0.7)
 # Smoothing costs a pass over the activations: it must take away a fifth of the error.
 _WORTH = 0.8
@@ -103,6 +105,7 @@ def quantize(source: Path, target: Path, inputs: Inputs) -> int:
     `inputs` are a Watcher's; products whose weights it does not know stay as they are.
     """
     model = onnx_ir.load(source)
+    model.opset_imports.setdefault(_DOMAIN, 1)  # a padded trunk names none but ONNX's own
     graph = model.graph
     sites: dict[onnx_ir.Value, list[_Product]] = {}
     known: dict[onnx_ir.Value, Floats] = {}
@@ -178,7 +181,7 @@ class _Writer:
         nodes: list[onnx_ir.Node] = []
 
         def put(kind: str, *inputs: onnx_ir.Value, **attributes: Any) -> onnx_ir.Value:
-            domain = "com.microsoft" if kind == "MatMulIntegerToFloat" else ""
+            domain = _DOMAIN if kind == "MatMulIntegerToFloat" else ""
             node = onnx_ir.node(kind, list(inputs), attributes, domain=domain)
             node.outputs[0].name = f"{name}.{len(nodes)}"
             nodes.append(node)

@@ -100,7 +100,7 @@ def describe_bundle(
             architecture=checkpoint.architecture,
             config_sha256=checkpoint.config_sha256,
         ),
-        tools={name: importlib.metadata.version(name) for name in _TOOLS},
+        tools={name: importlib.metadata.version(name).partition("+")[0] for name in _TOOLS},
         parity=(),
     )
 

@@ -11,15 +11,16 @@ from pathlib import Path
 import pytest
 import transformers
 
-from export.writing.exporter import export_bundle
-from export.writing.request import ExportRequest
+from models.bundle.bundle import Bundle
 from models.families import FAMILIES
 from models.golden import check_golden
 from models.pipeline import Pipeline
+from tests.conftest import EVERY_PRECISION
 from tests.helpers.checkpoints import make_checkpoint, name_class
+from tests.helpers.store import Store
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
-PRECISIONS = ("fp32", "int8", "fp16")
+PRECISIONS = EVERY_PRECISION["precisions"]
 ENDINGS = (
     "ForMaskedLM",
     "ForPreTraining",
@@ -38,13 +39,12 @@ CELLS = [
 
 
 @pytest.mark.parametrize(("family", "ending"), CELLS)
-def test_a_cell(family: str, ending: str, tmp_path: Path) -> None:
+def test_a_cell(family: str, ending: str, tmp_path: Path, exports: Store) -> None:
     source = tmp_path / "source"
     # Of vectors this wide, a byte's rounding is what it is in real ones.
     labels = {} if "Class" not in ending else {"labels": ["O", "B-X", "I-X"]}
     make_checkpoint(source, family, name_class(family, ending), **labels)
-    request = ExportRequest(str(source), tmp_path / "out", precisions=PRECISIONS, accept_loss=True)
-    bundle = export_bundle(request).bundle
+    bundle = Bundle.open(exports.export(source, family, **EVERY_PRECISION))
     manifest = bundle.manifest
     rows = manifest.parity
     assert {(row.task, row.precision) for row in rows} == {

@@ -15,7 +15,9 @@ from safetensors.torch import load_file
 from export.__main__ import main
 from models import Pipeline
 from models.bundle.bundle import Bundle
+from tests.conftest import TakeGraphs
 from tests.helpers.checkpoints import make_checkpoint, write_json
+from tests.helpers.store import Store
 
 ROOT = Path(__file__).parents[2]
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -96,15 +98,22 @@ def test_a_bundle_is_replaced_when_asked(
     pretraining_source: Path,
     trunk_source: Path,
     tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
+    take_graphs: TakeGraphs,
+    exports: Store,
 ) -> None:
+    graphs = [
+        exports.export(pretraining_source, "tiny-pretraining"),
+        exports.export(trunk_source, "trunk"),
+    ]
     out = tmp_path / "out"
+    take_graphs(graphs[0])
     assert main([str(pretraining_source), str(out), "--replace"]) == 0
     before = Bundle.open(out)
     # What fails leaves what was there.
     assert main([str(trunk_source), str(out), "--replace", "--tasks", "classify"]) == 4
     assert Bundle.open(out) == before
     assert main([str(trunk_source), str(out)]) == 5
+    take_graphs(graphs[1])
     assert main([str(trunk_source), str(out), "--replace"]) == 0
     assert Bundle.open(out).manifest.tasks == ("embed",)
     assert [path.name for path in tmp_path.iterdir()] == ["out"]

@@ -17,6 +17,7 @@ from models import Pipeline
 from models.bundle.bundle import Bundle, hash_file
 from models.errors import AnswersWrong, OperatorError
 from models.golden import check_golden
+from tests.conftest import TakeGraphs
 from tests.helpers.checkpoints import change_json
 
 TEXTS = ("The river rose overnight.", "Why green?", "Order no. 4,711 was shipped on 3 March.")
@@ -68,9 +69,14 @@ def test_who_shares_the_batch_changes_nothing(minilm_bundle: Path) -> None:
 
 
 def test_a_precision_that_misses_its_threshold_is_not_written(
-    pretraining_source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    pretraining_source: Path,
+    pretraining_bundle: Path,
+    take_graphs: TakeGraphs,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Random weights have no best token to speak of."""
+    take_graphs(pretraining_bundle)
     arguments = [str(pretraining_source), str(tmp_path / "out"), "--precision", "int8"]
     assert main(arguments) == 6
     assert "--accept-loss" in capsys.readouterr().err

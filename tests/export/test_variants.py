@@ -14,8 +14,6 @@ from transformers import AutoModel, BertTokenizer
 
 from export.errors import SourceError
 from export.reading.checkpoint import load_checkpoint
-from export.writing.exporter import export_bundle
-from export.writing.request import ExportRequest
 from models import Pipeline
 from tests.helpers.checkpoints import (
     WORDS,
@@ -28,13 +26,14 @@ from tests.helpers.checkpoints import (
     write_json,
 )
 from tests.helpers.oracle import Original, pool, write_pairs, write_texts
+from tests.helpers.store import Store
 
 TEXTS = write_texts(12, seed=51)
 
 
-def check(source: Path, bundle: Path) -> Pipeline:
+def check(source: Path, exports: Store) -> Pipeline:
     """Export, and compare texts and pairs with transformers, whatever the proof said."""
-    pipeline = Pipeline(export_bundle(ExportRequest(str(source), bundle)).bundle, threads=1)
+    pipeline = Pipeline.open(exports.export(source, "bundle"), threads=1)
     original = Original(source)
     found = pipeline.embed(TEXTS, normalize=False, overflow="truncate")
     wanted = np.stack([pool(original.hidden(text)) for text in TEXTS])
@@ -157,10 +156,10 @@ SHAPES: dict[str, tuple[str, str, dict[str, Any]]] = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("what", SHAPES)
-def test_shapes(tmp_path: Path, what: str) -> None:
+def test_shapes(tmp_path: Path, exports: Store, what: str) -> None:
     family, ending, config = SHAPES[what]
     source = make_checkpoint(tmp_path / "source", family, name_class(family, ending), **config)
-    check(source, tmp_path / "bundle")
+    check(source, exports)
 
 
 @pytest.mark.parametrize(
@@ -174,7 +173,7 @@ def test_shapes(tmp_path: Path, what: str) -> None:
     ],
 )
 def test_kinds_of_problem(
-    tmp_path: Path, labels: tuple[str, ...], problem_type: str | None, function: str
+    tmp_path: Path, exports: Store, labels: tuple[str, ...], problem_type: str | None, function: str
 ) -> None:
     """One label without a kind is a cross-encoder, whose score is a sigmoid."""
     source = make_checkpoint(
@@ -184,7 +183,7 @@ def test_kinds_of_problem(
         labels=labels,
         problem_type=problem_type,
     )
-    entry = check(source, tmp_path / "bundle").find_head("classify").entry
+    entry = check(source, exports).find_head("classify").entry
     assert (entry.labels, entry.problem_type, entry.function) == (labels, problem_type, function)
 
 
@@ -201,26 +200,26 @@ def replace_tokenizer(
     return folder
 
 
-def test_a_cased_tokenizer(tmp_path: Path) -> None:
+def test_a_cased_tokenizer(tmp_path: Path, exports: Store) -> None:
     def make(vocabulary: dict[str, int]) -> Any:
         names = {name: len(vocabulary) + place for place, name in enumerate(("Paris", "King"))}
         return BertTokenizer(vocab=vocabulary | names, do_lower_case=False)
 
-    pipeline = check(replace_tokenizer(tmp_path / "source", make), tmp_path / "bundle")
+    pipeline = check(replace_tokenizer(tmp_path / "source", make), exports)
     cased, lower = pipeline.embed(["Paris", "paris"])
     assert np.abs(cased - lower).max() > 1e-3
     head = pipeline.find_head("embed")
     assert len(head.encoder.encode("Paris King", overflow="error").ids) == 4
 
 
-def test_special_tokens_of_other_names(tmp_path: Path) -> None:
+def test_special_tokens_of_other_names(tmp_path: Path, exports: Store) -> None:
     def make(vocabulary: dict[str, int]) -> Any:
         renamed = {token.replace("[MASK]", "<blank>"): place for token, place in vocabulary.items()}
         tokenizer = BertTokenizer(vocab=renamed, mask_token="<blank>")
         tokenizer.add_special_tokens({"additional_special_tokens": ["[NAME]", "[CITY]"]})
         return tokenizer
 
-    pipeline = check(replace_tokenizer(tmp_path / "source", make), tmp_path / "bundle")
+    pipeline = check(replace_tokenizer(tmp_path / "source", make), exports)
     assert pipeline.manifest.special_tokens["mask"].token == "<blank>"
     # Both ways of writing a mask mean the same; the added tokens are one token each.
     [[own]] = pipeline.fill_mask(["the <blank> of [NAME] in [CITY]"])
@@ -230,7 +229,7 @@ def test_special_tokens_of_other_names(tmp_path: Path) -> None:
     assert len(encoder.encode("[NAME] in [CITY]", overflow="error").ids) == 5
 
 
-def test_a_mask_that_was_added_last(tmp_path: Path) -> None:
+def test_a_mask_that_was_added_last(tmp_path: Path, exports: Store) -> None:
     def make(vocabulary: dict[str, int]) -> Any:
         del vocabulary["[MASK]"]
         kept = {token: place for place, token in enumerate(vocabulary)}
@@ -238,21 +237,21 @@ def test_a_mask_that_was_added_last(tmp_path: Path) -> None:
         assert tokenizer.mask_token_id == len(kept)
         return tokenizer
 
-    check(replace_tokenizer(tmp_path / "source", make), tmp_path / "bundle")
+    check(replace_tokenizer(tmp_path / "source", make), exports)
 
 
 @pytest.mark.parametrize("family", ["bert", "mobilebert"])
-def test_a_vocabulary_padded_to_eights(tmp_path: Path, family: str) -> None:
+def test_a_vocabulary_padded_to_eights(tmp_path: Path, exports: Store, family: str) -> None:
     size = (len(make_tokenizer(family)) // 8 + 3) * 8
     source = make_checkpoint(
         tmp_path / "source", family, name_class(family, "ForMaskedLM"), vocab_size=size
     )
-    pipeline = check(source, tmp_path / "bundle")
+    pipeline = check(source, exports)
     assert pipeline.manifest.vocabulary_size == size
 
 
 @pytest.mark.parametrize("family", ["bert", "roberta", "modernbert"])
-def test_decoders_that_are_not_tied(tmp_path: Path, family: str) -> None:
+def test_decoders_that_are_not_tied(tmp_path: Path, exports: Store, family: str) -> None:
     for tied in (True, False):
         source = make_checkpoint(
             tmp_path / f"tied-{tied}",
@@ -262,13 +261,15 @@ def test_decoders_that_are_not_tied(tmp_path: Path, family: str) -> None:
         )
         keys = load_file(source / "model.safetensors")
         assert any(key.endswith("decoder.weight") for key in keys) != tied
-    check(source, tmp_path / "bundle")
+    check(source, exports)
 
 
 @pytest.mark.parametrize(
     ("family", "dtype"), [("bert", torch.float16), ("modernbert", torch.bfloat16)]
 )
-def test_half_precision_in_several_files(tmp_path: Path, family: str, dtype: torch.dtype) -> None:
+def test_half_precision_in_several_files(
+    tmp_path: Path, exports: Store, family: str, dtype: torch.dtype
+) -> None:
     source = make_checkpoint(tmp_path / "source", family, name_class(family, "Model"))
     model = AutoModel.from_pretrained(source).to(dtype)
     (source / "model.safetensors").unlink()
@@ -277,9 +278,7 @@ def test_half_precision_in_several_files(tmp_path: Path, family: str, dtype: tor
     kept = [load_file(file) for file in sorted(source.glob("model-*.safetensors"))]
     assert {value.dtype for weights in kept for value in weights.values()} == {dtype}
     change_json(source / "config.json", dtype=str(dtype).removeprefix("torch."))
-    pipeline = Pipeline(
-        export_bundle(ExportRequest(str(source), tmp_path / "bundle")).bundle, threads=1
-    )
+    pipeline = Pipeline.open(exports.export(source, "bundle"), threads=1)
     # What is served is the stored weights, computed in single precision.
     original = Original(source)
     original.model.float()
@@ -288,11 +287,13 @@ def test_half_precision_in_several_files(tmp_path: Path, family: str, dtype: tor
     np.testing.assert_allclose(found, wanted, atol=2e-5)
 
 
-def test_weights_of_the_trunk_alone_under_a_name_of_their_own(tmp_path: Path) -> None:
+def test_weights_of_the_trunk_alone_under_a_name_of_their_own(
+    tmp_path: Path, exports: Store
+) -> None:
     """Saved from a model with a head, labelled as the encoder: keys start with `bert.`."""
     source = make_checkpoint(tmp_path / "source", "bert", "BertForMaskedLM")
     change_json(source / "config.json", architectures=["BertModel"])
-    assert check(source, tmp_path / "bundle").manifest.tasks == ("embed",)
+    assert check(source, exports).manifest.tasks == ("embed",)
 
 
 def test_a_tokenizer_that_is_a_sentencepiece_model(
@@ -323,11 +324,11 @@ def test_a_tokenizer_that_is_a_sentencepiece_model(
         load_checkpoint(str(source))
 
 
-def test_weights_without_their_contiguous_order(tmp_path: Path) -> None:
+def test_weights_without_their_contiguous_order(tmp_path: Path, exports: Store) -> None:
     """A file whose tensors stand in another order, with one that no model reads."""
     source = make_checkpoint(tmp_path / "source", "bert", "BertModel")
     file = source / "model.safetensors"
     weights = dict(reversed(load_file(file).items()))
     weights["embeddings.position_ids"] = torch.arange(64)[None]
     save_file(weights, file, metadata={"format": "pt"})
-    check(source, tmp_path / "bundle")
+    check(source, exports)

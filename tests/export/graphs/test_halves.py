@@ -17,10 +17,7 @@ from models import Pipeline
 from models.engines.onnx_runtime import OnnxRuntimeSession
 from tests.helpers.checkpoints import change_json, make_checkpoint
 from tests.helpers.oracle import write_texts
-
-
-def export_from(source: Path, out: Path) -> Path:
-    return export_bundle(ExportRequest(source=str(source), out=out)).bundle.path
+from tests.helpers.store import Store
 
 
 @pytest.fixture(scope="module")
@@ -37,9 +34,9 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def halved(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def halved(source: Path, exports: Store) -> Path:
     """Its bundle."""
-    return export_from(source, tmp_path_factory.mktemp("halved") / "bundle")
+    return exports.export(source, "bundle")
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +44,8 @@ def widened(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The bundle with the same weights stored in fp32."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(export.graphs.halves, "_SMALLEST", sys.maxsize)
-        return export_from(source, tmp_path_factory.mktemp("widened") / "bundle")
+        out = tmp_path_factory.mktemp("widened") / "bundle"
+        return export_bundle(ExportRequest(str(source), out)).bundle.path
 
 
 def test_files_are_about_half_as_large(halved: Path, widened: Path) -> None:

@@ -14,6 +14,7 @@ from export.reading.checkpoint import load_checkpoint
 from export.writing.exporter import export_bundle
 from export.writing.request import ExportRequest
 from models.families import FAMILIES
+from tests.conftest import Export, TakeGraphs
 from tests.helpers.checkpoints import make_checkpoint, name_class
 
 
@@ -35,9 +36,16 @@ def refused(tmp_path: Path) -> Any:
     ("family", "wrong"),
     [("mpnet", {"positions_follow_padding": False}), ("bert", {"positions_follow_padding": True})],
 )
-def test_a_row_with_the_wrong_positions(
-    monkeypatch: pytest.MonkeyPatch, refused: Any, family: str, wrong: dict[str, Any]
+def test_a_row_with_the_wrong_positions(  # noqa: PLR0917 - fixtures
+    monkeypatch: pytest.MonkeyPatch,
+    refused: Any,
+    exported: Export,
+    take_graphs: TakeGraphs,
+    family: str,
+    wrong: dict[str, Any],
 ) -> None:
+    """A graph is given its positions, so it is the same."""
+    take_graphs(exported(family, "Model").bundle)
     monkeypatch.setitem(FAMILIES, family, dataclasses.replace(FAMILIES[family], **wrong))
     assert isinstance(refused(family), ProofFailed)
 

@@ -20,8 +20,9 @@ from export.writing.request import ExportRequest
 from models import Pipeline
 from models.bundle.bundle import Bundle
 from models.errors import ClozeError
-from tests.conftest import Export
+from tests.conftest import Export, TakeGraphs
 from tests.helpers.checkpoints import change_json, make_checkpoint
+from tests.helpers.store import Store
 
 Sabotage = Callable[[Path], None]
 
@@ -81,11 +82,16 @@ SABOTAGE: dict[str, tuple[str, str, Sabotage]] = {
 
 @pytest.mark.parametrize("what", SABOTAGE)
 def test_sabotage_is_found(
-    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+    request: pytest.FixtureRequest,
+    take_graphs: TakeGraphs,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    what: str,
 ) -> None:
     task, sentence, damage = SABOTAGE[what]
-    reads = task in ("answer", "token-classify")
-    source = request.getfixturevalue("reader_source" if reads else "pretraining_source")
+    name = "reader" if task in ("answer", "token-classify") else "pretraining"
+    source = request.getfixturevalue(f"{name}_source")
+    take_graphs(request.getfixturevalue(f"{name}_bundle"))
     describe = export.writing.exporter.describe_bundle
 
     def describe_damaged(folder: Path, *rest: Any) -> Any:
@@ -106,9 +112,11 @@ def test_sabotage_is_found(
 
 
 def test_wrong_positions_are_found(
-    exported: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    exported: Export, take_graphs: TakeGraphs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """A graph is given its positions, so it is the same."""
     source = exported("roberta", "ForMaskedLM").source
+    take_graphs(exported("roberta", "ForMaskedLM").bundle)
     monkeypatch.setattr(Checkpoint, "position_start", property(lambda _: 0))
     with pytest.raises(ClozeError) as caught:
         export_bundle(ExportRequest(str(source), tmp_path / "bundle", tasks=("embed",)))
@@ -116,7 +124,7 @@ def test_wrong_positions_are_found(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_large_activations_do_not_fail_the_proof(tmp_path: Path) -> None:
+def test_large_activations_do_not_fail_the_proof(tmp_path: Path, exports: Store) -> None:
     """Limits are relative to the largest value: an absolute one refuses sound checkpoints."""
     import torch
     from safetensors.torch import load_file, save_file
@@ -128,8 +136,7 @@ def test_large_activations_do_not_fail_the_proof(tmp_path: Path) -> None:
         torch.arange(len(norm)) == 3, norm * 5000, norm
     )
     save_file(weights, source / "model.safetensors", metadata={"format": "pt"})
-    result = export_bundle(ExportRequest(str(source), tmp_path / "bundle"))
-    [row] = result.bundle.manifest.parity
+    [row] = Bundle.open(exports.export(source, "bundle")).manifest.parity
     assert row.largest_value > 1000
     assert row.limit == pytest.approx(HIDDEN_LIMIT * row.largest_value)
     assert row.largest_difference <= row.limit
@@ -147,12 +154,12 @@ def test_figures_of_the_proof(pretraining_bundle: Path) -> None:
         assert row.precision == "fp32"
 
 
-def test_a_checkpoint_of_short_texts_is_proven_too(tmp_path: Path) -> None:
+def test_a_checkpoint_of_short_texts_is_proven_too(tmp_path: Path, exports: Store) -> None:
     """Eight tokens are the longest it takes: every text of the proof is cut."""
     source = make_checkpoint(
         tmp_path / "source", "bert", "BertForPreTraining", max_position_embeddings=8
     )
-    bundle = export_bundle(ExportRequest(str(source), tmp_path / "bundle")).bundle
+    bundle = Bundle.open(exports.export(source, "bundle"))
     assert bundle.manifest.max_tokens == 8
     pipeline = Pipeline(bundle)
     assert pipeline.embed(["king " * 30], overflow="truncate").shape == (1, 32)

@@ -20,6 +20,7 @@ from models import Pipeline
 from models.bundle.bundle import Bundle
 from models.errors import BundleDamaged, InvalidValue
 from tests.helpers.checkpoints import change_json, make_checkpoint, write_json
+from tests.helpers.store import Store
 
 TANH = "torch.nn.modules.activation.Tanh"
 RELU = "torch.nn.modules.activation.ReLU"
@@ -110,15 +111,14 @@ CHAINS: dict[str, tuple[str, list[tuple[str, dict[str, Any]]], int]] = {
 
 
 @pytest.mark.parametrize("chain", CHAINS)
-def test_equal_to_sentence_transformers(source: Path, tmp_path: Path, chain: str) -> None:
+def test_equal_to_sentence_transformers(source: Path, exports: Store, chain: str) -> None:
     pooling, modules, size = CHAINS[chain]
     add_modules(source, *modules, pooling=pooling)
-    out = tmp_path / "bundle"
-    bundle = export_bundle(ExportRequest(str(source), out)).bundle
+    bundle = Bundle.open(exports.export(source, "bundle"))
     (entry,) = bundle.manifest.heads
     assert (entry.file, entry.dimensions) == ("head.embed.onnx", size)
     assert (entry.pooling, entry.pooling_source) == (pooling, "sentence-transformers")
-    pipeline = Pipeline.open(out)
+    pipeline = Pipeline(bundle)
     wanted = ask_sentence_transformers(source, TEXTS)
     unit = modules[-1][0] == "Normalize"
     found = pipeline.embed(TEXTS, normalize=unit)
@@ -163,14 +163,14 @@ def change_heads(bundle: Path, **changes: Any) -> Path:
     return bundle
 
 
-def test_the_proof_sees_another_projection(source: Path, tmp_path: Path) -> None:
+def test_the_proof_sees_another_projection(source: Path, exports: Store) -> None:
     add_modules(source, ("Dense", {"outside": 12}))
-    export_bundle(ExportRequest(str(source), tmp_path / "bundle"))
+    bundle = exports.export(source, "bundle")
     weights = load_file(source / "2_Dense" / "model.safetensors")
     weights["linear.weight"][3, 4] += 0.5
     save_file(weights, source / "2_Dense" / "model.safetensors")
     with pytest.raises(ProofFailed, match="the vectors of embed differ"):
-        verify_against(Pipeline.open(tmp_path / "bundle"), str(source))
+        verify_against(Pipeline.open(bundle), str(source))
 
 
 def test_weights_in_a_pickle(source: Path) -> None:

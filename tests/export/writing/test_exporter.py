@@ -12,6 +12,7 @@ from export.writing.exporter import export_bundle
 from export.writing.request import ExportRequest
 from export.writing.staging import check_destination
 from models.bundle.bundle import Bundle
+from tests.conftest import TakeGraphs
 
 
 class Listener:
@@ -58,20 +59,25 @@ def test_choices_land_in_the_manifest(classify_source: Path, tmp_path: Path) -> 
         assert total is None or done == total > 0
 
 
-def test_a_full_disk(
-    pretraining_source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def source(pretraining_source: Path, pretraining_bundle: Path, take_graphs: TakeGraphs) -> Path:
+    """A checkpoint whose graphs are made already."""
+    take_graphs(pretraining_bundle)
+    return pretraining_source
+
+
+def test_a_full_disk(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def write_nothing(*_: Any) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(export.writing.exporter, "write_json", write_nothing)
     with pytest.raises(OutputError, match="No space left on device; nothing was left there"):
-        export_bundle(ExportRequest(str(pretraining_source), tmp_path / "out", tasks=("embed",)))
+        export_bundle(ExportRequest(str(source), tmp_path / "out", tasks=("embed",)))
     assert list(tmp_path.iterdir()) == []
 
 
 def test_another_export_may_have_been_faster(
-    pretraining_source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "out"
     prove = export.writing.exporter.prove
@@ -83,7 +89,7 @@ def test_another_export_may_have_been_faster(
 
     monkeypatch.setattr(export.writing.exporter, "prove", prove_slowly)
     with pytest.raises(OutputError, match="cannot be written"):
-        export_bundle(ExportRequest(str(pretraining_source), out, tasks=("embed",)))
+        export_bundle(ExportRequest(str(source), out, tasks=("embed",)))
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
     assert [path.name for path in out.iterdir()] == ["theirs"]
 

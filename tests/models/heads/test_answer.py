@@ -12,9 +12,10 @@ from models.errors import CallerError, InternalError
 from models.heads import AnswerOptions, Span
 from models.pipeline import form_batches, prepare
 from models.text.truncation import MAX_WINDOWS
-from tests.conftest import Export, MakeFolder
+from tests.conftest import Export
 from tests.helpers.checkpoints import EACH_FAMILY, WORDS, add_head, make_checkpoint
 from tests.helpers.oracle import ODD_WORDS, Asked, Exported, write_contexts
+from tests.helpers.store import Store
 
 OPTIONS: tuple[dict[str, Any], ...] = (
     {},
@@ -260,14 +261,11 @@ def test_a_job_of_another_kind_is_a_bug_of_ours(bert: Exported) -> None:
         head.decode(job)
 
 
-def test_heads_by_name(make_folder: MakeFolder, tmp_path: Path) -> None:
-    from export.writing.exporter import export_bundle
-    from export.writing.request import ExportRequest
-
-    source = make_checkpoint(make_folder("answers-source"), "roberta", "RobertaForMaskedLM")
+def test_heads_by_name(tmp_path: Path, exports: Store) -> None:
+    source = make_checkpoint(tmp_path / "source", "roberta", "RobertaForMaskedLM")
     for number, name in enumerate(("long", "short")):
         add_head(source, name, "RobertaForQuestionAnswering", seed=number)
-    pipeline = Pipeline(export_bundle(ExportRequest(str(source), tmp_path / "answers")).bundle)
+    pipeline = Pipeline.open(exports.export(source, "answers"))
     pair = (QUESTION, "the king of france is cold")
     answers = [pipeline.answer_questions([pair], head=name) for name in ("long", "short")]
     assert answers[0] != answers[1]

@@ -11,9 +11,10 @@ import transformers
 from models import Pipeline
 from models.errors import CallerError, InternalError
 from models.heads import Aggregation, Entity, TokenClassifyOptions
-from tests.conftest import Export, MakeFolder
+from tests.conftest import Export
 from tests.helpers.checkpoints import EACH_FAMILY, add_head, make_checkpoint
 from tests.helpers.oracle import Exported, write_contexts, write_texts
+from tests.helpers.store import Store
 
 AGGREGATIONS = get_args(Aggregation)
 # Prefixes of every kind, a label without one, and one whose prefix is not a prefix.
@@ -156,17 +157,13 @@ def test_a_job_of_another_kind_is_a_bug_of_ours(bert: Exported) -> None:
         head.decode(job)
 
 
-def test_heads_by_name(make_folder: MakeFolder, tmp_path: Path) -> None:
-    from export.writing.exporter import export_bundle
-    from export.writing.request import ExportRequest
-
-    source = make_checkpoint(make_folder("tagged-source"), "bert", "BertForMaskedLM")
+def test_heads_by_name(tmp_path: Path, exports: Store) -> None:
+    source = make_checkpoint(tmp_path / "source", "bert", "BertForMaskedLM")
     for number, name in enumerate(("entities", "tags")):
         labels = [f"{name}-{one}" for one in range(3 + number)]
         add_head(source, name, "BertForTokenClassification", seed=number, labels=labels)
-    bundle = export_bundle(ExportRequest(str(source), tmp_path / "tagged")).bundle
-    assert bundle.manifest.tasks == ("embed", "fill-mask", "token-classify")
-    pipeline = Pipeline(bundle)
+    pipeline = Pipeline.open(exports.export(source, "tagged"))
+    assert pipeline.manifest.tasks == ("embed", "fill-mask", "token-classify")
     for name in ("entities", "tags"):
         [found] = pipeline.token_classify(["the king of france"], head=name)
         assert len(found) == 4

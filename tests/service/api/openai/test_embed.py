@@ -10,11 +10,10 @@ import openai
 import pytest
 from numpy.typing import NDArray
 
-from export.writing.exporter import export_bundle
-from export.writing.request import ExportRequest
 from models import Pipeline
 from tests.export.reading.test_dense import add_modules
 from tests.helpers.server import Server, check_same, serve
+from tests.helpers.store import Store
 
 ROUTE = "/v1/embeddings"
 TEXTS = ["the queen reads a letter", "rain", "a slow train to the sea, and back in the evening"]
@@ -282,16 +281,16 @@ def draw_texts(count: int) -> list[str]:
 
 
 def test_a_projection_has_its_own_size_and_pooling(
-    pretraining_source: Path, tmp_path: Path
+    pretraining_source: Path, tmp_path: Path, exports: Store
 ) -> None:
     """Dense after pooling: what it was trained on is all it knows."""
     source = Path(shutil.copytree(pretraining_source, tmp_path / "source"))
     add_modules(source, ("Dense", {"outside": 12}))
-    export_bundle(ExportRequest(str(source), tmp_path / "dense", tasks=("embed",)))
-    with serve(tmp_path / "dense") as server:
+    bundle = exports.export(source, "dense", tasks=("embed",))
+    with serve(bundle) as server:
         (model,) = server.client.get("/v1/models").json()["data"]
         assert (model["dimensions"], model["pooling"]) == (12, "mean")
-        wanted = Pipeline.open(tmp_path / "dense").embed(["the king"])
+        wanted = Pipeline.open(bundle).embed(["the king"])
         for body in ({}, {"pooling": "mean"}, {"dimensions": 12}):
             check_same(vectors(server.answer(ROUTE, {"input": "the king"} | body)), wanted)
         for body, param in (({"pooling": "cls"}, "pooling"), ({"dimensions": 13}, "dimensions")):
