@@ -67,6 +67,9 @@ class AccessControl:
                 await self._answer_preflight(self._cors, scope, receive, send)
                 return
             self._check(scope, endpoint)
+            if self._drain.begun and endpoint.kind in (Kind.WORK, Kind.ADMIN):
+                await self._drain.refuse(scope, receive, send)
+                return
             handler = endpoint.handlers.get(scope["method"])
             if handler is None:
                 raise self._find_nothing(scope, endpoint)
@@ -75,9 +78,6 @@ class AccessControl:
                 await send_error(send, error, scope, CLOSE)
             else:
                 await send_error(send, error, scope)
-            return
-        if self._drain.begun and endpoint.kind in (Kind.WORK, Kind.ADMIN):
-            await self._drain.refuse(scope, receive, send)
             return
         await handler(scope, receive, send)
 

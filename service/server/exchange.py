@@ -40,8 +40,8 @@ class Claim:
 
     def fits(self, size: int) -> bool:
         """Whether it may come to hold so many bytes, as things are."""
-        others = self._budget.held - self.size
         budget = self._budget
+        others = budget.held - self.size
         room = budget.limit if size <= SMALL_BYTES else budget.find_room(size)
         return size <= self.size or others + size <= room
 
