@@ -18,6 +18,15 @@ from training.text.vocabulary import read_vocabulary, save_vocabulary, train_voc
 VOCABULARY_SIZE = 240
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What asks for the bundle of a run that ended takes its turn in `make test-slow`."""
+    for item in items:
+        if {"bundle", "finetuned"} & set(getattr(item, "fixturenames", ())) and (
+            Path(__file__).parent in item.path.parents
+        ):
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(scope="session")
 def data(make_folder: MakeFolder) -> Path:
     """The folder of training data."""

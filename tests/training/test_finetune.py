@@ -55,6 +55,7 @@ def test_the_bundle_answers_with_the_first_head(bundle: Path) -> None:
     assert pipeline.classify(texts) == pipeline.classify(texts, head="sentiment")
 
 
+@pytest.mark.slow
 def test_a_run_that_was_killed_ends_as_one_that_was_not(
     data: Path, pretrained: Path, tmp_path: Path
 ) -> None:

@@ -50,6 +50,7 @@ def test_another_run_of_the_same_command_gives_the_same_weights(
     assert_same_weights(one / "checkpoint", other / "checkpoint")
 
 
+@pytest.mark.slow
 def test_a_run_that_was_killed_ends_as_one_that_was_not(
     data: Path, vocabulary: Path, tmp_path: Path
 ) -> None:
@@ -67,6 +68,7 @@ def test_a_run_that_was_killed_ends_as_one_that_was_not(
     assert steps_logged == sorted(set(steps_logged))
 
 
+@pytest.mark.slow
 def test_an_interrupt_saves_and_the_run_goes_on_exactly(
     data: Path, vocabulary: Path, tmp_path: Path
 ) -> None:
