@@ -120,10 +120,8 @@ class Route(APIRoute):
         if self.dialect.unknown_fields == "ignore" and isinstance(parsed, dict):
             known = model.model_fields
             parsed = {name: value for name, value in parsed.items() if name in known}
-        elif isinstance(parsed, dict) and len(parsed) > len(model.model_fields):
-            parsed = leave_one_unknown(model, parsed)
         try:
-            return model.model_validate(parsed)
+            return validate(model, parsed)
         except ValidationError as error:
             raise translate_validation(error, model) from None
 
@@ -135,6 +133,13 @@ class Route(APIRoute):
             name: self.param_convertors[name].convert(value)
             for name, value in match.groupdict().items()
         }
+
+
+def validate(model: type[BaseModel], parsed: Any) -> BaseModel:
+    """A body of that model. Raises ValidationError, which has few errors whatever the body holds."""
+    if isinstance(parsed, dict) and len(parsed) > len(model.model_fields):
+        parsed = leave_one_unknown(model, parsed)
+    return model.model_validate(parsed)
 
 
 def declare(

@@ -89,7 +89,7 @@ class Server(uvicorn.Server):
         _log.info(
             "shutting down",
             signal=signal.Signals(self._signal).name if self._signal is not None else None,
-            requests=self._drain.requests,
+            requests=self._drain.at_begin,
             drain_s=self._drain_s,
         )
         given_up = await self._drain.finish(self._drain_s)
