@@ -136,7 +136,7 @@ class Route(APIRoute):
 
 
 def validate(model: type[BaseModel], parsed: Any) -> BaseModel:
-    """A body of that model. Raises ValidationError, which has few errors whatever the body holds."""
+    """A body of that model. Raises ValidationError, of few errors whatever the body holds."""
     if isinstance(parsed, dict) and len(parsed) > len(model.model_fields):
         parsed = leave_one_unknown(model, parsed)
     return model.model_validate(parsed)
