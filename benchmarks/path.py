@@ -45,6 +45,7 @@ _BUNDLE = ROOT / "bundles" / "lacuna-mini"
 _WARM_UP = 20
 _WARM_UP_S = 3
 _SETTLE_S = 0.3
+_MOMENT_S = 0.02
 _LIMIT_S = 20.0
 
 
@@ -99,10 +100,11 @@ def record_ways(tree: Path, folder: Path) -> dict[str, Way]:
                     client.post(path, json=body).raise_for_status()
                 time.sleep(_SETTLE_S)
                 file.unlink(missing_ok=True)
+                # Not for long: what happens every second has no part in a request.
                 running.process.send_signal(signal.SIGUSR2)
-                time.sleep(_SETTLE_S)
+                time.sleep(_MOMENT_S)
                 client.post(path, json=body).raise_for_status()
-                time.sleep(_SETTLE_S)
+                time.sleep(_MOMENT_S)
                 running.process.send_signal(signal.SIGUSR2)
                 found[task] = Way.of(_read_calls(file))
     return found
