@@ -95,6 +95,7 @@ class Route(APIRoute):
         try:
             found = await self._answer(Asker(app, scope, receive), scope, receive)
         except ClozeError as error:
+            _forget_frames(error)
             await send_error(send, error, scope)
             return
         if isinstance(found, bytes):
@@ -133,6 +134,15 @@ class Route(APIRoute):
             name: self.param_convertors[name].convert(value)
             for name, value in match.groupdict().items()
         }
+
+
+def _forget_frames(error: BaseException | None) -> None:
+    """Let go of what a request held when it failed: its frames and its error refer to each other.
+
+    Until the collector came by they would keep its texts, which nobody counts any more.
+    """
+    while error is not None:
+        error.__traceback__, error = None, error.__context__
 
 
 def validate(model: type[BaseModel], parsed: Any) -> BaseModel:

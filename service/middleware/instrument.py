@@ -76,7 +76,7 @@ class Instrument:
             self._tracing.begin(scope, record)
         telling = _Telling(send, record, self._drain)
         try:
-            if endpoint.kind in _FOLLOWED:
+            if endpoint.kind in _FOLLOWED and not self._drain.begun:
                 await self._follow(scope, receive, telling)
             else:
                 await self.app(scope, receive, telling.send)

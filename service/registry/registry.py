@@ -76,8 +76,9 @@ class Registry:
         except Exception as error:
             self.unready = str(error)
             raise
-        if not self._closed:
-            self.unready = ""
+        with self._counting:
+            if not self._closed:
+                self.unready = ""
 
     def _load_all(self) -> None:
         def refuse(path: Path, error: Exception) -> None:
@@ -326,9 +327,8 @@ class Registry:
 
     def close(self) -> None:
         """Let every queue run empty, and end its thread. What is loaded later never answers."""
-        self.unready = _SHUTTING_DOWN
-        with self._released:
-            self._closed = True
+        with self._counting:
+            self.unready, self._closed = _SHUTTING_DOWN, True
         if self._watchdog is not None:
             self._watchdog.close()
         for model in self:

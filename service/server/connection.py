@@ -172,8 +172,7 @@ class Connection(asyncio.Protocol):
 
     async def drain(self) -> None:
         """Wait until the client has read most of what was written."""
-        if self._drained is None:
-            self._drained = self.loop.create_future()
+        self._drained = self._drained or self.loop.create_future()
         await asyncio.shield(self._drained)
 
     def go_on(self, exchange: Exchange) -> None:
@@ -272,9 +271,9 @@ class Connection(asyncio.Protocol):
         while self._ahead and not self.refusals.malformed and len(self.due) <= _MAX_WAITING:
             size = max(_PIECE_BYTES, self._body_left)
             self._ahead = self._ahead[self._parse(self._ahead[:size]) :]
-        if self.refusals.malformed:
+        if self.refusals.malformed or not self._ahead:
+            # An empty view would still hold all that came.
             self._ahead = _NOTHING
-        if not self._ahead:
             self._end_waiting()
 
     def _parse(self, data: memoryview) -> int:
@@ -379,6 +378,7 @@ class Connection(asyncio.Protocol):
 
     def _hold(self, size: int) -> bool:
         """Whether so many bytes may wait until the requests ahead of them are answered."""
+        self._end_waiting()
         self._waiting = Claim(self.budget)
         return self._waiting.take(size)
 

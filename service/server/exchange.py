@@ -160,6 +160,7 @@ class Exchange:
             _log.exception("unexpected error")
         finally:
             self.claim.give_back()
+            self._body = b""
             # It and its scope refer to each other no more: nothing is left to the collector.
             self.scope.pop(DEPARTURE, None)
             self.scope.pop(TASK, None)
@@ -169,9 +170,10 @@ class Exchange:
 
     async def receive(self) -> Message:
         """The next part of the body; once it is whole, that the client has gone."""
-        if self._expects_continue and not self.response_started and self.connection is not None:
+        if self._expects_continue and not self.response_started and not self.disconnected:
             self._expects_continue = False
-            self.connection.transport.write(_CONTINUE)
+            if self.connection is not None:
+                self.connection.transport.write(_CONTINUE)
         while not self._fresh or self.disconnected or self.response_complete:
             if self.disconnected or self.response_complete:
                 return _GONE
@@ -186,6 +188,9 @@ class Exchange:
         if self.claim.refused:
             raise self.claim.refuse()
         body, self._body = bytes(self._body), b""
+        if self.connection is not None:
+            # Also when all has come: that the client leaves is read too.
+            self.connection.resume_reading()
         return {"type": "http.request", "body": body, "more_body": self.more_body}
 
     async def send(self, message: Message) -> None:

@@ -110,13 +110,16 @@ class Refusals:
             transport.abort()
             return
         if connection.under_way and exchange is not None:
-            # The application counts and logs it: as the request that is under way.
+            # The application counts and logs it, if it knows of it: as the request under way.
             scope = exchange.scope
             known = scope.get(RECORD)
             record = _make_record(scope, error)
             record.request_id = known.request_id if known is not None else record.request_id
-            _, answer = _write(error, scope, record, connection.default_headers)
-            exchange.refuse(error)
+            status, answer = _write(error, scope, record, connection.default_headers)
+            if exchange.begun:
+                exchange.refuse(error)
+            else:
+                connection.refused(scope, status, record)
         else:
             # Without the headers of the request before, where none has begun.
             headers = () if connection.whole else connection.headers

@@ -113,7 +113,9 @@ class Clock:
     def _look(self, loop: asyncio.AbstractEventLoop) -> None:
         self._next = None
         now = loop.time()
-        for each in tuple(self._watched):
-            each.timers.look(each, now)
-        if self._watched:
-            self._wait()
+        try:
+            for each in tuple(self._watched):
+                each.timers.look(each, now)
+        finally:
+            if self._watched:
+                self._wait()

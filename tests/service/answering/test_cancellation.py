@@ -1,5 +1,6 @@
 """Until when a request is worth any work: where it waits for a thread, over real HTTP."""
 
+import gc
 import json
 import socket
 import threading
@@ -11,6 +12,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from service.answering.cancellation import Cancellation
 from service.scheduling import admission
 from tests.helpers.server import PATIENCE_S, Server, check_error, hold, serve, wait_until
 
@@ -107,3 +109,17 @@ def test_no_further_text_is_tokenised_for_a_request_that_is_over(
             patch.undo()
         server.app.state.answerer._tokenizing.submit(int).result()
         assert seen == ["rain"]
+
+
+def test_a_request_that_is_late_leaves_nothing_to_the_collector(pretraining_bundle: Path) -> None:
+    with serve(pretraining_bundle) as server:
+        (model,) = server.models
+        gc.collect()
+        gc.disable()
+        try:
+            with hold(model.pipeline, model.batcher):
+                refuse_late(server)
+            server.answer(ROUTE, {"input": "rain"})
+            wait_until(lambda: not any(type(one) is Cancellation for one in gc.get_objects()))
+        finally:
+            gc.enable()

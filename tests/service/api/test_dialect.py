@@ -1,5 +1,6 @@
 """Another way of asking is safe by being declared: keys, rates, room, drain, its own errors."""
 
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,7 +20,7 @@ from service.api.schemas import RequestBody
 from service.api.table import EndpointTable
 from service.endpoint import Dialect, Kind
 from service.error_response import Problem
-from tests.helpers.server import Server, hold, serve, wait_until
+from tests.helpers.server import Server, hold, serve
 
 PATH = "/tongue/vectors"
 BODY = {"texts": ["rain"]}
@@ -175,7 +176,19 @@ def test_it_is_drained(pretraining_bundle: Path, patch: pytest.MonkeyPatch) -> N
         response = ask(server)
         check(response, 503, "not_ready")
         assert response.headers["connection"] == "close"
-        wait_until(lambda: server.app.state.drain.requests == 0)
+        # What is refused is not waited for, whatever it still sends.
+        with socket.create_connection(split(server)) as connection:
+            connection.sendall(
+                b"POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n" % PATH.encode()
+            )
+            assert server.client.get("/health/live").status_code == 200
+            assert server.app.state.drain.requests == 0
+
+
+def split(server: Server) -> tuple[str, int]:
+    """Where it listens, as sockets have it."""
+    url = server.client.base_url
+    return url.host, url.port or 0
 
 
 def test_a_route_that_does_not_say_what_it_is_is_refused() -> None:

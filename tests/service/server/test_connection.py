@@ -489,3 +489,48 @@ def test_the_process_may_open_a_file_for_each_connection() -> None:
             assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == hard
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.parametrize("size", [100, 100_000, 300_000])
+def test_who_leaves_is_noticed_however_much_was_sent(size: int, pretraining_bundle: Path) -> None:
+    with serve(pretraining_bundle) as server:
+        (model,) = server.models
+        body = BODY.ljust(size)
+        with hold(model.pipeline, model.batcher):
+            with connect(server) as connection:
+                connection.sendall(POST + b"Content-Length: %d\r\n\r\n" % size + body)
+                wait_until(lambda: model.batcher.queued_texts > 0)
+            wait_until(lambda: server.read_metric("cloze_inputs_dropped_total") == 1)
+
+
+def test_an_idle_connection_holds_nothing_of_a_body_that_was_refused(strict: Server) -> None:
+    with connect(strict) as connection:
+        connection.sendall(POST + b"Content-Length: 50000\r\n\r\n" + b" " * 50_000)
+        assert connection.recv(65536).startswith(b"HTTP/1.1 401 ")
+        wait_until(lambda: strict.read_metric("cloze_pending_bytes") == 0)
+        held = [each for each in gc.get_objects() if type(each) is Exchange and each._body]
+        assert held == []
+
+
+def test_nothing_is_written_behind_a_refusal(
+    pretraining_bundle: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with serve(pretraining_bundle) as server, connect(server) as connection:
+        expecting = POST + b"Expect: 100-continue\r\nTransfer-Encoding: chunked\r\n\r\nZZ\r\n"
+        connection.sendall(expecting)
+        status, error = read_error(read_all(connection))
+    assert (status, error["code"]) == (400, "malformed_http")
+    assert "unexpected error" not in "".join(capfd.readouterr())
+
+
+def test_a_mistake_in_the_place_of_a_request_that_waits_is_counted(strict: Server) -> None:
+    before = strict.read_metric("cloze_requests_total", status="400")
+    (model,) = strict.models
+    key = b"Authorization: Bearer right\r\n"
+    with connect(strict) as connection:
+        with hold(model.pipeline, model.batcher):
+            connection.sendall(POST + key + b"Content-Length: 20\r\n\r\n" + BODY)
+            connection.sendall(POST + key + b"Transfer-Encoding: chunked\r\n\r\nZZ\r\n")
+            wait_until(lambda: model.batcher.queued_texts > 0)
+        assert read_all(connection).count(b"HTTP/1.1 ") == 2
+    wait_until(lambda: strict.read_metric("cloze_requests_total", status="400") == before + 1)
