@@ -45,8 +45,12 @@ class Job:
     output: Any = None
     more: "tuple[Job, ...]" = ()
 
-    # Length of its sequence in tokens, special tokens included. Asked often, so not in Python.
-    tokens: ClassVar[int] = property(attrgetter("encoded.ids.size"))  # type: ignore[assignment]
+    # Length of its sequence in tokens, special tokens included.
+    tokens: ClassVar[int]
+
+
+# Asked often, so not in Python. Inside of the class, slots want it to be a function from 3.14 on.
+Job.tokens = property(attrgetter("encoded.ids.size"))  # type: ignore[assignment]
 
 
 def spread(jobs: Iterable[Job]) -> list[Job]:

@@ -195,6 +195,15 @@ def read_log(process: subprocess.Popen[str]) -> list[dict[str, Any]]:
     return [json.loads(line) for line in process.stderr.read().splitlines()]
 
 
+def wait_until_told(process: subprocess.Popen[str], event: str) -> list[dict[str, Any]]:
+    """The lines that a process writes, up to one of that event."""
+    assert process.stderr is not None
+    lines: list[dict[str, Any]] = []
+    while not lines or lines[-1]["event"] != event:
+        lines.append(json.loads(process.stderr.readline()))
+    return lines
+
+
 def check_unready(client: httpx.Client) -> bool:
     """Whether it says that it is shutting down; asked over a connection of its own."""
     with httpx.Client(base_url=client.base_url) as own:
@@ -218,18 +227,16 @@ def test_a_signal_ends_it_once_requests_are_answered(
         asking.start()
         wait_until_held(process)
         process.send_signal(ending)
-        wait_until(lambda: check_unready(client))
+        told = wait_until_told(process, "shutting down")
+        assert (told[-1]["signal"], told[-1]["requests"]) == (ending.name, 1)
         assert not answers
         let_go(process)
         asking.join()
         assert [answer.status_code for answer in answers] == [200]
         assert len(answers[0].json()["data"]) == 201
         assert process.wait(PATIENCE_S) == 0
-        lines = read_log(process)
+        lines = told + read_log(process)
         assert [line["event"] for line in lines if line["level"] != "info"] == []
-        (line,) = (line for line in lines if line["event"] == "shutting down")
-        assert line["signal"] == ending.name
-        assert line["requests"] >= 1
 
 
 def test_while_it_drains_it_answers_what_is_under_way_and_nothing_new(
