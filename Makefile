@@ -10,6 +10,8 @@ LOCKED = pyproject.toml constraints.txt
 serve: .venv-serve/.done
 	.venv-serve/bin/python -m service
 
+# What tests read and write is UTF-8, whatever the locale.
+test test-slow: export PYTHONUTF8 = 1
 test: .venv/.done
 	.venv/bin/python -m pytest -q -n auto --maxprocesses 4 -m "not slow"
 

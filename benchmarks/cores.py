@@ -223,7 +223,7 @@ def _compare(some: Sequence[Found], found: Mapping[str, Sequence[Found]]) -> dic
 
 def _read_choice(log: Path) -> dict[str, Any]:
     """The threads that the service chose, as it tells in its log."""
-    for line in log.read_text().splitlines():
+    for line in log.read_text(encoding="utf-8").splitlines():
         entry: dict[str, Any] = json.loads(line)
         if entry["event"] == "threads":
             return entry

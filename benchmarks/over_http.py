@@ -7,8 +7,9 @@ answer is not 200, nothing is reported.
 
 Only one server runs at a time. In each round one is started, warmed, measured with all texts and
 stopped, then the other; which comes first alternates. Ratios are taken within a round, and the
-median over the rounds is the figure. benchmarks/sentence_transformers_app.py says what the
-baseline is, and how to make its environment:
+median over the rounds is the figure. With `--before` the other is the service of another commit;
+then the targets, which are of the baseline, say nothing. benchmarks/sentence_transformers_app.py
+says what the baseline is, and how to make its environment:
 
     python -m venv .venv-baseline
     .venv-baseline/bin/pip install -r benchmarks/requirements-baseline.txt
@@ -31,6 +32,7 @@ from benchmarks.results import RESULTS, Target, divide, save_results, say, show_
 from benchmarks.servers import (
     BASELINE_PYTHON,
     Server,
+    check_out,
     cloze,
     sentence_transformers,
     serve,
@@ -63,6 +65,7 @@ class Plan:
     rounds: int = 3
     seconds: int = 6
     baseline_python: Path = BASELINE_PYTHON
+    before: str | None = None
 
 
 @dataclass(slots=True)
@@ -134,8 +137,15 @@ def measure(server: Server, seconds: int) -> Iterator[tuple[Case, Load]]:
 def run(plan: Plan) -> None:
     """Verify, measure in rounds, show the tables, write the results."""
     require_wrk()
-    bundle = ensure_bundle()
-    ours, baseline = cloze(bundle), sentence_transformers(plan.baseline_python)
+    bundle = ensure_bundle().resolve()
+    if plan.before is None:
+        _compare(plan, bundle, cloze(bundle), sentence_transformers(plan.baseline_python))
+        return
+    with check_out(plan.before) as tree:
+        _compare(plan, bundle, cloze(bundle), cloze(bundle, tree, "before"))
+
+
+def _compare(plan: Plan, bundle: Path, ours: Server, baseline: Server) -> None:
     difference = verify((baseline, ours), make_texts(bundle))
     say(f"vectors equal within {difference:.1e}; {plan.rounds} rounds of {plan.seconds} s a figure")
     records = {ours.name: Record(), baseline.name: Record()}
@@ -162,12 +172,12 @@ def run(plan: Plan) -> None:
         }
         for kind, connections in TARGETS
     ]
-    show(results)
+    show(results, baseline.name)
     content = {"rounds": plan.rounds, "seconds": plan.seconds, "results": results}
     say(f"written to {save_results('over_http', content)}")
 
 
-def show(results: Sequence[Mapping[str, Any]]) -> None:
+def show(results: Sequence[Mapping[str, Any]], baseline: str) -> None:
     """Print the figures, then the ratios with their targets."""
     show_table(
         "Over HTTP: medians of the rounds",
@@ -184,7 +194,7 @@ def show(results: Sequence[Mapping[str, Any]]) -> None:
         ],
     )
     show_table(
-        "Over HTTP: requests a second, cloze / sentence-transformers",
+        f"Over HTTP: requests a second, cloze / {baseline}",
         ("texts, connections", "median", "least to most", "target"),
         [
             (
@@ -219,6 +229,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=plan.rounds, help=f"default: {plan.rounds}")
     parser.add_argument(
         "--seconds", type=int, default=plan.seconds, help=f"a figure; default: {plan.seconds}"
+    )
+    parser.add_argument(
+        "--before", metavar="COMMIT", help="compare with the service of that commit instead"
     )
     stop_on_terminate()
     run(Plan(**vars(parser.parse_args())))

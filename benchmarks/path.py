@@ -10,12 +10,10 @@ cores, with a trunk that answers at once; rounds alternate, ratios are taken wit
 import argparse
 import json
 import signal
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -27,7 +25,7 @@ import httpx
 from benchmarks.load import load, require_wrk, write_bodies
 from benchmarks.minilm import ROOT
 from benchmarks.results import RESULTS, Target, divide, save_results, say, show_table
-from benchmarks.servers import Server, serve, stop_on_terminate
+from benchmarks.servers import Server, check_out, serve, stop_on_terminate
 from benchmarks.texts import KINDS, draw_texts, list_words
 from benchmarks.usage import read_used_s
 from models.pipeline import Pipeline
@@ -123,18 +121,6 @@ def measure(tree: Path, bodies: Path, seconds: int) -> Cost:
     return Cost(found.requests_per_second, 1e3 * used / (found.requests_per_second * passed))
 
 
-@contextmanager
-def check_out(commit: str) -> Iterator[Path]:
-    """Another commit of this project in a folder of its own, which is gone afterwards."""
-    with tempfile.TemporaryDirectory(prefix="before-") as folder:
-        tree = Path(folder) / "before"
-        _git("worktree", "add", "--detach", "--quiet", str(tree), commit)
-        try:
-            yield tree
-        finally:
-            _git("worktree", "remove", "--force", str(tree))
-
-
 def run(before: str | None, rounds: int, seconds: int) -> None:
     """Record, measure in rounds, show the tables, write the results."""
     require_wrk()
@@ -198,10 +184,6 @@ def _read_calls(file: Path) -> list[list[str]]:
         time.sleep(0.01)
     calls: list[list[str]] = json.loads(file.read_text())
     return calls
-
-
-def _git(*arguments: str) -> None:
-    subprocess.run(["git", "-C", str(ROOT), *arguments], check=True)  # noqa: S607 - wherever it is
 
 
 def main() -> None:

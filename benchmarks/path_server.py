@@ -53,7 +53,7 @@ class Recorder:
 
     def note(self, frame: FrameType, event: str, _: Any) -> None:
         """One event of the interpreter's."""
-        if event == "call" and self._calls is not None:
+        if event == "call" and self._calls is not None and _is_asked():
             name = frame.f_code.co_filename
             if name.startswith(OURS):
                 self._calls.append((name[len(ROOT) + 1 :], frame.f_code.co_qualname))
@@ -67,6 +67,11 @@ class Recorder:
             part = self._file.with_suffix(".part")
             part.write_text(json.dumps(calls))
             part.rename(self._file)
+
+
+def _is_asked() -> bool:
+    """Whether the thread works for requests; the watchdog looks at the models whatever is asked."""
+    return threading.current_thread().name != "watchdog"
 
 
 def main() -> None:

@@ -163,9 +163,9 @@ def copy_bundle(bundle: Path, out: Path, number: int) -> Path:
     shutil.copytree(bundle, out)
     file = out / _ROUND
     file.write_text(f"{number}\n")
-    manifest = json.loads((out / MANIFEST).read_text())
+    manifest = json.loads((out / MANIFEST).read_text(encoding="utf-8"))
     manifest["files"][_ROUND] = {"sha256": hash_file(file), "bytes": file.stat().st_size}
-    (out / MANIFEST).write_text(json.dumps(manifest))
+    (out / MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
     return out
 
 
@@ -261,7 +261,7 @@ def _replace(running: Running, bundle: Path, key: str) -> float:
 
 
 def _read_pss(pid: int) -> float:
-    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+    for line in Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="utf-8").splitlines():
         if line.startswith("Pss:"):
             return int(line.split()[1]) * 1024 / 1e6
     raise RuntimeError(f"no Pss of process {pid}")

@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -39,6 +40,7 @@ class Server:
     name: str
     command: Sequence[str]
     environment: Mapping[str, str] = field(default_factory=dict)
+    folder: Path = ROOT
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,10 +82,26 @@ def make_body(texts: str | Sequence[str]) -> bytes:
     return json.dumps({"input": texts}).encode()
 
 
-def cloze(bundle: Path) -> Server:
-    """The service, as an operator starts it."""
+def cloze(bundle: Path, folder: Path = ROOT, name: str = "cloze") -> Server:
+    """The service, as an operator starts it, of this or another commit in a folder."""
     command = ("-m", "service", "--bundle", str(bundle), "--port", "{port}")
-    return Server("cloze", (sys.executable, *command))
+    return Server(name, (sys.executable, *command), folder=folder)
+
+
+@contextmanager
+def check_out(commit: str) -> Iterator[Path]:
+    """Another commit of this project in a folder of its own, which is gone afterwards."""
+    with tempfile.TemporaryDirectory(prefix="before-") as folder:
+        tree = Path(folder) / "before"
+        _git("worktree", "add", "--detach", "--quiet", str(tree), commit)
+        try:
+            yield tree
+        finally:
+            _git("worktree", "remove", "--force", str(tree))
+
+
+def _git(*arguments: str) -> None:
+    subprocess.run(["git", "-C", str(ROOT), *arguments], check=True)  # noqa: S607 - wherever it is
 
 
 def sentence_transformers(python: Path) -> Server:
@@ -131,7 +149,7 @@ def serve(server: Server) -> Iterator[Running]:
     with log.open("wb") as stream:
         process = subprocess.Popen(
             [part.replace("{port}", str(port)) for part in server.command],
-            cwd=ROOT,
+            cwd=server.folder,
             env={**clean_environment(), **server.environment},
             stdout=stream,
             stderr=subprocess.STDOUT,

@@ -71,7 +71,7 @@ def time_import(module: str) -> float:
 
 def read_memory(pid: int, field: str = "VmRSS") -> float:
     """The resident memory of a process, in MB of a million bytes; VmHWM is the most there was."""
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+    for line in Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines():
         if line.startswith(f"{field}:"):
             return int(line.split()[1]) * 1024 / 1e6
     raise RuntimeError(f"no {field} of process {pid}")

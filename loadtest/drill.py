@@ -81,7 +81,7 @@ class Stack:
         process = int(self.docker("inspect", "--format", "{{.State.Pid}}", replica))
         # The engine may run on another machine, where the number is somebody else's.
         groups = Path(f"/proc/{process}/cgroup")
-        if not groups.exists() or self._find_id(replica) not in groups.read_text():
+        if not groups.exists() or self._find_id(replica) not in groups.read_text(encoding="utf-8"):
             sys.exit(f"process {process} is not the replica's: the engine is not on this machine")
         return process
 
@@ -183,7 +183,7 @@ def load(host: str, users: int, folder: Path, options: Sequence[str]) -> Iterato
     """Locust on the host, from a while before the block until a while after."""
     command = [sys.executable, "-m", "locust", "-f", "loadtest/locustfile.py", "--headless"]
     command += [f"--host={host}", f"--users={users}", "--run-time=1h", f"--report={folder}"]
-    with (folder / "locust.log").open("w+") as log:
+    with (folder / "locust.log").open("w+", encoding="utf-8") as log:
         process = subprocess.Popen(
             [*command, "--only-summary", *options], cwd=_ROOT, stdout=log, stderr=log
         )
@@ -216,7 +216,8 @@ def main() -> int:
             stack = Stack()
             with load(given.host, given.users, Path(folder), options):
                 note = DRILLS[name](stack)
-            figures = json.loads((Path(folder) / "report.json").read_text())["tasks"]["all"]
+            report = json.loads((Path(folder) / "report.json").read_text(encoding="utf-8"))
+        figures = report["tasks"]["all"]
         sys.stdout.write(_lay_out(name, figures, note))
         sys.stdout.flush()
         lost += figures["failed"] if name != "proxy" else 0

@@ -315,8 +315,9 @@ def prepare(
             read += _count_characters(item)
             try:
                 job = head.prepare(item, options)
-                written += head.count_characters(job)
-                _check_answer(written)
+                if head.writes_texts:
+                    written += head.count_characters(job)
+                    _check_answer(written)
             except CallerError as error:
                 raise error.at(field, place) from None
             jobs.append(job)

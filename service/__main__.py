@@ -44,12 +44,12 @@ def _serve(flags: dict[str, Any]) -> int:
     from models.machine.allocator import return_large_blocks
     from service.app import create_app, reload_all, tell_refused
     from service.observability.logging import configure_logging
-    from service.server.connection import allow_files
     from service.server.process import (
         end_early_without_loss,
         leave_the_cores,
         reload_at_hangup,
     )
+    from service.server.protocol import allow_files
     from service.server.server import Server
     from service.settings import read_settings
 

@@ -62,15 +62,10 @@ class Application(FastAPI):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or live from the start of the process to its end."""
         scope["app"] = self
-        if scope["type"] == "http":
-            if self.middleware_stack is None:
-                self.middleware_stack = self.build_middleware_stack()
-            await self.middleware_stack(scope, receive, send)
-        else:
-            await self.router(scope, receive, send)
+        await self.state.entry(scope, receive, send)
 
     def build_middleware_stack(self) -> ASGIApp:
-        """What each request passes before its route, made at the first of them."""
+        """What each request passes before its route; the process's life is the router's."""
         state, settings = self.state, self.state.settings
         control = AccessControl(
             settings=settings,
@@ -81,6 +76,7 @@ class Application(FastAPI):
         )
         layers: ASGIApp = Instrument(
             control,
+            life=self.router,
             metrics=state.metrics,
             find=state.endpoints.__getitem__,
             drain=state.drain,
@@ -135,11 +131,12 @@ def create_app(
     state.drain = Drain(manager.drain)
     state.keys = KeyRing(settings.api_keys, settings.api_keys_file)
     state.admin_keys = KeyRing(settings.admin_keys, settings.admin_keys_file)
-    state.docs = None
+    state.pages = {}  # by name, each written when it is first asked for
     routers = (*ROUTERS, *(ADMIN_ROUTERS if settings.admin_keys else ()))
     for router in routers:
         app.include_router(router)
-    state.endpoints = EndpointTable(route for router in routers for route in router.routes)
+    state.endpoints = EndpointTable((route for router in routers for route in router.routes), app)
+    state.entry = app.build_middleware_stack()
     return app
 
 

@@ -34,14 +34,11 @@ class Key:
 
 
 class KeyRing:
-    """The keys that let someone in. Without any, everyone is."""
+    """The `keys` that let someone in. Without any, everyone is."""
 
     def __init__(self, keys: Iterable[Key] = (), file: Path | None = None) -> None:
-        self._keys = tuple(keys)
+        self.keys = tuple(keys)
         self._file = file
-
-    def __bool__(self) -> bool:
-        return bool(self._keys)
 
     def find(self, authorization: bytes | None, *, basic: bool = False) -> str | None:
         """The name of the key in an Authorization header, or None if it holds no known one.
@@ -53,7 +50,7 @@ class KeyRing:
             return None
         digest = hashlib.sha256(sent).digest()
         found = None
-        for key in self._keys:
+        for key in self.keys:
             # Every key is compared, whole, whatever the others gave: time tells nothing.
             if hmac.compare_digest(key.digest, digest):
                 found = key.name
@@ -62,13 +59,13 @@ class KeyRing:
     def read(self) -> tuple[Key, ...]:
         """Its keys, those of its file as they stand there now. Raises SettingsError."""
         if self._file is None:
-            return self._keys
+            return self.keys
         filed = read_keys(self._file, str(self._file))
-        return (*(key for key in self._keys if not key.filed), *filed)
+        return (*(key for key in self.keys if not key.filed), *filed)
 
     def replace(self, keys: Iterable[Key]) -> None:
         """Let these in, and nobody else."""
-        self._keys = tuple(keys)
+        self.keys = tuple(keys)
 
 
 def reload_keys(ring: KeyRing, admin_ring: KeyRing) -> None:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from models.engines import Spin
+from models.engines import ENGINE, ENGINES, Spin
 from models.errors import SettingsError
 from models.pipeline import MAX_BATCH_TOKENS
 from models.text.truncation import Overflow
@@ -37,6 +37,7 @@ class Settings(BaseSettings):
     precision: str | None = Field(
         default=None, description="which of a bundle's precisions to run; default fp32 if it has it"
     )
+    engine: str = Field(default=ENGINE, description="what runs the graphs: onnxruntime")
     host: str = Field(default="127.0.0.1", description="the address to listen on")
     port: int = Field(default=8080, ge=0, le=65535, description="the port to listen on")
     api_keys: Annotated[tuple[Key, ...], NoDecode] = Field(
@@ -192,6 +193,13 @@ class Settings(BaseSettings):
     def _parse_keys(cls, value: Any, info: ValidationInfo) -> Any:
         setting = f"{PREFIX}{info.field_name}".upper()
         return parse_keys(value, setting) if isinstance(value, str) else value
+
+    @field_validator("engine")
+    @classmethod
+    def _check_engine(cls, value: str) -> str:
+        if value not in ENGINES:
+            raise ValueError(f"there is no such engine; choose from {', '.join(ENGINES)}")
+        return value
 
     @field_validator("cors_origins")
     @classmethod

@@ -21,7 +21,7 @@ def read_processor(file: Path = Path("/proc/cpuinfo")) -> tuple[str, tuple[str, 
     """Its name and its features, as far as the system tells."""
     fields: dict[str, str] = {}
     try:
-        for line in file.read_text().splitlines():
+        for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
             key, _, value = line.partition(":")
             fields.setdefault(key.strip().lower(), value.strip())
     except OSError:

@@ -68,7 +68,9 @@ class HostOutput:
             if how == "max":
                 rows.max(axis=0, out=pooled[place])
             else:
-                rows.mean(axis=0, out=pooled[place])
+                # As numpy's own mean does it, without its overhead for so few rows.
+                np.add.reduce(rows, axis=0, out=pooled[place])
+                pooled[place] /= length
         return pooled
 
     def whole(self) -> Floats:

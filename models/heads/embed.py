@@ -12,7 +12,7 @@ import numpy as np
 from models.bundle.manifest import Pooling
 from models.engines import Output
 from models.errors import InvalidValue
-from models.heads.head import Floats, Head, Indices, Job, count_tokens
+from models.heads.head import Floats, Head, Indices, Job
 from models.tasks import TASKS
 from models.text.truncation import Overflow
 
@@ -71,7 +71,7 @@ class EmbedHead(Head[str | Sequence[int], EmbedOptions, Floats]):
     def compute(self, hidden: Output, jobs: Sequence[Job], starts: Indices) -> None:
         """Pool each text's rows: over all tokens, special ones included, as in Reimers 2019."""
         vectors = np.empty((len(jobs), hidden.shape[-1]), np.float32)
-        lengths = count_tokens(jobs)
+        lengths = np.array([job.tokens for job in jobs], np.int64)
         # One request may want another pooling than the next: each kind is asked for once.
         wanted: list[Pooling] = [job.options.pooling or "mean" for job in jobs]
         for pooling in dict.fromkeys(wanted):

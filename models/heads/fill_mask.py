@@ -68,6 +68,8 @@ class FillMaskHead(Head[str, FillMaskOptions, list[Mask]]):
     """
 
     task = TASKS["fill-mask"]
+    writes_texts = True
+    slow_options = True
     # More than are compared: a tie may put another token in.
     golden_options = FillMaskOptions(top_k=50)
 

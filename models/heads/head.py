@@ -7,6 +7,7 @@ its items of a batch, `decode` after. Only `compute` is called by the thread tha
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any, ClassVar, Generic, TypeVar, cast
 
 import numpy as np
@@ -44,10 +45,8 @@ class Job:
     output: Any = None
     more: "tuple[Job, ...]" = ()
 
-    @property
-    def tokens(self) -> int:
-        """Length of its sequence in tokens, special tokens included."""
-        return len(self.encoded.ids)
+    # Length of its sequence in tokens, special tokens included. Asked often, so not in Python.
+    tokens: ClassVar[int] = property(attrgetter("encoded.ids.size"))  # type: ignore[assignment]
 
 
 def spread(jobs: Iterable[Job]) -> list[Job]:
@@ -64,6 +63,11 @@ class Head(ABC, Generic[ItemT, OptionsT, AnswerT]):
     """One head of a bundle. Thread-safe: it keeps nothing of the items it answers."""
 
     task: ClassVar[Task]
+    # Whether its answers have texts in them, so that a short request may ask for a long one.
+    writes_texts: ClassVar[bool] = False
+    # Whether resolving its options may be so much work that an event loop should not wait: then
+    # `is_large` tells of which that is so.
+    slow_options: ClassVar[bool] = False
     # What golden answers are asked with.
     golden_options: ClassVar[Any]
 
@@ -107,7 +111,7 @@ class Head(ABC, Generic[ItemT, OptionsT, AnswerT]):
         return cast("ItemT", read)
 
     def is_large(self, options: OptionsT) -> bool:
-        """Whether resolving the options is so much work that an event loop should not wait."""
+        """Whether an event loop should not wait for these to be resolved."""
         return False
 
     def probe(self, hidden: Output) -> None:
@@ -126,7 +130,7 @@ class Head(ABC, Generic[ItemT, OptionsT, AnswerT]):
             self._session.stop()
 
     def count_characters(self, job: Job) -> int:
-        """About how long the answer will be, where a short request may ask for a long one."""
+        """About how long the answer will be, of a head that `writes_texts`."""
         return 0
 
     def logits(self, hidden: Output, jobs: Sequence[Job], starts: Indices) -> list[Floats]:

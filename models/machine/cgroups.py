@@ -4,6 +4,7 @@ Knows folders and words, not what they limit: limits.py reads cores out of them,
 See the kernel's admin-guide/cgroup-v2 and cgroup-v1.
 """
 
+import os
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
@@ -42,6 +43,7 @@ def read_words(file: Path) -> list[str]:
 
 def _read(file: Path) -> str:
     try:
-        return file.read_text()
-    except (OSError, UnicodeDecodeError):
+        # As the system names its files, in any locale: a group may be called anything.
+        return os.fsdecode(file.read_bytes())
+    except OSError:
         return ""

@@ -4,6 +4,7 @@ Items become jobs, jobs wait in the model's queue, the trunk and the heads run i
 thread, and the outputs become answers. Knows nothing of HTTP but that a client can go away.
 """
 
+import asyncio
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +16,7 @@ from starlette.types import Receive
 from models.errors import InternalError, TooManyInputs
 from models.heads import Head, Job, spread
 from models.pipeline import prepare
-from service.answering.cancellation import Cancellation, Departure
+from service.answering.cancellation import Cancellation, DeadlineClock, Departure
 from service.errors import ClientGone, DeadlinePassed
 from service.limits.deadline import Deadline
 from service.observability.metrics import Metrics
@@ -63,6 +64,7 @@ class Answerer:
         self._registry = registry
         self._settings = settings
         self._metrics = metrics
+        self._clock: DeadlineClock | None = None
         self._tokenizing = ThreadPoolExecutor(max_workers=2, thread_name_prefix="tokenizer")
         # Apart, so that what is computed is answered however much waits to be tokenised.
         self._decoding = ThreadPoolExecutor(max_workers=1, thread_name_prefix="decoder")
@@ -71,6 +73,12 @@ class Answerer:
         """Let go of the threads."""
         self._tokenizing.shutdown(cancel_futures=True)
         self._decoding.shutdown()
+
+    def _find_clock(self) -> DeadlineClock:
+        loop = asyncio.get_running_loop()
+        if self._clock is None or self._clock.loop is not loop:
+            self._clock = DeadlineClock(loop)
+        return self._clock
 
     async def answer(
         self, question: Question, deadline: Deadline, record: RequestRecord, client: Client
@@ -104,11 +112,11 @@ class Answerer:
         if not deadline.asked:
             # Before it is tokenised: what is refused anyway is refused for little.
             model.batcher.check_room(lane, deadline.at)
-        with Cancellation(deadline, *client) as cancellation:
+        with Cancellation(deadline, self._find_clock(), *client) as cancellation:
             record.prepared = time.perf_counter()
             jobs = await self._prepare(head, question, cancellation)
             record.tokenize = time.perf_counter() - record.prepared
-            sequences = spread(jobs)
+            sequences = spread(jobs) if any(job.more for job in jobs) else jobs
             if sequences:
                 ticket = Ticket(sequences, deadline=deadline.at, lane=lane, context=record)
                 try:
@@ -134,7 +142,7 @@ class Answerer:
     ) -> list[Job]:
         """The items as jobs, their texts tokenised."""
         items, field = question.items, question.field
-        if head.is_large(question.options):
+        if head.slow_options and head.is_large(question.options):
             options = await cancellation.run(
                 self._tokenizing, lambda: head.resolve(question.options)
             )

@@ -19,12 +19,54 @@ from service.limits.deadline import Deadline
 
 ResultT = TypeVar("ResultT")
 
+# How much later than at its deadline a request may end.
+_STEP_S = 0.01
+
 
 class Departure(Protocol):
     """Whom to ask to be told when a client leaves: of our own connections, one a request."""
 
     on_departure: Callable[[], None] | None
     disconnected: bool
+
+
+class DeadlineClock:
+    """Ends requests whose deadline has passed, some milliseconds later: a timer for all of them.
+
+    Belongs to one event loop, on which all of its methods are called.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        # By the step that their deadline is in.
+        self._waiting: dict[int, set[Cancellation]] = {}
+        self._next: asyncio.TimerHandle | None = None
+
+    def add(self, each: "Cancellation") -> None:
+        """End it once its deadline has passed, unless it is removed before."""
+        step = each.step = int(each.deadline.at / _STEP_S)
+        waiting = self._waiting.get(step)
+        if waiting is None:
+            self._waiting[step] = {each}
+            if self._next is None:
+                self._next = self.loop.call_later(_STEP_S, self._look)
+        else:
+            waiting.add(each)
+
+    def remove(self, each: "Cancellation") -> None:
+        """It is over."""
+        waiting = self._waiting.get(each.step)
+        if waiting is not None:
+            waiting.discard(each)
+            if not waiting:
+                del self._waiting[each.step]
+
+    def _look(self) -> None:
+        now = int(time.perf_counter() / _STEP_S)
+        for step in [step for step in self._waiting if step < now]:
+            for each in self._waiting.pop(step):
+                each.end_late()
+        self._next = self.loop.call_later(_STEP_S, self._look) if self._waiting else None
 
 
 class Cancellation:
@@ -35,9 +77,17 @@ class Cancellation:
     gone.
     """
 
-    def __init__(self, deadline: Deadline, departure: Departure | None, receive: Receive) -> None:
+    def __init__(
+        self,
+        deadline: Deadline,
+        clock: DeadlineClock,
+        departure: Departure | None,
+        receive: Receive,
+    ) -> None:
         self.error: ClozeError | None = None
-        self._deadline = deadline
+        self.deadline = deadline
+        self.step = 0  # the clock's
+        self._clock = clock
         self._departure = departure
         self._receive = receive
         self._watch: asyncio.Future[Any] | None = None
@@ -54,13 +104,11 @@ class Cancellation:
             self._note_departure()
         else:
             departure.on_departure = self._note_departure
-        # The loop's clock is another one than the deadline's.
-        left_s = self._deadline.at - time.perf_counter()
-        self._alarm = asyncio.get_running_loop().call_later(left_s, self._note_lateness)
+        self._clock.add(self)
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._alarm.cancel()
+        self._clock.remove(self)
         if self._watch is not None:
             self._watch.cancel()
         elif self._departure is not None:
@@ -69,8 +117,9 @@ class Cancellation:
     def _note_departure(self) -> None:
         self._end(ClientGone("client gone"))
 
-    def _note_lateness(self) -> None:
-        self._end(DeadlinePassed(f"no answer within {self._deadline.timeout_s:g} s"))
+    def end_late(self) -> None:
+        """End it: its deadline has passed."""
+        self._end(DeadlinePassed(f"no answer within {self.deadline.timeout_s:g} s"))
 
     async def wait(self, future: "asyncio.Future[ResultT]") -> ResultT:
         """Await it, and raise what ended it."""

@@ -52,20 +52,23 @@ async def read_json(scope: Scope, receive: Receive, settings: Settings, dialect:
 
 
 async def _read(receive: Receive, limit: int) -> bytes:
-    parts: list[bytes] = []
-    size, more = 0, True
+    body: bytes | bytearray = b""
+    more = True
     while more:
         message = await receive()
         if message["type"] == "http.disconnect":
             raise ClientGone("the client left before its request was whole")
         part: bytes = message.get("body", b"")
-        size += len(part)
-        if size > limit:
+        if len(body) + len(part) > limit:
             raise BodyTooLarge.of(limit)
-        parts.append(part)
         more = message.get("more_body", False)
-    # One that came at once is not copied.
-    return b"".join(parts)
+        if body:
+            body = body if isinstance(body, bytearray) else bytearray(body)
+            body += part
+        else:
+            # One that came at once is not copied.
+            body = part
+    return bytes(body)
 
 
 def check_headers(scope: Scope, *, declared: bool = True) -> None:

@@ -1,5 +1,6 @@
 """The OpenAPI document: what FastAPI makes of the routes, and what is told of keys and headers."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -56,6 +57,7 @@ _ADMIN_KEY = {
     "scheme": "bearer",
     "description": "One of the admin keys; API keys are none.",
 }
+_CONVERTER = re.compile(r":\w+}")
 _SECURITY: Mapping[Kind, list[dict[str, list[str]]]] = {
     Kind.WORK: [{}, {"key": []}],
     Kind.ADMIN: [{"admin_key": []}],
@@ -71,7 +73,8 @@ def describe_api(app: FastAPI, endpoints: Mapping[str, Endpoint]) -> dict[str, A
             description=app.description,
             routes=app.routes,
         )
-        kinds = {endpoint.path: endpoint.kind for endpoint in endpoints.values()}
+        # As the document writes them: without how a parameter is read.
+        kinds = {_CONVERTER.sub("}", path): each.kind for path, each in endpoints.items()}
         schemes = {"key": _KEY}
         if Kind.ADMIN in kinds.values():
             schemes["admin_key"] = _ADMIN_KEY

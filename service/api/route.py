@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, get_type_hints
 
 import orjson
-from fastapi import Depends, Request
+from fastapi import Depends, FastAPI, Request
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, ValidationError
 from starlette.types import Receive, Scope, Send
@@ -20,7 +20,7 @@ from models.errors import ClozeError
 from models.text.truncation import Overflow
 from service.answering.answerer import Question, Reply
 from service.api.body import read_json
-from service.api.schemas import RequestBody
+from service.api.schemas import RequestBody, leave_one_unknown
 from service.api.validation import translate_validation
 from service.endpoint import NATIVE, Dialect, Kind, Page
 from service.error_response import send_error
@@ -43,11 +43,12 @@ class Answer:
 class Asker:
     """What a route's function asks of the service, for one request."""
 
-    __slots__ = ("_receive", "scope", "state")
+    __slots__ = ("_receive", "app", "scope", "state")
 
-    def __init__(self, scope: Scope, receive: Receive) -> None:
+    def __init__(self, app: FastAPI, scope: Scope, receive: Receive) -> None:
+        self.app = app
+        self.state: Any = app.state
         self.scope = scope
-        self.state: Any = scope["app"].state
         self._receive = receive
 
     def overflow(self, body: RequestBody) -> Overflow:
@@ -69,7 +70,7 @@ class Asker:
 
 
 async def _find_asker(request: Request) -> Asker:
-    return Asker(request.scope, request.receive)
+    return Asker(request.app, request.scope, request.receive)
 
 
 Ask = Annotated[Asker, Depends(_find_asker)]
@@ -88,12 +89,11 @@ class Route(APIRoute):
         hints = get_type_hints(endpoint)
         self._model: type[BaseModel] | None = hints.get("body")
         self._named = [name for name in self.param_convertors if name in hints]
-        self.app = self.answer
 
-    async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def answer(self, app: FastAPI, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, whatever comes of it but a bug."""
         try:
-            found = await self._answer(scope, receive)
+            found = await self._answer(Asker(app, scope, receive), scope, receive)
         except ClozeError as error:
             await send_error(send, error, scope)
             return
@@ -105,8 +105,7 @@ class Route(APIRoute):
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": content})
 
-    async def _answer(self, scope: Scope, receive: Receive) -> bytes | Answer:
-        asker = Asker(scope, receive)
+    async def _answer(self, asker: Asker, scope: Scope, receive: Receive) -> bytes | Answer:
         if self._model is None:
             if self.param_convertors:
                 scope["path_params"] = self._read_path(scope["path"])
@@ -122,7 +121,7 @@ class Route(APIRoute):
             known = model.model_fields
             parsed = {name: value for name, value in parsed.items() if name in known}
         try:
-            return model.model_validate(parsed)
+            return validate(model, parsed)
         except ValidationError as error:
             raise translate_validation(error, model) from None
 
@@ -134,6 +133,13 @@ class Route(APIRoute):
             name: self.param_convertors[name].convert(value)
             for name, value in match.groupdict().items()
         }
+
+
+def validate(model: type[BaseModel], parsed: Any) -> BaseModel:
+    """A body of that model. Raises ValidationError, of few errors whatever the body holds."""
+    if isinstance(parsed, dict) and len(parsed) > len(model.model_fields):
+        parsed = leave_one_unknown(model, parsed)
+    return model.model_validate(parsed)
 
 
 def declare(

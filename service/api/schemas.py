@@ -15,15 +15,23 @@ class Fields(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True, protected_namespaces=())
 
+
+class ItemFields(Fields):
+    """The same of an object inside a list of items."""
+
     @model_validator(mode="before")
     @classmethod
     def _leave_one_unknown(cls, value: Any) -> Any:
-        """Keep one field that is unknown, the first: each would become an error of its own."""
-        if not isinstance(value, dict) or len(value) <= len(cls.model_fields):
-            return value
-        unknown = next(name for name in value if name not in cls.model_fields)
-        known = {name: value[name] for name in cls.model_fields if name in value}
-        return {**known, unknown: value[unknown]}
+        return leave_one_unknown(cls, value)
+
+
+def leave_one_unknown(model: type[BaseModel], value: Any) -> Any:
+    """Keep one field that is unknown, the first: each would become an error of its own."""
+    if not isinstance(value, dict) or len(value) <= len(model.model_fields):
+        return value
+    unknown = next(name for name in value if name not in model.model_fields)
+    known = {name: value[name] for name in model.model_fields if name in value}
+    return {**known, unknown: value[unknown]}
 
 
 class RequestBody(Fields):

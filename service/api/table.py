@@ -3,7 +3,10 @@
 import re
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import partial
 from typing import Any
+
+from fastapi import FastAPI
 
 from service.api.route import Route
 from service.endpoint import NOWHERE, Dialect, Endpoint, Handler
@@ -16,9 +19,10 @@ class EndpointTable(dict[str, Endpoint]):
     last NOWHERE. None of these is kept: there is no end of them.
     """
 
-    def __init__(self, routes: Iterable[Any]) -> None:
+    def __init__(self, routes: Iterable[Any], app: FastAPI) -> None:
         """Raises TypeError for a route that does not say what it is."""
         super().__init__()
+        self._app = app
         self._patterns: dict[str, re.Pattern[str]] = {}
         dialects: dict[Dialect, None] = {}
         for route in routes:
@@ -41,7 +45,9 @@ class EndpointTable(dict[str, Endpoint]):
         return NOWHERE
 
     def _add(self, route: Route) -> None:
-        handlers: dict[str, Handler] = dict.fromkeys(route.methods or (), route.answer)
+        handlers: dict[str, Handler] = dict.fromkeys(
+            route.methods or (), partial(route.answer, self._app)
+        )
         known = self.get(route.path)
         told = Endpoint(
             path=route.path,

@@ -4,15 +4,10 @@ What one request may have is bounded elsewhere; this bounds what many of them ho
 still arrive, wait, or are computed.
 """
 
-from typing import Final
-
 from models.errors import SettingsError
 from models.machine.memory import find_memory_limit
 from service.errors import TooMuchPending
 from service.settings import Settings
-
-# In the scope: what a request holds.
-CLAIM: Final = "cloze.claim"
 
 _DEFAULT_BYTES = 128 << 20
 # Of the memory of a container: a body takes several times its bytes while it is parsed.
@@ -52,40 +47,9 @@ class Budget:
         """The bytes that all requests may hold once one of them is of that size."""
         return self.limit if size <= SMALL_BYTES else self.limit - self.limit // _KEPT
 
-
-class Claim:
-    """What one request holds of the budget, until it is given back."""
-
-    __slots__ = ("_budget", "_over", "refused", "size")
-
-    def __init__(self, budget: Budget) -> None:
-        self._budget = budget
-        self._over = False
-        self.size = 0
-        self.refused = False
-
-    def fits(self, size: int) -> bool:
-        """Whether it may come to hold so many bytes, as things are."""
-        others = self._budget.held - self.size
-        return size <= self.size or others + size <= self._budget.find_room(size)
-
-    def take(self, size: int) -> bool:
-        """Hold so many bytes more; False, now and ever after, if there is no room for them."""
-        if self._over or self.refused or not self.fits(self.size + size):
-            self.refused = True
-            return False
-        self.size += size
-        self._budget.held += size
-        return True
-
     def refuse(self) -> TooMuchPending:
         """The error of a request that does not fit."""
         return TooMuchPending(
-            f"with this body, requests of more than {self._budget.limit} bytes would be held at "
-            "once; try again"
+            f"with this body, requests of more than {self.limit} bytes would be held at once; "
+            "try again"
         )
-
-    def give_back(self) -> None:
-        """Hold nothing, from now on."""
-        self._budget.held -= self.size
-        self.size, self._over = 0, True

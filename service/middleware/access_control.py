@@ -17,6 +17,7 @@ from service import errors
 from service.endpoint import Endpoint, Kind, Page
 from service.error_response import CLOSE, send_error
 from service.keys import KeyRing
+from service.limits.body_budget import SMALL_BYTES
 from service.limits.deadline import Deadline, read_lane, read_timeout
 from service.limits.rate_limit import RateLimiter
 from service.middleware.cors import describe_cors, is_preflight
@@ -66,6 +67,9 @@ class AccessControl:
                 await self._answer_preflight(self._cors, scope, receive, send)
                 return
             self._check(scope, endpoint)
+            if self._drain.begun and endpoint.kind in (Kind.WORK, Kind.ADMIN):
+                await self._drain.refuse(scope, receive, send)
+                return
             handler = endpoint.handlers.get(scope["method"])
             if handler is None:
                 raise self._find_nothing(scope, endpoint)
@@ -74,9 +78,6 @@ class AccessControl:
                 await send_error(send, error, scope, CLOSE)
             else:
                 await send_error(send, error, scope)
-            return
-        if self._drain.begun and endpoint.kind in (Kind.WORK, Kind.ADMIN):
-            await self._drain.refuse(scope, receive, send)
             return
         await handler(scope, receive, send)
 
@@ -104,16 +105,16 @@ class AccessControl:
                 raise errors.RouteNotFound.of(scope["path"], self._settings.docs)
             if access == "key":
                 self._check_key(scope, self._keys, browser=True)
-        elif work and (self._keys or self._limiter):
+        elif work and (self._keys.keys or self._limiter):
             self._check_key(scope, self._keys)
             if self._limiter is not None:
                 self._check_rate(scope, self._limiter)
-        elif kind is Kind.ADMIN and self._admin_keys:
+        elif kind is Kind.ADMIN and self._admin_keys is not None:
             self._check_key(scope, self._admin_keys)
         self._check_headers(scope, admitted=work and "POST" in endpoint.handlers)
 
     def _check_key(self, scope: Scope, keys: KeyRing, *, browser: bool = False) -> None:
-        if not keys:
+        if not keys.keys:
             return
         name = keys.find(_find_header(scope, b"authorization"), basic=browser)
         if name is None:
@@ -165,7 +166,8 @@ class AccessControl:
         limit = self._settings.max_body_bytes
         if size > limit:
             raise errors.BodyTooLarge.of(limit)
-        if CLAIM in scope and not scope[CLAIM].fits(size):
+        # A small one is counted when it comes.
+        if size > SMALL_BYTES and CLAIM in scope and not scope[CLAIM].fits(size):
             raise scope[CLAIM].refuse()
         if admitted and scope["method"] == "POST":
             deadline = scope[RECORD].began + timeout_s

@@ -26,6 +26,7 @@ class Drain:
 
     def __init__(self, on_begin: Callable[[], None]) -> None:
         self.begun = False
+        self.at_begin = 0  # requests that were under way then
         # Whether what is inside is given up: cancelled, and answered with an error.
         self.given_up = False
         self.inside: set[asyncio.Task[Any]] = set()
@@ -39,7 +40,8 @@ class Drain:
 
     def begin(self) -> None:
         """Take on nothing new; for a signal's handler, so it sets flags alone."""
-        self.begun = True
+        if not self.begun:
+            self.begun, self.at_begin = True, len(self.inside)
         self._on_begin()
 
     async def finish(self, limit_s: float) -> int:

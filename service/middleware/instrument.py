@@ -5,6 +5,7 @@ into answers further in; what arrives here is a bug, and is logged whole.
 """
 
 import asyncio
+import random
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -17,11 +18,11 @@ from models.errors import ClozeError, InternalError
 from service.endpoint import NOWHERE, Endpoint, Kind
 from service.error_response import CLOSE, find_status, send_error
 from service.middleware.drain import Drain
-from service.middleware.security_headers import choose_headers
-from service.observability.access_log import AccessLog, find_request_id
+from service.middleware.security_headers import COMMON, POLICY, STRICT
+from service.observability.access_log import AccessLog, check_request_id
 from service.observability.metrics import Metrics
 from service.observability.request_record import RequestRecord
-from service.scope import ENDPOINT, RECORD, REFUSED
+from service.scope import ENDPOINT, RECORD, REFUSED, TASK
 
 if TYPE_CHECKING:
     from service.observability.spans import Spans
@@ -35,7 +36,8 @@ _log = structlog.get_logger(__name__)
 class Instrument:
     """Wraps the application: tells id and times, counts, and answers 500 for the unexpected.
 
-    `find` gives the endpoint of a path, which all layers further in ask.
+    `find` gives the endpoint of a path, which all layers further in ask. What is no request goes to
+    `life`, which starts and ends the application.
     """
 
     def __init__(
@@ -43,12 +45,14 @@ class Instrument:
         app: ASGIApp,
         *,
         metrics: Metrics,
+        life: ASGIApp | None = None,
         find: Callable[[str], Endpoint] = lambda _: NOWHERE,
         drain: Drain | None = None,
         access: AccessLog | None = None,
         tracing: "Spans | None" = None,
     ) -> None:
         self.app = app
+        self._life = life or app
         self._metrics = metrics
         self._find = find
         self._drain = drain or Drain(lambda: None)
@@ -58,7 +62,7 @@ class Instrument:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Have one request answered, and tell of it."""
         if scope["type"] != "http":
-            await self.app(scope, receive, send)
+            await self._life(scope, receive, send)
             return
         if scope["method"] == "HEAD":
             # Answered as GET is. The server still knows what was asked, and leaves the body out.
@@ -89,8 +93,9 @@ class Instrument:
 
     async def _follow(self, scope: Scope, receive: Receive, telling: "_Telling") -> None:
         """Answer a request that is finished before the process ends, or given up then."""
-        drain, task = self._drain, asyncio.current_task()
-        assert task is not None  # an ASGI server runs each request in a task
+        # An ASGI server runs each request in a task.
+        drain, task = self._drain, scope.get(TASK) or asyncio.current_task()
+        assert task is not None
         drain.inside.add(task)
         try:
             await self.app(scope, receive, telling.send)
@@ -111,10 +116,28 @@ class Instrument:
             status, record.code = find_status(refusal), refusal.code
         seconds = ended - record.began
         self._metrics.observe_request(endpoint.path, status, seconds, record)
-        if self._access is not None:
-            self._access.write(scope, endpoint, status, seconds, record)
+        access = self._access
+        if access is not None and (access.all or record.texts or not 0 < status < 500):
+            access.write(scope, endpoint, status, seconds, record)
         if record.span is not None and self._tracing is not None:
             self._tracing.finish(scope["method"], endpoint.path, status, ended, record)
+
+
+def write_times(record: RequestRecord) -> bytes:
+    """The value of the Server-Timing header (W3C Server Timing), in milliseconds."""
+    return (
+        f"tokenize;dur={record.tokenize * 1e3:.3f}, queue;dur={record.queue * 1e3:.3f}, "
+        f"infer;dur={record.infer * 1e3:.3f}, decode;dur={record.decode * 1e3:.3f}"
+    ).encode()
+
+
+def find_request_id(scope: Scope) -> str:
+    """The first X-Request-ID if it is one, else a new id."""
+    for name, value in scope["headers"]:
+        if name == b"x-request-id":
+            return check_request_id(value)
+    # Nobody gains by guessing one, and the system's own chance costs ten times as much.
+    return f"{random.getrandbits(128):032x}"
 
 
 class _Telling:
@@ -135,9 +158,9 @@ class _Telling:
             record, given = self._record, message.get("headers") or []
             headers = [
                 *given,
-                (b"server-timing", record.header().encode()),
+                (b"server-timing", write_times(record)),
                 (b"x-request-id", record.request_id.encode()),
-                *choose_headers(given),
+                *(COMMON if any(name == POLICY for name, _ in given) else STRICT),
             ]
             if self._drain.begun and CLOSE not in given:
                 # It is to send no more over its connection.

@@ -22,21 +22,16 @@ _METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 _log = structlog.get_logger(__name__)
 
 
-def find_request_id(scope: Scope) -> str:
-    """The first X-Request-ID if it is one, else a new id."""
-    for name, value in scope["headers"]:
-        if name == b"x-request-id":
-            if _ID.fullmatch(value):
-                return str(value, "ascii")
-            break
-    return os.urandom(16).hex()
+def check_request_id(given: bytes) -> str:
+    """The id that a caller gave, if it is one, else a new one."""
+    return str(given, "ascii") if _ID.fullmatch(given) else os.urandom(16).hex()
 
 
 class AccessLog:
     """Writes a line for the requests that the settings ask for: none, those that failed, all."""
 
     def __init__(self, settings: Settings) -> None:
-        self._all = settings.access_log == "all"
+        self.all = settings.access_log == "all"
         self._errors = settings.access_log != "off"
         self._clients = settings.log_clients
         self._texts = settings.log_texts
@@ -52,7 +47,7 @@ class AccessLog:
         """Log one request that is over, if it is asked for."""
         failed = not 0 < status < 500
         if not (
-            self._all
+            self.all
             # A replica that starts says so itself, not each time it is asked.
             or (failed and self._errors and not endpoint.probe)
             or (self._texts and record.texts and status >= 400)

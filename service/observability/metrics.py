@@ -1,8 +1,8 @@
 """Every metric of the service, by name; docs/metrics.md says what each is for.
 
-Counted where it happens: the HTTP edge, the engine, the batcher. What has a present state (models,
-queues, readiness) is asked when Prometheus asks, so it is never out of date. Labels are bounded:
-`model` is a name that was loaded, `route` a path that is routed, never what a client sent.
+Counted where it happens: the instrument, the answerer, the batcher. What has a present state
+(models, queues, readiness) is asked when Prometheus asks, so it is never out of date. Labels are
+bounded: `model` is a name that was loaded, `route` a path that is routed, never what a client sent.
 """
 
 import math
@@ -102,12 +102,12 @@ class Metrics:
         )
         memory_limit.set(find_memory_limit() or math.inf)
         ProcessCollector(registry=self.registry)
-        self._stages = {
-            stage: self.stage_seconds.labels(stage)
-            for stage in ("tokenize", "queue", "infer", "decode")
-        }
+        self._stages = [
+            self.stage_seconds.labels(stage) for stage in ("tokenize", "queue", "infer", "decode")
+        ]
         # A label's child is looked up for every request: this is cheaper than the library's way.
         self._ended: dict[tuple[str, int, str], tuple[Counter, Histogram]] = {}
+        self._answered: dict[tuple[str, str], Counter] = {}
         self.on_batch: Callable[[str, BatchRecord], None] | None = None
 
     def _make_batches(self) -> None:
@@ -184,9 +184,14 @@ class Metrics:
 
     def observe_answer(self, model: str, task: str, tokens: int, times: RequestRecord) -> None:
         """Count what an answer took."""
-        self.tokens.labels(model, task).inc(tokens)
-        for stage, histogram in self._stages.items():
-            histogram.observe(getattr(times, stage))
+        answered = self._answered.get((model, task))
+        if answered is None:
+            answered = self._answered[model, task] = self.tokens.labels(model, task)
+        answered.inc(tokens)
+        for histogram, seconds in zip(
+            self._stages, (times.tokenize, times.queue, times.infer, times.decode), strict=True
+        ):
+            histogram.observe(seconds)
 
     def observe_drop(self, model: str, reason: str, texts: int) -> None:
         """Count texts that nobody waits for any more, by the code of the error."""

@@ -1,6 +1,6 @@
 """What is known of one request when it is over, and where its milliseconds went.
 
-Made at the edge, filled on the way down. Told in `Server-Timing`, metrics, logs and traces.
+Made by the instrument, filled on the way down. Told in `Server-Timing`, metrics, logs and traces.
 """
 
 from collections.abc import Sequence
@@ -28,10 +28,3 @@ class RequestRecord:
     code: str = ""  # of the error that was answered; empty if there was none
     texts: Sequence[Any] = ()  # its items, where the operator asks for them in the log
     span: Any = None  # of its trace, where it is traced
-
-    def header(self) -> str:
-        """The value of the Server-Timing header (W3C Server Timing), in milliseconds."""
-        return (
-            f"tokenize;dur={self.tokenize * 1e3:.3f}, queue;dur={self.queue * 1e3:.3f}, "
-            f"infer;dur={self.infer * 1e3:.3f}, decode;dur={self.decode * 1e3:.3f}"
-        )

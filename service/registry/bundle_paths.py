@@ -29,7 +29,13 @@ def open_pipeline(
     While `serving`, what might not fit into memory beside what runs is refused.
     """
     check_memory(bundle, bundle.choose_precision(precision), serving=serving)
-    pipeline = Pipeline(bundle, precision=precision, threads=settings.threads, spin=settings.spin)
+    pipeline = Pipeline(
+        bundle,
+        precision=precision,
+        threads=settings.threads,
+        spin=settings.spin,
+        engine=settings.engine,
+    )
     trunk = pipeline.trunk
     _log.info("threads", model=bundle.manifest.name, threads=trunk.threads, spin=trunk.spin)
     return pipeline

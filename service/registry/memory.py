@@ -4,6 +4,7 @@ The kernel ends a process that grows beyond its container's limit, without a wor
 """
 
 import gc
+import os
 from pathlib import Path
 
 import structlog
@@ -69,7 +70,7 @@ def release_memory() -> None:
 def _read_held(root: Path) -> int | None:
     """The bytes that are this process's own: what it maps from files can be read again."""
     try:
-        lines = (root / "proc/self/status").read_text().splitlines()
+        lines = os.fsdecode((root / "proc/self/status").read_bytes()).splitlines()
     except OSError:
         return None
     for line in lines:

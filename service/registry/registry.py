@@ -60,7 +60,9 @@ class Registry:
         self._left: list[StuckThreads] = []  # of models that are gone
         self._attempts = Attempts()
         self._roots: tuple[Path, ...] = ()
-        self._released = threading.Condition()
+        # The lock alone where nobody is told: a condition costs calls, and this is asked each time.
+        self._counting = threading.RLock()
+        self._released = threading.Condition(self._counting)
         self._closed = False
         self._watchdog: Watchdog | None = None
 
@@ -229,7 +231,9 @@ class Registry:
             self._released.wait_for(lambda: not model.requests)
         model.batcher.close(_LAST_BATCH_S)
         with self._released:
-            self._left = [each for each in (*self._left, model.batcher.stragglers) if not each.over]
+            self._left = [
+                each for each in (*self._left, model.batcher.stuck_threads) if not each.over
+            ]
             self._retiring = tuple(each for each in self._retiring if each is not model)
 
     def list(self) -> list[InventoryEntry]:
@@ -270,7 +274,7 @@ class Registry:
         """
         if self.unready:
             raise NotReady(self.unready)
-        with self._released:
+        with self._counting:
             model = self.find(name, task)
             model.requests += 1
         found = model.heads.get((task, head))
@@ -284,7 +288,7 @@ class Registry:
 
     def release(self, model: LoadedModel) -> None:
         """A request that had taken the model is over."""
-        with self._released:
+        with self._counting:
             model.requests -= 1
             if not model.requests:
                 self._released.notify_all()
@@ -317,7 +321,7 @@ class Registry:
     def count_stuck(self) -> int:
         """Threads that stand still and cannot be ended, of models that are gone too."""
         with self._released:
-            here = [model.batcher.stragglers for model in (*self, *self._retiring)]
+            here = [model.batcher.stuck_threads for model in (*self, *self._retiring)]
             return sum(each.count() for each in (*here, *self._left))
 
     def close(self) -> None:

@@ -78,13 +78,15 @@ class Batcher:
         self._name = name
         self._stall_s = stall_s
         self._observe = observe
-        self._changed = threading.Condition()
-        self.stragglers = StuckThreads()
+        # The lock alone where nobody is told: a condition costs calls, and this is asked each time.
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
+        self.stuck_threads = StuckThreads()
         self._graphs = Graphs(
             trunk,
             name=name,
             changed=self._changed,
-            stragglers=self.stragglers,
+            stuck_threads=self.stuck_threads,
             limit_s=max(_LOADING_STALLED * stall_s, _LEAST_LOADING_S),
             on_replace=on_replace,
         )
@@ -116,7 +118,7 @@ class Batcher:
     @property
     def stuck(self) -> int:
         """Threads that were given up and still stand where they stood."""
-        return self.stragglers.count()
+        return self.stuck_threads.count()
 
     def queued_ms(self, lane: Lane) -> float:
         """Predicted milliseconds of the work that waits in a lane."""
@@ -138,7 +140,7 @@ class Batcher:
 
     def check_room(self, lane: Lane, deadline: float) -> None:
         """Raise Overloaded where not even the shortest text would be answered in time."""
-        with self._changed:
+        with self._lock:
             self._admit(lane, 0.0, deadline)
 
     def submit(self, ticket: Ticket) -> None:
@@ -147,7 +149,7 @@ class Batcher:
         Raises Overloaded where it would not be answered before its deadline, or too much waits;
         NotReady after `close`, and while the graphs cannot be loaded.
         """
-        with self._changed:
+        with self._lock:
             if self._closed:
                 raise NotReady(_SHUTTING_DOWN)
             if self._graphs.state is GraphState.FAILED:
@@ -170,7 +172,7 @@ class Batcher:
 
         To `learn` is to see how long it took its caller against what was predicted.
         """
-        with self._changed:
+        with self._lock:
             ticket.dropped = True
             self._queue.release(ticket)
             if learn and ticket.lane is Lane.INTERACTIVE:
@@ -189,7 +191,7 @@ class Batcher:
         thread.join(timeout_s)
         if thread.is_alive():
             self._graphs.stop()
-            self.stragglers.add(thread)
+            self.stuck_threads.add(thread)
         with self._changed:
             if self._run is not None:
                 self._run.given_up = True
@@ -327,7 +329,7 @@ class Batcher:
             if goes_on():
                 return
             run.given_up = True
-            self.stragglers.add(self._thread)
+            self.stuck_threads.add(self._thread)
         _log.error("its thread is given up", model=self._name, stuck=self.stuck)
         self._graphs.replace()
         self._resume(run)

@@ -53,23 +53,19 @@ class Measured:
 class Pace:
     """What the work takes at present, all overhead included, and how much of the time it fills."""
 
-    __slots__ = ("_busy", "_factor", "_until")
+    __slots__ = ("_busy", "_until", "factor")
 
     def __init__(self, now: float) -> None:
-        self._factor = 1.0
+        # How many times its predicted seconds work takes: the mean over the last few dozen batches.
+        self.factor = 1.0
         self._busy = 0.0
         self._until = now
-
-    @property
-    def factor(self) -> float:
-        """How many times its predicted seconds: the mean over the last few dozen batches."""
-        return self._factor
 
     def learn(self, predicted_s: float, seconds: float) -> None:
         """Learn the factor from a batch."""
         if predicted_s > 0:
             found = min(max(seconds / predicted_s, _FASTEST), _SLOWEST)
-            self._factor += _LEARNING * (found - self._factor)
+            self.factor += _LEARNING * (found - self.factor)
 
     def work(self, began: float, ended: float, *, interactive: bool) -> None:
         """Count a batch; times by time.perf_counter()."""

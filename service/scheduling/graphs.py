@@ -47,7 +47,7 @@ class GraphState(StrEnum):
 class Graphs:
     """A trunk, and its state. `changed` guards it, and is notified whenever it changes.
 
-    Loading anew may take `limit_s`; a thread that takes longer is given up, to the `stragglers`.
+    Loading anew may take `limit_s`; a thread that takes longer is given up, to the `stuck_threads`.
     """
 
     def __init__(
@@ -56,14 +56,14 @@ class Graphs:
         *,
         name: str,
         changed: threading.Condition,
-        stragglers: StuckThreads,
+        stuck_threads: StuckThreads,
         limit_s: float,
         on_replace: Callable[[], None] | None = None,
     ) -> None:
         self._trunk = trunk
         self._name = name
         self._changed = changed
-        self._stragglers = stragglers
+        self._stuck_threads = stuck_threads
         self._limit_s = limit_s
         self._on_replace = on_replace
         self.compute = trunk.compute
@@ -98,7 +98,7 @@ class Graphs:
             name = f"graphs-{self._name}"
             self._latest = threading.Thread(target=self._load, name=name, daemon=True)
             self._latest.start()
-            self._stragglers.add(self._latest, self._overdue_at)
+            self._stuck_threads.add(self._latest, self._overdue_at)
 
     def check(self) -> None:
         """Give up loading that takes too long, and begin again what is due to be tried again."""

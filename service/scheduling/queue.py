@@ -91,6 +91,7 @@ class Queue:
         self._alone: deque[tuple[Ticket, Job]] = deque()
         self._number = count()
         self._owed_s = 0.0  # to the bulk lane
+        self._work_s: dict[int, float] = {}  # of a text, by its tokens: no more than a model takes
         self.late: list[Ticket] = []  # found past their deadline; whoever takes batches tells them
 
     @property
@@ -108,8 +109,12 @@ class Queue:
 
     def work_s(self, tokens: int) -> float:
         """What a waiting text is counted with: its own, and its part of a half-full batch."""
-        part = 2.0 * tokens / self.limits.max_batch_tokens
-        return self.costs.share_s(tokens, tokens) + self.costs.fixed_s * min(1.0, part)
+        known = self._work_s.get(tokens)
+        if known is None:
+            part = 2.0 * tokens / self.limits.max_batch_tokens
+            known = self.costs.share_s(tokens, tokens) + self.costs.fixed_s * min(1.0, part)
+            self._work_s[tokens] = known
+        return known
 
     def predict_s(self, jobs: Iterable[Job]) -> float:
         """Seconds the jobs will take at the present pace."""

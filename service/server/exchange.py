@@ -8,13 +8,13 @@ from starlette.types import ASGIApp, Message, Scope
 
 from models.errors import InternalError
 from service.error_response import PHRASES, write_error
-from service.limits.body_budget import Claim
-from service.scope import CLAIM, DEPARTURE, REFUSED
+from service.limits.body_budget import SMALL_BYTES, Budget
+from service.scope import CLAIM, DEPARTURE, REFUSED, TASK
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from service.errors import ServiceError
+    from service.errors import ServiceError, TooMuchPending
     from service.server.connection import Connection
 
 # Of a body that nobody has asked for yet; then no more is read.
@@ -25,6 +25,43 @@ _GONE: Message = {"type": "http.disconnect"}
 _BODILESS = (204, 304)
 
 _log = structlog.get_logger(__name__)
+
+
+class Claim:
+    """What one request holds of the budget, until it is given back."""
+
+    __slots__ = ("_budget", "_over", "refused", "size")
+
+    def __init__(self, budget: Budget) -> None:
+        self._budget = budget
+        self._over = False
+        self.size = 0
+        self.refused = False
+
+    def fits(self, size: int) -> bool:
+        """Whether it may come to hold so many bytes, as things are."""
+        budget = self._budget
+        others = budget.held - self.size
+        room = budget.limit if size <= SMALL_BYTES else budget.find_room(size)
+        return size <= self.size or others + size <= room
+
+    def take(self, size: int) -> bool:
+        """Hold so many bytes more; False, now and ever after, if there is no room for them."""
+        if self._over or self.refused or not self.fits(self.size + size):
+            self.refused = True
+            return False
+        self.size += size
+        self._budget.held += size
+        return True
+
+    def refuse(self) -> "TooMuchPending":
+        """The error of a request that does not fit."""
+        return self._budget.refuse()
+
+    def give_back(self) -> None:
+        """Hold nothing, from now on."""
+        self._budget.held -= self.size
+        self.size, self._over = 0, True
 
 
 class Exchange:
@@ -41,7 +78,6 @@ class Exchange:
         "_fresh",
         "_head",
         "_left",
-        "_unasked",
         "_waiter",
         "begun",
         "claim",
@@ -68,9 +104,8 @@ class Exchange:
         self.response_started = self.response_complete = False
         self.more_body = True
         self._expects_continue = expects_continue
-        # Parts of the body that nobody has asked for yet, and whether there is news to tell.
-        self._body: list[bytes] = []
-        self._unasked = 0
+        # What of the body nobody has asked for yet, and whether there is news to tell.
+        self._body: bytes | bytearray = b""
         self._fresh = False
         self._waiter: asyncio.Future[None] | None = None
         self._head = b""
@@ -80,12 +115,17 @@ class Exchange:
     def add(self, body: bytes) -> None:
         """A part of the body has come; where there is no room for it, the application hears so."""
         if self.claim.take(len(body)):
-            self._body.append(body)
-            self._unasked += len(body)
-            if self._unasked > _MOST_UNASKED_BYTES and self.connection is not None:
+            if not self._body:
+                self._body = body
+            elif isinstance(self._body, bytearray):
+                self._body += body
+            else:
+                # More than one part: together, since each may be a byte.
+                self._body = bytearray(self._body) + body
+            if len(self._body) > _MOST_UNASKED_BYTES and self.connection is not None:
                 self.connection.pause_reading()
         else:
-            self._body.clear()
+            self._body = b""
         self._tell()
 
     def finish(self) -> None:
@@ -122,6 +162,7 @@ class Exchange:
             self.claim.give_back()
             # It and its scope refer to each other no more: nothing is left to the collector.
             self.scope.pop(DEPARTURE, None)
+            self.scope.pop(TASK, None)
             self.on_departure = None
         if not self.response_complete and not self.disconnected:
             await self._fail()
@@ -144,8 +185,7 @@ class Exchange:
         self._fresh = False
         if self.claim.refused:
             raise self.claim.refuse()
-        body, self._unasked = b"".join(self._body), 0
-        self._body.clear()
+        body, self._body = bytes(self._body), b""
         return {"type": "http.request", "body": body, "more_body": self.more_body}
 
     async def send(self, message: Message) -> None:

@@ -20,8 +20,8 @@ import uvicorn
 from fastapi import FastAPI
 
 from service.middleware.drain import Drain
-from service.server.connection import make_protocol
-from service.server.refusal import Refused
+from service.server.protocol import make_protocol
+from service.server.refusals import Refused
 from service.settings import Settings
 
 # Who is answered asks again within milliseconds, and had better read why not.
@@ -38,7 +38,8 @@ class Server(uvicorn.Server):
     def __init__(self, app: FastAPI, settings: Settings, refused: Refused) -> None:
         super().__init__(
             uvicorn.Config(
-                app,
+                # Not the application itself, which would only hand on.
+                app.state.entry,
                 host=settings.host,
                 port=settings.port,
                 loop="auto",
@@ -88,7 +89,7 @@ class Server(uvicorn.Server):
         _log.info(
             "shutting down",
             signal=signal.Signals(self._signal).name if self._signal is not None else None,
-            requests=self._drain.requests,
+            requests=self._drain.at_begin,
             drain_s=self._drain_s,
         )
         given_up = await self._drain.finish(self._drain_s)

@@ -1,4 +1,4 @@
-"""When connections are looked at again: to cut off who does not send, does not read, or is idle.
+"""When a connection is looked at again: to cut off who does not send, does not read, or is idle.
 
 One clock for all of them looks now and then, so that a request costs no timer of its own: what is
 awaited ends a little later than it says, by an eighth at most.
@@ -6,19 +6,19 @@ awaited ends a little later than it says, by an eighth at most.
 
 import asyncio
 import math
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from service.settings import Settings
 
+if TYPE_CHECKING:
+    from service.server.connection import Connection
+
+# Seconds for which a connection is kept that nothing is asked over. Longer than the proxies' own.
+IDLE_S = 75.0
 _PARTS = 8
 _LEAST_S, _MOST_S = 0.01, 1.0
-
-
-class Timed(Protocol):
-    """What is looked at."""
-
-    def look(self, now: float) -> None:
-        """Do what is due by the time of the loop's clock."""
+# So much of its answer a client has to read in each CLOZE_SEND_TIMEOUT_S.
+_PROGRESS_BYTES = 64 << 10
 
 
 class Timers:
@@ -28,10 +28,58 @@ class Timers:
     it asks again. Never, where nothing is.
     """
 
-    __slots__ = ("arrival", "departure", "idle")
+    __slots__ = ("_left_bytes", "arrival", "departure", "idle")
 
     def __init__(self) -> None:
         self.arrival = self.departure = self.idle = math.inf
+        self._left_bytes = 0
+
+    def stop_receiving(self) -> None:
+        """Await nothing more that the client would send."""
+        self.arrival = self.idle = math.inf
+
+    def await_arrival(self, connection: "Connection") -> None:
+        """From now on, await a request."""
+        self.arrival = connection.loop.time() + connection.bounds.receive_timeout_s
+
+    def await_departure(self, connection: "Connection") -> None:
+        """From now on, unless that is so already, await that the client reads."""
+        if self.departure == math.inf:
+            self._left_bytes = connection.transport.get_write_buffer_size()
+            self.departure = connection.loop.time() + connection.bounds.send_timeout_s
+
+    def look(self, connection: "Connection", now: float) -> None:
+        """End what is not awaited any longer."""
+        if now >= self.arrival:
+            self._cut(connection)
+        if now >= self.departure:
+            self._give_up(connection)
+        if now >= self.idle:
+            self.idle = math.inf
+            connection.transport.close()
+            self.await_departure(connection)
+
+    def _cut(self, connection: "Connection") -> None:
+        """End a request that does not arrive."""
+        self.arrival = math.inf
+        if connection.refusals.closing or connection.transport.is_closing():
+            return
+        if connection.is_answering() or connection.reading_paused:
+            # Nothing is awaited of the client before that.
+            self.await_arrival(connection)
+        elif connection.whole:
+            connection.transport.close()
+        else:
+            connection.refusals.refuse_slow(connection)
+
+    def _give_up(self, connection: "Connection") -> None:
+        """End a connection whose client does not read, or hardly."""
+        self.departure = math.inf
+        left = connection.transport.get_write_buffer_size()
+        if left > self._left_bytes - _PROGRESS_BYTES and left:
+            connection.refusals.abandon(connection)
+        elif left:
+            self.await_departure(connection)
 
 
 class Clock:
@@ -39,22 +87,22 @@ class Clock:
 
     def __init__(self, interval_s: float) -> None:
         self._interval_s = interval_s
-        self._watched: set[Timed] = set()
+        self._watched: set[Connection] = set()
         self._next: asyncio.TimerHandle | None = None
 
     @classmethod
-    def of(cls, settings: Settings, idle_s: float) -> "Clock":
+    def of(cls, settings: Settings) -> "Clock":
         """The clock that suits what may be awaited."""
-        shortest = min(settings.receive_timeout_s, settings.send_timeout_s, idle_s)
+        shortest = min(settings.receive_timeout_s, settings.send_timeout_s, IDLE_S)
         return cls(min(max(shortest / _PARTS, _LEAST_S), _MOST_S))
 
-    def watch(self, each: Timed) -> None:
+    def watch(self, each: "Connection") -> None:
         """Look at it from now on."""
         self._watched.add(each)
         if self._next is None:
             self._wait()
 
-    def forget(self, each: Timed) -> None:
+    def forget(self, each: "Connection") -> None:
         """Look at it no more."""
         self._watched.discard(each)
 
@@ -66,6 +114,6 @@ class Clock:
         self._next = None
         now = loop.time()
         for each in tuple(self._watched):
-            each.look(now)
+            each.timers.look(each, now)
         if self._watched:
             self._wait()

@@ -19,7 +19,7 @@ import pytest
 import yaml
 
 from models.errors import SettingsError
-from service.api.operations.health import router
+from service.api import ROUTERS
 from service.observability.metrics import Metrics
 from service.settings import PREFIX, Settings
 from tests.deploy.kustomize import (
@@ -219,8 +219,13 @@ def test_image_tags_are_this_version(build: str) -> None:
             assert tag == VERSION
 
 
+def list_paths() -> set[str]:
+    """The paths of all routes."""
+    return {getattr(route, "path", "") for each in ROUTERS for route in each.routes}
+
+
 def test_probes_ask_routes_of_the_service() -> None:
-    routes = {getattr(route, "path", None) for route in router.routes}
+    routes = list_paths()
     container = server_of("base")
     asked = {kind: container[f"{kind}Probe"]["httpGet"] for kind in ("startup", "readiness")}
     asked["liveness"] = container["livenessProbe"]["httpGet"]
@@ -328,7 +333,7 @@ def test_prometheus_finds_the_service() -> None:
     assert selector.items() <= service["metadata"]["labels"].items()
     (endpoint,) = monitor["spec"]["endpoints"]
     assert endpoint["port"] in {port["name"] for port in service["spec"]["ports"]}
-    assert endpoint["path"] in {getattr(route, "path", None) for route in router.routes}
+    assert endpoint["path"] in list_paths()
     # A rate over a minute wants more than two points in it.
     assert int(endpoint["interval"].removesuffix("s")) <= 60 // 3
     assert int(endpoint["scrapeTimeout"].removesuffix("s")) < 15

@@ -19,7 +19,7 @@ HELD = """
 import sys, threading
 from models.pipeline import Pipeline
 from service.__main__ import main
-from service.server import end_process
+from service.server.process import end_process
 
 compute, let_go = Pipeline.compute, threading.Event()
 

@@ -26,7 +26,7 @@ from service.registry.loaded_model import LoadedModel
 from service.registry.manager import ModelManager
 from service.scheduling.batcher import Batcher
 from service.scheduling.ticket import Ticket
-from service.server.connection import make_protocol
+from service.server.protocol import make_protocol
 from service.settings import Settings
 
 PATIENCE_S = 60.0
@@ -97,14 +97,17 @@ def serve(*bundles: Path, wait: bool = True, **settings: Any) -> Iterator[Server
 
 
 @contextmanager
-def run(app: FastAPI) -> Iterator[httpx.Client]:
-    """Run any application until the block ends, and give a client that speaks to it."""
-    settings = getattr(app.state, "settings", None)
+def run(app: FastAPI, *, plain: bool = False) -> Iterator[httpx.Client]:
+    """Run any application until the block ends, and give a client that speaks to it.
+
+    A `plain` one is run as any ASGI application is, with another parser, without our connections.
+    """
+    settings = None if plain else getattr(app.state, "settings", None)
     config = uvicorn.Config(
-        app,
+        app.state.entry if settings else app,
         http=make_protocol(settings, app.state.budget, partial(tell_refused, app))
         if settings
-        else "httptools",
+        else "h11",
         ws="none",
         log_config=None,
         access_log=False,

@@ -30,8 +30,7 @@ def test_a_ready_service(
 def test_one_that_is_not(
     tiny: Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(tiny.manager, "ready", False)
-    monkeypatch.setattr(tiny.manager, "reason", "the models are loading")
+    monkeypatch.setattr(tiny.manager.registry, "unready", "the models are loading")
     assert check(tiny.client.base_url.port or 0, monkeypatch) == 1
     assert "the models are loading" in capsys.readouterr().out
 

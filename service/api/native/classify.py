@@ -20,8 +20,8 @@ from service.api.openapi import ERRORS, HEADERS
 from service.api.route import Ask, declare, respond
 from service.api.schemas import (
     NOT_EMPTY,
-    Fields,
     HeadRequestBody,
+    ItemFields,
     ResponseBody,
     TruncatableResult,
     as_list,
@@ -32,7 +32,7 @@ from service.endpoint import Kind
 router = APIRouter(prefix="/v1", tags=["tasks"], route_class=declare(Kind.WORK))
 
 
-class TextPair(Fields):
+class TextPair(ItemFields):
     """A text, and the one it is judged with."""
 
     text: str = Field(json_schema_extra=NOT_EMPTY)

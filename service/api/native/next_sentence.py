@@ -11,8 +11,8 @@ from service.api.openapi import ERRORS, HEADERS
 from service.api.route import Ask, declare, respond
 from service.api.schemas import (
     NOT_EMPTY,
-    Fields,
     HeadRequestBody,
+    ItemFields,
     ResponseBody,
     TruncatableResult,
     as_list,
@@ -23,7 +23,7 @@ from service.endpoint import Kind
 router = APIRouter(prefix="/v1", tags=["tasks"], route_class=declare(Kind.WORK))
 
 
-class Pair(Fields):
+class Pair(ItemFields):
     """Two texts, in order."""
 
     first: str = Field(json_schema_extra=NOT_EMPTY)

@@ -4,7 +4,7 @@ from fastapi import APIRouter
 
 from service.api.route import Answer, Ask, declare, json_response
 from service.endpoint import Kind
-from service.pages.docs import make_page
+from service.pages.docs import Page, make_page
 
 router = APIRouter(route_class=declare(Kind.DOCUMENT, page="docs"), include_in_schema=False)
 
@@ -12,15 +12,17 @@ router = APIRouter(route_class=declare(Kind.DOCUMENT, page="docs"), include_in_s
 @router.get("/docs")
 async def docs(ask: Ask) -> Answer:
     """Show the OpenAPI document as a page."""
-    app = ask.scope["app"]
-    if app.state.docs is None:
-        # Written when it is first asked for.
-        app.state.docs = make_page(app.openapi())
-    page = app.state.docs
-    return Answer(page.content, b"text/html; charset=utf-8", page.headers)
+    pages = ask.state.pages
+    if "docs" not in pages:
+        pages["docs"] = make_page(ask.app.openapi())
+    return _show(pages["docs"])
 
 
 @router.get("/openapi.json")
 async def document(ask: Ask) -> bytes:
     """Tell the OpenAPI document."""
-    return json_response(ask.scope["app"].openapi())
+    return json_response(ask.app.openapi())
+
+
+def _show(page: Page) -> Answer:
+    return Answer(page.content, b"text/html; charset=utf-8", page.headers)

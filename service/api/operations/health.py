@@ -49,6 +49,7 @@ async def ready(ask: Ask) -> bytes:
 
 @measures.get(
     "/metrics",
+    response_model=None,
     response_class=Response,
     responses={
         200: {"content": {"text/plain": {}}, "description": "Prometheus' exposition format."},

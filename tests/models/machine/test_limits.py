@@ -51,6 +51,15 @@ def test_version_2(tmp_path: Path, quota: str, cores: int) -> None:
     assert count_cores(make_groups(tmp_path, "0::/\n", {"cpu.max": quota})) == cores
 
 
+def test_a_group_may_be_called_anything(tmp_path: Path) -> None:
+    root = make_groups(tmp_path, "", {})
+    (root / "proc/self/cgroup").write_bytes(b"0::/caf\xe9\n")
+    group = root / "sys/fs/cgroup" / os.fsdecode(b"caf\xe9")
+    group.mkdir(parents=True)
+    (group / "cpu.max").write_text("200000 100000")
+    assert count_cores(root) == 2
+
+
 def test_a_group_above_may_have_less(tmp_path: Path) -> None:
     files = {"a/b/cpu.max": "400000 100000", "a/cpu.max": "300000 100000", "cpu.max": "max 100000"}
     assert count_cores(make_groups(tmp_path, "0::/a/b\n", files)) == 3

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ValidationError
 
 from service.api import ROUTERS
 from service.api.operations import admin
+from service.api.route import validate
 from tests.helpers.server import Server
 
 MANY = 10_000
@@ -41,7 +42,7 @@ def test_errors_are_not_collected(model: type[BaseModel], wrong: Any) -> None:
     assert len(MODELS) >= 5
     for body in (wrong, *({name: wrong} for name in model.model_fields)):
         try:
-            model.model_validate(body)
+            validate(model, body)
         except ValidationError as error:
             # A few for each field: its shapes, and the fields of one item.
             assert error.error_count() <= 2 * len(model.model_fields)  # noqa: PT017

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from models.errors import SettingsError
-from service.limits.body_budget import Budget, Claim
+from service.limits.body_budget import Budget
+from service.server.exchange import Claim
 from service.settings import Settings
 from tests.attacks.http.wire import HEAD, Answer, close, connect, post, read_all, read_one
 from tests.helpers.server import Server, hold, serve, wait_until

@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
+from fastapi import FastAPI
 from starlette.types import Message, Scope
 from structlog.testing import capture_logs
 
@@ -25,7 +26,9 @@ from tests.helpers.server import Server, check_error, read_times, serve
 
 BODY = {"inputs": "[MASK]"}
 PATH = "/v1/fill-mask"
-ENDPOINTS = EndpointTable(route for router in (*ROUTERS, *ADMIN_ROUTERS) for route in router.routes)
+ENDPOINTS = EndpointTable(
+    (route for router in (*ROUTERS, *ADMIN_ROUTERS) for route in router.routes), FastAPI()
+)
 # What answers whoever asks, on purpose.
 OPEN = {"/health/live", "/health/ready"}
 BEARER = {"authorization": "Bearer right"}
@@ -314,8 +317,8 @@ def test_a_connection_too_many_is_told_so() -> None:
         sent.append(message)
 
     scope = {"type": "http", "method": "GET", "path": PATH, "headers": []}
-    scope |= {CROWDED: True, RECORD: RequestRecord()}
-    asyncio.run(asking.guard(scope, None, send))  # type: ignore[arg-type]
+    scope |= {CROWDED: True, RECORD: RequestRecord(), ENDPOINT: ENDPOINTS[PATH]}
+    asyncio.run(asking.control(scope, None, send))  # type: ignore[arg-type]
     assert sent[0]["status"] == 503
     assert (b"connection", b"close") in sent[0]["headers"]
 

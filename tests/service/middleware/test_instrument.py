@@ -6,8 +6,9 @@ import pytest
 from fastapi import FastAPI
 
 from service.endpoint import Endpoint
-from service.middleware.instrument import Instrument
+from service.middleware.instrument import Instrument, write_times
 from service.observability.metrics import Metrics
+from service.observability.request_record import RequestRecord
 from tests.helpers.server import Server, check_error, read_times, run
 
 FORMAT = (
@@ -41,6 +42,13 @@ def test_every_answer_tells_its_times(
     response = narrow.client.request(method, path, content=body, headers=headers)
     assert response.status_code == status
     assert re.fullmatch(FORMAT, response.headers["server-timing"])
+
+
+def test_the_header_tells_milliseconds() -> None:
+    record = RequestRecord(tokenize=0.0012, queue=1.5, infer=0.0, decode=0.0000004)
+    assert write_times(record) == (
+        b"tokenize;dur=1.200, queue;dur=1500.000, infer;dur=0.000, decode;dur=0.000"
+    )
 
 
 def test_what_was_computed_took_time(tiny: Server) -> None:

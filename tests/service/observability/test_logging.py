@@ -217,7 +217,7 @@ def test_a_line_is_one_write(*, buffered: bool) -> None:
     ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     program = (
         "import logging, structlog\n"
-        "from service.logs import configure_logging\n"
+        "from service.observability.logging import configure_logging\n"
         "configure_logging()\n"
         "log = structlog.get_logger()\n"
         "log.info('short')\n"

@@ -53,7 +53,7 @@ def test_every_metric_is_documented_and_every_documented_one_is_told(
 ) -> None:
     with serve(pretraining_bundle) as server:
         (model,) = server.models
-        metrics = server.manager.metrics
+        metrics = server.app.state.metrics
         server.answer("/v1/embeddings", {"input": "rain"})
         server.refuse("/v1/embeddings", {"input": ""}, 422, "empty_input", "input[0]")
         metrics.observe_drop(model.name, "client_gone", 1)
@@ -232,7 +232,7 @@ def test_models_are_told_as_they_come_and_go(
         server.manager.reload()
         assert read() == {model.name: model.fingerprint for model in server.models}
         assert first not in read()
-    assert not server.manager.metrics.registry.get_sample_value("cloze_ready")
+    assert not server.app.state.metrics.registry.get_sample_value("cloze_ready")
 
 
 def test_it_is_not_ready_before_it_has_loaded(tmp_path: Path) -> None:

@@ -426,7 +426,7 @@ def test_a_batch_that_stands_still_is_ended_for_its_guilty_text(
     trunk = Stuck(("bad", 0), stoppable=stoppable)
     batcher = make_batcher(trunk, stall_s=0.2)
     # Predictions are of hours here.
-    batcher._pace._factor = 1e-6
+    batcher._pace.factor = 1e-6
     watchdog = Watchdog(lambda: [batcher])
 
     async def play() -> list[BaseException | None]:
@@ -454,7 +454,7 @@ def test_a_batch_that_ends_while_it_is_found_to_stand_still_keeps_its_thread(
     """It ends by itself between the look at it and what is done about it."""
     trunk = Recorder(held=True)
     batcher = make_batcher(trunk, stall_s=0.01)
-    batcher._pace._factor = 1e-6
+    batcher._pace.factor = 1e-6
     thread = batcher._thread
 
     class SlowLog:

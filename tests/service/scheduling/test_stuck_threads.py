@@ -24,20 +24,20 @@ def begin(let_go: threading.Event) -> threading.Thread:
 
 
 def test_a_thread_counts_until_it_has_ended(let_go: threading.Event) -> None:
-    stragglers = StuckThreads()
+    stuck_threads = StuckThreads()
     first, second = begin(let_go), begin(let_go)
     for thread in (first, first, second):
-        stragglers.add(thread)
-    assert (stragglers.count(), stragglers.over) == (2, False)
+        stuck_threads.add(thread)
+    assert (stuck_threads.count(), stuck_threads.over) == (2, False)
     let_go.set()
     first.join()
     second.join()
-    assert (stragglers.count(), stragglers.over) == (0, True)
+    assert (stuck_threads.count(), stuck_threads.over) == (0, True)
 
 
 def test_a_thread_counts_from_its_time_on(let_go: threading.Event) -> None:
-    stragglers = StuckThreads()
-    stragglers.add(begin(let_go), since=math.inf)
-    assert (stragglers.count(), stragglers.over) == (0, False)
-    stragglers.add(begin(let_go), since=time.perf_counter())
-    assert stragglers.count() == 1
+    stuck_threads = StuckThreads()
+    stuck_threads.add(begin(let_go), since=math.inf)
+    assert (stuck_threads.count(), stuck_threads.over) == (0, False)
+    stuck_threads.add(begin(let_go), since=time.perf_counter())
+    assert stuck_threads.count() == 1

@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
-from service.server.connection import allow_files
 from service.server.exchange import Exchange
+from service.server.protocol import allow_files
 from service.settings import Settings
 from tests.helpers.server import PATIENCE_S, Server, hold, serve, wait_until
 

@@ -85,7 +85,7 @@ def test_not_live_when_threads_pile_up(pretraining_bundle: Path) -> None:
         stuck = [threading.Thread(target=let_go.wait) for _ in range(3)]
         for thread in stuck:
             thread.start()
-            server.models[0].batcher.stragglers.add(thread)
+            server.models[0].batcher.stuck_threads.add(thread)
         try:
             message = check_error(server.client.get("/health/live"), 503, "not_ready", None)
             assert message.startswith("3 computations")
