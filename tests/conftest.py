@@ -16,7 +16,16 @@ from torch.onnx._internal.exporter._registration import ONNXRegistry
 
 from export.writing import exporter
 from models.bundle.bundle import Bundle
-from tests.helpers.checkpoints import add_head, make_checkpoint, name_class
+from tests.helpers.checkpoints import (
+    BESIDE,
+    CLASSIFIERS,
+    ENTITIES,
+    TOGETHER,
+    add_head,
+    make_checkpoint,
+    make_family,
+    name_class,
+)
 from tests.helpers.oracle import Exported
 from tests.helpers.process import start_service
 from tests.helpers.store import Store, open_store
@@ -188,6 +197,27 @@ def exported(make_folder: MakeFolder, exports: Store) -> Export:
             options = EVERY_PRECISION if ending == "ForMaskedLM" and not config else {}
             made[key] = Exported(source, exports.export(source, family, **options))
         return made[key]
+
+    return export
+
+
+@pytest.fixture(scope="session")
+def exported_head(make_folder: MakeFolder, exports: Store, exported: Export) -> Export:
+    """Exports a tiny checkpoint by family and ending of its class, or one that has it too."""
+    sources: dict[str, Path] = {}
+
+    def export(family: str, ending: str) -> Exported:
+        if family not in TOGETHER:
+            labels = {"labels": ENTITIES} if ending == "ForTokenClassification" else {}
+            config = CLASSIFIERS[family] if ending == "ForSequenceClassification" else labels
+            if (family, ending) == ("mobilebert", "ForTokenClassification"):
+                # With the usual random weights its scores are all 1.0 in float32.
+                config = config | {"initializer_range": 0.05}
+            return exported(family, ending, **config)
+        if family not in sources:
+            sources[family] = make_family(make_folder("family") / "source", family)
+        source = sources[family]
+        return Exported(source, exports.export(source, family), BESIDE.get(ending))
 
     return export
 

@@ -54,6 +54,27 @@ EACH_FAMILY = [
     for family in FAMILIES
 ]
 POSITIONS = 64
+# Of these, one checkpoint has a classifier, and beside it in folders the heads that read tokens. Of
+# bert each is a checkpoint of its own in every run, of the others in `make test-slow`.
+TOGETHER = ("roberta", "modernbert", "deberta-v2")
+BESIDE = {"ForTokenClassification": "entities", "ForQuestionAnswering": "spans"}
+# Prefixes of every kind, a label without one, and one whose prefix is not a prefix.
+ENTITIES = ("O", "B-PER", "I-PER", "B-LOC", "I-LOC", "MISC", "X-LOC")
+# Every family, and between them every kind of classifier.
+CLASSIFIERS: dict[str, dict[str, Any]] = {
+    "bert": {"labels": ("bad", "good")},
+    "distilbert": {"labels": ("a", "b", "c"), "problem_type": "multi_label_classification"},
+    "roberta": {"labels": ("score",), "problem_type": "regression"},
+    "xlm-roberta": {"labels": ("toxic",)},
+    "camembert": {"labels": ("x", "y", "z"), "problem_type": "single_label_classification"},
+    "electra": {"labels": ("one", "two"), "problem_type": "multi_label_classification"},
+    "albert": {"labels": ("width", "height"), "problem_type": "regression"},
+    "mobilebert": {"labels": ("bad", "good")},
+    "mpnet": {"labels": ("p", "q", "r"), "problem_type": "multi_label_classification"},
+    # Its head reads the mean of a text's rows.
+    "modernbert": {"labels": ("bad", "good"), "classifier_pooling": "mean"},
+    "deberta-v2": {"labels": ("entailed", "neutral", "contradicted")},
+}
 
 _FOLLOW_PADDING = ("roberta", "xlm-roberta", "camembert", "mpnet")
 
@@ -72,6 +93,18 @@ def make_checkpoint(
     start = settings.pad_token_id + 1 if family in _FOLLOW_PADDING else 0
     tokenizer.model_max_length = settings.max_position_embeddings - start
     tokenizer.save_pretrained(folder)
+    return folder
+
+
+def make_family(folder: Path, family: str) -> Path:
+    """Write a tiny classifier of the family, with heads that read tokens, and return `folder`."""
+    classifier = name_class(family, "ForSequenceClassification")
+    make_checkpoint(folder, family, classifier, **CLASSIFIERS[family])
+    for seed, (ending, name) in enumerate(BESIDE.items(), start=1):
+        labels: dict[str, Any] = {}
+        if ending == "ForTokenClassification":
+            labels["labels"] = ENTITIES
+        add_head(folder, name, name_class(family, ending), seed=seed, **labels)
     return folder
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 import transformers
 from numpy.typing import NDArray
+from safetensors.torch import load_file
 from transformers import AutoConfig, AutoTokenizer
 
 from models import Pipeline
@@ -50,10 +51,35 @@ class Original:
     """A checkpoint in transformers, with plain attention: no code of ours, nor any fused kernel."""
 
     def __init__(self, folder: Path, architecture: str | None = None) -> None:
+        config = AutoConfig.from_pretrained(folder)
+        kind: Any = getattr(transformers, architecture or config.architectures[0])
+        self._hold(folder, kind.from_pretrained(folder, attn_implementation="eager"))
+
+    @classmethod
+    def with_head(cls, folder: Path, name: str) -> "Original":
+        """A head of `heads/`, with the trunk under it as they would be in one checkpoint."""
+        config = AutoConfig.from_pretrained(folder / "heads" / name)
+        kind: Any = getattr(transformers, config.architectures[0])
+        model = kind._from_config(config, attn_implementation="eager")
+        prefix = f"{model.base_model_prefix}."
+        weights = load_file(folder / "model.safetensors")
+        if not any(key.startswith(prefix) for key in weights):
+            weights = {prefix + key: value for key, value in weights.items()}
+        trunk = {key: value for key, value in weights.items() if key.startswith(prefix)}
+        own = load_file(folder / "heads" / name / "model.safetensors")
+        model.load_state_dict(
+            {key: value for key, value in trunk.items() if not key.startswith(f"{prefix}pooler")}
+            | own,
+            strict=True,
+        )
+        original = cls.__new__(cls)
+        original._hold(folder, model)
+        return original
+
+    def _hold(self, folder: Path, model: Any) -> None:
         self.folder = folder
-        self.config = AutoConfig.from_pretrained(folder)
-        kind: Any = getattr(transformers, architecture or self.config.architectures[0])
-        self.model = kind.from_pretrained(folder, attn_implementation="eager").eval()
+        self.config = model.config
+        self.model = model.eval()
         self.tokenizer = AutoTokenizer.from_pretrained(folder)
         self.max_tokens: int = self.tokenizer.model_max_length
 
@@ -182,11 +208,15 @@ def find_characters(encoding: Any, first: Any, last: Any, *, align: bool) -> tup
 
 
 class Exported:
-    """A checkpoint with its bundle, each opened when it is first asked for."""
+    """A checkpoint with its bundle, each opened when it is first asked for.
 
-    def __init__(self, source: Path, bundle: Path) -> None:
+    The original may be asked for by the name of a head in `heads/`.
+    """
+
+    def __init__(self, source: Path, bundle: Path, head: str | None = None) -> None:
         self.source = source
         self.bundle = bundle
+        self.head = head
         self._pipeline: Pipeline | None = None
         self._original: Original | None = None
 
@@ -201,7 +231,9 @@ class Exported:
     def original(self) -> Original:
         """The checkpoint, running."""
         if self._original is None:
-            self._original = Original(self.source)
+            self._original = (
+                Original.with_head(self.source, self.head) if self.head else Original(self.source)
+            )
         return self._original
 
 

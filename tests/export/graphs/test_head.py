@@ -9,8 +9,7 @@ import torch
 from export.reading.checkpoint import load_checkpoint
 from models.engines.onnx_runtime import OnnxRuntimeSession
 from tests.conftest import Export
-from tests.helpers.checkpoints import EACH_FAMILY
-from tests.models.heads.test_token_classify import LABELS
+from tests.helpers.checkpoints import EACH_FAMILY, ENTITIES
 
 
 @pytest.mark.parametrize("family", EACH_FAMILY)
@@ -35,18 +34,18 @@ def test_vocabulary_for_any_number_of_rows(exported: Export, family: str) -> Non
     ],
 )
 def test_every_row_by_itself(
-    exported: Export, family: str, ending: str, task: str, outputs: tuple[str, ...]
+    exported_head: Export, family: str, ending: str, task: str, outputs: tuple[str, ...]
 ) -> None:
-    config = {"labels": LABELS} if task == "token-classify" else {}
-    pair = exported(family, ending, **config)
-    session = OnnxRuntimeSession(pair.bundle / f"head.{task}.onnx", threads=1)
+    pair = exported_head(family, ending)
+    file = pair.pipeline.find_head(task).entry.file
+    session = OnnxRuntimeSession(pair.bundle / str(file), threads=1)
     text = "the king of france is cold"
     hidden = pair.original.hidden(text)
     columns = [pair.original.logits(text, output) for output in outputs]
     wanted = columns[0] if len(columns) == 1 else np.stack(columns, axis=-1)
     for rows in (slice(0, 1), slice(3, 5), slice(None, None, -1)):
         found = session.run({"hidden": hidden[rows]}).whole()
-        assert found.shape == (len(hidden[rows]), 2 if task == "answer" else len(LABELS))
+        assert found.shape == (len(hidden[rows]), 2 if task == "answer" else len(ENTITIES))
         np.testing.assert_allclose(found, wanted[rows], atol=2e-5)
 
 

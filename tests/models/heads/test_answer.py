@@ -30,8 +30,8 @@ QUESTION = "who is the king?"
 
 
 @pytest.fixture(params=EACH_FAMILY)
-def model(request: pytest.FixtureRequest, exported: Export) -> Exported:
-    return exported(request.param, "ForQuestionAnswering")
+def model(request: pytest.FixtureRequest, exported_head: Export) -> Exported:
+    return exported_head(request.param, "ForQuestionAnswering")
 
 
 @pytest.fixture

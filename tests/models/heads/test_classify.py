@@ -12,21 +12,6 @@ from models.errors import CallerError
 from tests.conftest import Export
 from tests.helpers.oracle import Exported, Original, write_pairs, write_texts
 
-# Every family, and between them every kind of head.
-KINDS: dict[str, dict[str, Any]] = {
-    "bert": {"labels": ("bad", "good")},
-    "distilbert": {"labels": ("a", "b", "c"), "problem_type": "multi_label_classification"},
-    "roberta": {"labels": ("score",), "problem_type": "regression"},
-    "xlm-roberta": {"labels": ("toxic",)},
-    "camembert": {"labels": ("x", "y", "z"), "problem_type": "single_label_classification"},
-    "electra": {"labels": ("one", "two"), "problem_type": "multi_label_classification"},
-    "albert": {"labels": ("width", "height"), "problem_type": "regression"},
-    "mobilebert": {"labels": ("bad", "good")},
-    "mpnet": {"labels": ("p", "q", "r"), "problem_type": "multi_label_classification"},
-    # Its head reads the mean of a text's rows.
-    "modernbert": {"labels": ("bad", "good"), "classifier_pooling": "mean"},
-    "deberta-v2": {"labels": ("entailed", "neutral", "contradicted")},
-}
 FUNCTIONS = {
     "bert": "softmax",
     "distilbert": "sigmoid",
@@ -42,9 +27,9 @@ FUNCTIONS = {
 }
 
 
-@pytest.fixture(params=KINDS)
-def model(request: pytest.FixtureRequest, exported: Export) -> Exported:
-    return exported(request.param, "ForSequenceClassification", **KINDS[request.param])
+@pytest.fixture(params=FUNCTIONS)
+def model(request: pytest.FixtureRequest, exported_head: Export) -> Exported:
+    return exported_head(request.param, "ForSequenceClassification")
 
 
 def ask_transformers(original: Original, text: Any, **options: Any) -> Any:
@@ -93,7 +78,7 @@ def test_heads_by_name(heads_bundle: Path, heads_source: Path) -> None:
     pipeline = Pipeline.open(heads_bundle)
     items = [*write_texts(8, seed=41), *write_pairs(8, seed=42)]
     for name, kind in (("sentiment", "softmax"), ("topics", "sigmoid")):
-        original = join_head(heads_source, name)
+        original = Original.with_head(heads_source, name)
         found = pipeline.classify(items, head=name, overflow="truncate")
         for item, labels in zip(items, found, strict=True):
             compare(labels, ask_transformers(original, item))
@@ -103,25 +88,6 @@ def test_heads_by_name(heads_bundle: Path, heads_source: Path) -> None:
         first, pipeline.classify(items, head="sentiment", overflow="truncate"), strict=True
     ):
         assert left == right
-
-
-def join_head(source: Path, name: str) -> Original:
-    """The head with the trunk under it, as transformers would have them in one checkpoint."""
-    from safetensors.torch import load_file
-
-    original = Original.__new__(Original)
-    folder = source / "heads" / name
-    original.config = transformers.AutoConfig.from_pretrained(folder)
-    kind: Any = getattr(transformers, original.config.architectures[0])
-    original.model = kind(original.config).eval()
-    weights = {
-        f"bert.{key}": value
-        for key, value in load_file(source / "model.safetensors").items()
-        if not key.startswith("pooler")
-    } | load_file(folder / "model.safetensors")
-    original.model.load_state_dict(weights, strict=True)
-    original.tokenizer = transformers.AutoTokenizer.from_pretrained(source)
-    return original
 
 
 def test_top_k_below_one(classifier: Exported) -> None:

@@ -12,25 +12,21 @@ from models import Pipeline
 from models.errors import CallerError, InternalError
 from models.heads import Aggregation, Entity, TokenClassifyOptions
 from tests.conftest import Export
-from tests.helpers.checkpoints import EACH_FAMILY, add_head, make_checkpoint
+from tests.helpers.checkpoints import EACH_FAMILY, ENTITIES, add_head, make_checkpoint
 from tests.helpers.oracle import Exported, write_contexts, write_texts
 from tests.helpers.store import Store
 
 AGGREGATIONS = get_args(Aggregation)
-# Prefixes of every kind, a label without one, and one whose prefix is not a prefix.
-LABELS = ("O", "B-PER", "I-PER", "B-LOC", "I-LOC", "MISC", "X-LOC")
 
 
 @pytest.fixture(params=EACH_FAMILY)
-def model(request: pytest.FixtureRequest, exported: Export) -> Exported:
-    # With the usual random weights its scores are all 1.0 in float32, and the best is anyone's.
-    calm = {"initializer_range": 0.05} if request.param == "mobilebert" else {}
-    return exported(request.param, "ForTokenClassification", labels=LABELS, **calm)
+def model(request: pytest.FixtureRequest, exported_head: Export) -> Exported:
+    return exported_head(request.param, "ForTokenClassification")
 
 
 @pytest.fixture
-def bert(exported: Export) -> Exported:
-    return exported("bert", "ForTokenClassification", labels=LABELS)
+def bert(exported_head: Export) -> Exported:
+    return exported_head("bert", "ForTokenClassification")
 
 
 def make_asker(model: Exported) -> Any:
@@ -88,7 +84,7 @@ def test_every_label_in_every_order_equals_transformers(model: Exported, aggrega
     random = np.random.default_rng(5)
     for scale in (0, 1, 1, 1, 8, 8):
         # Whole numbers: many tokens have two labels that are equally likely.
-        logits = (random.integers(-2, 3, (job.tokens, len(LABELS))) * scale).astype(np.float32)
+        logits = (random.integers(-2, 3, (job.tokens, len(ENTITIES))) * scale).astype(np.float32)
         job.output = logits
         outputs = {**inputs, "logits": transformers.pipelines.base.torch.from_numpy(logits)[None]}
         with warnings.catch_warnings():
@@ -152,7 +148,7 @@ def test_a_job_of_another_kind_is_a_bug_of_ours(bert: Exported) -> None:
     head = bert.pipeline.find_head("token-classify")
     job = head.prepare("a", TokenClassifyOptions())
     job.encoded = head.encoder.encode("a", overflow="error")
-    job.output = np.zeros((3, len(LABELS)), np.float32)
+    job.output = np.zeros((3, len(ENTITIES)), np.float32)
     with pytest.raises(InternalError, match="without its origins"):
         head.decode(job)
 
