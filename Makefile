@@ -10,14 +10,17 @@ LOCKED = pyproject.toml constraints.txt
 serve: .venv-serve/.done
 	.venv-serve/bin/python -m service
 
+# One more than there are cores, since some tests wait more than they compute; at most four.
+WORKERS ?= $(shell $(PYTHON) -c 'import os; print(min(4, (os.cpu_count() or 1) + 1))')
+
 # What tests read and write is UTF-8, whatever the locale.
 test test-slow: export PYTHONUTF8 = 1
 test: .venv/.done
-	.venv/bin/python -m pytest -q -n auto --maxprocesses 4 -m "not slow"
+	.venv/bin/python -m pytest -q -n $(WORKERS) -m "not slow"
 
 # What takes longer: every family with every head in every precision, and models of real sizes.
 test-slow: .venv/.done
-	.venv/bin/python -m pytest -q -n auto --maxprocesses 4 -m slow --timeout 1200
+	.venv/bin/python -m pytest -q -n $(WORKERS) -m slow --timeout 1200
 
 check: .venv/.done
 	.venv/bin/ruff check .
