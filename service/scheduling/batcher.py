@@ -182,21 +182,26 @@ class Batcher:
     def close(self, timeout_s: float | None = None) -> None:
         """Take nothing more, run what is queued, and end the thread.
 
-        What is not done after the timeout hears NotReady.
+        What is not done after the timeout hears NotReady, and is ended within a second if it can be.
         """
         with self._changed:
             self._closed = True
             self._changed.notify_all()
             thread = self._thread
         thread.join(timeout_s)
-        if thread.is_alive():
-            self._graphs.stop()
-            self.stuck_threads.add(thread)
         with self._changed:
             if self._run is not None:
+                # Before it is stopped: it goes on with nothing then.
                 self._run.given_up = True
                 self._changed.notify_all()
             self._fail_all(NotReady(_SHUTTING_DOWN))
+        end = time.perf_counter() + _GRACE_S
+        while thread.is_alive() and time.perf_counter() < end:
+            # Told again for as long as in `_end`: nobody looks after it any more.
+            self._graphs.stop()
+            thread.join(_GRACE_S / 20)
+        if thread.is_alive():
+            self.stuck_threads.add(thread)
 
     def check(self) -> None:
         """Repair what has stopped; for a thread of its owner's to call now and then.

@@ -5,6 +5,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -669,6 +670,34 @@ def test_closing_tells_those_who_are_not_done_in_time(make_jobs: MakeJobs) -> No
     recorder.release.set()
     wait_until(lambda: not batcher._thread.is_alive())
     assert len(recorder.items) == 1
+
+
+def test_closing_ends_a_computation_that_goes_on_from_one_that_hangs_to_the_next(
+    make_jobs: MakeJobs,
+) -> None:
+    """A known text is asked of graphs that were stopped, and hangs in the same one."""
+    trunk = Stuck(("bad", 0), stoppable=True)
+    computing = trunk.compute
+
+    def run_two_graphs(jobs: Sequence[Job]) -> Extent:
+        with suppress(RunStopped):
+            computing(jobs)
+        return computing(jobs)
+
+    trunk.compute = run_two_graphs  # type: ignore[method-assign]
+    trunk.probe = lambda: run_two_graphs(make_jobs("bad", 8))  # type: ignore[method-assign]
+    batcher = make_batcher(trunk)
+
+    async def play() -> None:
+        ticket = submit(batcher, make_jobs("bad", 8))
+        await wait(trunk.held)
+        await asyncio.to_thread(batcher.close, 0.01)
+        with pytest.raises(NotReady, match="shutting down"):
+            await ticket.future
+
+    asyncio.run(play())
+    assert not batcher._thread.is_alive()
+    assert batcher.stuck == 0
 
 
 def test_a_caller_whose_loop_has_ended_does_no_harm(make_jobs: MakeJobs) -> None:
