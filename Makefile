@@ -11,16 +11,17 @@ serve: .venv-serve/.done
 	.venv-serve/bin/python -m service
 
 # One more than there are cores, since some tests wait more than they compute; at most four.
+# A worker has tests that lie together, which share servers, and takes from others when it is done.
 WORKERS ?= $(shell $(PYTHON) -c 'import os; print(min(4, (os.cpu_count() or 1) + 1))')
 
 # What tests read and write is UTF-8, whatever the locale.
 test test-slow: export PYTHONUTF8 = 1
 test: .venv/.done
-	.venv/bin/python -m pytest -q -n $(WORKERS) -m "not slow"
+	.venv/bin/python -m pytest -q -n $(WORKERS) --dist worksteal -m "not slow"
 
 # What takes longer: every family with every head in every precision, and models of real sizes.
 test-slow: .venv/.done
-	.venv/bin/python -m pytest -q -n $(WORKERS) -m slow --timeout 1200
+	.venv/bin/python -m pytest -q -n $(WORKERS) --dist worksteal -m slow --timeout 1200
 
 check: .venv/.done
 	.venv/bin/ruff check .

@@ -182,7 +182,7 @@ class Batcher:
     def close(self, timeout_s: float | None = None) -> None:
         """Take nothing more, run what is queued, and end the thread.
 
-        What is not done after the timeout hears NotReady, and is ended within a second if it can be.
+        What is not done after the timeout hears NotReady, and is ended, within a second.
         """
         with self._changed:
             self._closed = True

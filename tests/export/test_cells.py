@@ -15,8 +15,8 @@ from models.bundle.bundle import Bundle
 from models.families import FAMILIES
 from models.golden import check_golden
 from models.pipeline import Pipeline
-from tests.conftest import EVERY_PRECISION
 from tests.helpers.checkpoints import make_checkpoint, name_class
+from tests.helpers.fixtures import EVERY_PRECISION
 from tests.helpers.store import Store
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"

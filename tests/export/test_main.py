@@ -15,8 +15,8 @@ from safetensors.torch import load_file
 from export.__main__ import main
 from models import Pipeline
 from models.bundle.bundle import Bundle
-from tests.conftest import TakeGraphs
 from tests.helpers.checkpoints import make_checkpoint, write_json
+from tests.helpers.fixtures import TakeGraphs
 from tests.helpers.store import Store
 
 ROOT = Path(__file__).parents[2]

@@ -17,8 +17,8 @@ from models import Pipeline
 from models.bundle.bundle import Bundle, hash_file
 from models.errors import AnswersWrong, OperatorError
 from models.golden import check_golden
-from tests.conftest import TakeGraphs
 from tests.helpers.checkpoints import change_json
+from tests.helpers.fixtures import TakeGraphs
 
 TEXTS = ("The river rose overnight.", "Why green?", "Order no. 4,711 was shipped on 3 March.")
 

@@ -22,9 +22,9 @@ from models.errors import (
 )
 from models.heads import ClassifyOptions, EmbedOptions, FillMaskOptions, Job, NextSentenceOptions
 from models.pipeline import form_batches, prepare
-from tests.conftest import Export
 from tests.helpers.checkpoints import EACH_FAMILY, WORDS
 from tests.helpers.endless import make_endless, run_until_stopped
+from tests.helpers.fixtures import Export
 from tests.helpers.oracle import Exported, pool, write_pairs, write_text, write_texts
 
 OPTIONS: dict[str, Any] = {

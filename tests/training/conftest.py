@@ -8,7 +8,7 @@ from tokenizers import Tokenizer
 
 from export.writing.exporter import export_bundle
 from export.writing.request import ExportRequest
-from tests.conftest import MakeFolder
+from tests.helpers.fixtures import MakeFolder
 from tests.training.data import write_data
 from tests.training.runs import FINETUNE_STEPS, finetune, pretrain
 from training.text.documents import find_files, read_documents

@@ -8,8 +8,8 @@ import torch
 
 from export.reading.checkpoint import load_checkpoint
 from models.engines.onnx_runtime import OnnxRuntimeSession
-from tests.conftest import Export
 from tests.helpers.checkpoints import EACH_FAMILY, ENTITIES
+from tests.helpers.fixtures import Export
 
 
 @pytest.mark.parametrize("family", EACH_FAMILY)

@@ -14,8 +14,8 @@ import torch
 import export.graphs.onnx_file
 from export.errors import UnsupportedModel
 from export.graphs.onnx_file import OPSET, export_graph, save_graph, strip_metadata, weigh_graph
-from tests.conftest import Export
 from tests.helpers.checkpoints import EACH_FAMILY
+from tests.helpers.fixtures import Export
 
 VERSION = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text())["project"][
     "version"

@@ -14,8 +14,8 @@ from export.reading.checkpoint import load_checkpoint
 from export.writing.exporter import export_bundle
 from export.writing.request import ExportRequest
 from models.families import FAMILIES
-from tests.conftest import Export, TakeGraphs
 from tests.helpers.checkpoints import make_checkpoint, name_class
+from tests.helpers.fixtures import Export, TakeGraphs
 
 
 @pytest.fixture

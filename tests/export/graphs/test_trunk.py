@@ -15,8 +15,8 @@ from export.reading.checkpoint import load_checkpoint
 from export.writing.exporter import export_bundle
 from export.writing.request import ExportRequest
 from models.families import FAMILIES as ROWS
-from tests.conftest import Export
 from tests.helpers.checkpoints import FAMILIES, make_checkpoint, name_class
+from tests.helpers.fixtures import Export
 
 FLAT = [name for name in FAMILIES if ROWS[name].layout == "flat"]
 PADDED = [name for name in FAMILIES if ROWS[name].layout == "padded"]

@@ -20,8 +20,8 @@ from export.writing.request import ExportRequest
 from models import Pipeline
 from models.bundle.bundle import Bundle
 from models.errors import ClozeError
-from tests.conftest import Export, TakeGraphs
 from tests.helpers.checkpoints import change_json, make_checkpoint
+from tests.helpers.fixtures import Export, TakeGraphs
 from tests.helpers.store import Store
 
 Sabotage = Callable[[Path], None]

@@ -12,7 +12,7 @@ from export.writing.exporter import export_bundle
 from export.writing.request import ExportRequest
 from export.writing.staging import check_destination
 from models.bundle.bundle import Bundle
-from tests.conftest import TakeGraphs
+from tests.helpers.fixtures import TakeGraphs
 
 
 class Listener:

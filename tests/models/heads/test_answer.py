@@ -12,8 +12,8 @@ from models.errors import CallerError, InternalError
 from models.heads import AnswerOptions, Span
 from models.pipeline import form_batches, prepare
 from models.text.truncation import MAX_WINDOWS
-from tests.conftest import Export
 from tests.helpers.checkpoints import EACH_FAMILY, WORDS, add_head, make_checkpoint
+from tests.helpers.fixtures import Export
 from tests.helpers.oracle import ODD_WORDS, Asked, Exported, write_contexts
 from tests.helpers.store import Store
 

@@ -9,7 +9,7 @@ import transformers
 
 from models import Pipeline
 from models.errors import CallerError
-from tests.conftest import Export
+from tests.helpers.fixtures import Export
 from tests.helpers.oracle import Exported, Original, write_pairs, write_texts
 
 FUNCTIONS = {

@@ -8,8 +8,8 @@ import pytest
 
 from models import Pipeline
 from models.errors import InvalidValue
-from tests.conftest import Export
 from tests.helpers.checkpoints import EACH_FAMILY
+from tests.helpers.fixtures import Export
 from tests.helpers.oracle import Exported, pool, write_texts
 
 SENTENCES = [

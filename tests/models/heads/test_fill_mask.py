@@ -10,8 +10,8 @@ import transformers
 from models import Pipeline
 from models.errors import CallerError, EmptyInput, InputTooLong, InvalidTarget, MissingMask
 from models.heads import EmbedOptions, FillMaskOptions
-from tests.conftest import Export
 from tests.helpers.checkpoints import COMMON_MASK, EACH_FAMILY
+from tests.helpers.fixtures import Export
 from tests.helpers.oracle import Exported, write_texts
 
 

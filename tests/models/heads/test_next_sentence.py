@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from models.heads.head import softmax
-from tests.conftest import Export
+from tests.helpers.fixtures import Export
 from tests.helpers.oracle import write_pairs
 
 

@@ -11,8 +11,8 @@ import transformers
 from models import Pipeline
 from models.errors import CallerError, InternalError
 from models.heads import Aggregation, Entity, TokenClassifyOptions
-from tests.conftest import Export
 from tests.helpers.checkpoints import EACH_FAMILY, ENTITIES, add_head, make_checkpoint
+from tests.helpers.fixtures import Export
 from tests.helpers.oracle import Exported, write_contexts, write_texts
 from tests.helpers.store import Store
 

@@ -161,7 +161,7 @@ def wait_in_turn(server: Server) -> None:
     with connect(server) as connection:
         with hold(model.pipeline, model.batcher):
             connection.sendall(body * 3 + close(SMALL))
-            # Less than all of it, where the network brings it in pieces: then no more is read for now.
+            # Not all of it, where the network brings it in pieces: no more is read for now.
             wait_until(lambda: read_pending(server) > 20 * KIB)
         assert [each.status for each in read_all(connection)] == [200] * 4
 
