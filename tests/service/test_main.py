@@ -142,6 +142,7 @@ class Sender:
 
     def __init__(self, connection: http.client.HTTPConnection, content: bytes) -> None:
         self._connection, self._content = connection, content
+        self._answer: http.client.HTTPResponse | None = None
 
     def finish(self) -> http.client.HTTPResponse:
         """Send the body, and give the answer."""
@@ -150,7 +151,14 @@ class Sender:
 
     def read(self) -> http.client.HTTPResponse:
         """The answer; there is none of a connection that is closed."""
-        return self._connection.getresponse()
+        self._answer = self._connection.getresponse()
+        return self._answer
+
+    def close(self) -> None:
+        """Let go of the connection, which an answer that was not read to its end holds too."""
+        if self._answer is not None:
+            self._answer.close()
+        self._connection.close()
 
 
 @contextmanager
@@ -158,7 +166,7 @@ def send_slowly(client: httpx.Client, body: dict[str, Any]) -> Iterator[Sender]:
     """A request to embeddings that the service has begun to read."""
     content = json.dumps(body).encode()
     connection = http.client.HTTPConnection("127.0.0.1", client.base_url.port, timeout=PATIENCE_S)
-    with closing(connection):
+    with closing(Sender(connection, content)) as sender:
         connection.putrequest("POST", "/v1/embeddings")
         connection.putheader("Content-Type", "application/json")
         connection.putheader("Content-Length", str(len(content)))
@@ -166,7 +174,7 @@ def send_slowly(client: httpx.Client, body: dict[str, Any]) -> Iterator[Sender]:
         connection.endheaders()
         # The service says so once it reads the body.
         assert connection.sock.recv(1_000) == b"HTTP/1.1 100 Continue\r\n\r\n"
-        yield Sender(connection, content)
+        yield sender
 
 
 def hold_service(

@@ -3,6 +3,7 @@
 import http.client
 import json
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -180,8 +181,8 @@ def test_a_length_beyond_the_limit_is_refused_unread(narrow: Server) -> None:
     connection.putheader("Content-Type", "application/json")
     connection.putheader("Content-Length", "100000000")
     connection.endheaders()
-    assert connection.getresponse().status == 413
-    connection.close()
+    with closing(connection), connection.getresponse() as answer:
+        assert answer.status == 413
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import asyncio
 import base64
 import http.client
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -125,8 +126,8 @@ def test_the_key_is_asked_for_before_the_body_is_sent(closed: Server) -> None:
     connection.putrequest("POST", PATH)
     connection.putheader("Content-Length", "5000")
     connection.endheaders()
-    assert connection.getresponse().status == 401
-    connection.close()
+    with closing(connection), connection.getresponse() as answer:
+        assert answer.status == 401
 
 
 @pytest.mark.parametrize("path", ["/docs", "/openapi.json", "/metrics"])
