@@ -61,7 +61,7 @@ def _read_export(given: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--tasks",
         type=_names(tuple(TASKS)),
-        help="comma-separated; default: all there are",
+        help="comma-separated; default: all it was trained for",
     )
     parser.add_argument(
         "--precision",
@@ -76,7 +76,7 @@ def _read_export(given: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument(
         "--pooling",
-        choices=("mean", "cls", "max"),
+        choices=("mean", "cls", "max", "mean_sqrt_len_tokens", "weightedmean", "lasttoken"),
         help="for checkpoints that do not say how they pool; default: mean",
     )
     parser.add_argument("--name", help="the name the service shows; default: that of OUT")

@@ -119,16 +119,14 @@ class Pipeline:
         normalize: bool = True,
         dimensions: int | None = None,
         overflow: Overflow = "error",
+        prompt: str | None = None,
     ) -> NDArray[np.float32]:
-        """One vector a text, [texts, dimensions]."""
-        options = EmbedOptions(pooling, normalize, dimensions, overflow)
+        """One vector a text, [texts, dimensions]; `prompt` names one of the bundle's."""
         head: EmbedHead = self.find_head("embed")  # type: ignore[assignment]
+        options = head.resolve(EmbedOptions(pooling, normalize, dimensions, overflow, prompt))
         vectors = self.answer(head, texts, options)
-        return (
-            np.stack(vectors)
-            if vectors
-            else np.zeros((0, dimensions or head.dimensions), np.float32)
-        )
+        size = options.dimensions or head.count(options.pooling)
+        return np.stack(vectors) if vectors else np.zeros((0, size), np.float32)
 
     def fill_mask(
         self,

@@ -99,7 +99,7 @@ def _write_vector(head: Head[Any, Any, Any], reference: Reference) -> list[float
     vector = reference.vector
     if vector is None:
         vector = pool_rows(reference.output, head.entry.pooling)
-    return [_round(value) for value in normalize(vector)]
+    return [_round(value) for value in normalize(vector[: head.entry.default_dimensions])]
 
 
 def _write_candidates(_: Head[Any, Any, Any], reference: Reference) -> list[dict[str, Any]]:
@@ -145,7 +145,7 @@ CASES: dict[str, Case] = {
     for case in (
         Case(
             "embed",
-            EmbedOptions(overflow="truncate"),
+            EmbedOptions(overflow="truncate", prompt=""),
             Figures.count_cosine,
             _write_vector,
             singles=TEXTS,
@@ -170,7 +170,7 @@ CASES: dict[str, Case] = {
         ),
         Case(
             "classify",
-            ClassifyOptions(overflow="truncate"),
+            ClassifyOptions(overflow="truncate", prompt=""),
             Figures.count_labels,
             _write_scores,
             singles=TEXTS,

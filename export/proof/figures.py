@@ -4,12 +4,14 @@ Single precision is held to a limit on every number. Narrower ones are held to w
 cosines of vectors, best answers.
 """
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from models.bundle.manifest import HeadEntry, Parity
+from models.bundle.manifest import HeadEntry, Parity, Pooling, split_poolings
 
 HIDDEN_LIMIT = 1e-4
 LOGITS_LIMIT = 1e-3
@@ -141,11 +143,16 @@ def pool(hidden: Floats, pooling: str | None) -> Floats:
 
 def pool_rows(hidden: Floats, pooling: str | None) -> Floats:
     """One vector from hidden states, not normalised."""
-    pooled: Floats = {
+    weights = np.arange(1.0, len(hidden) + 1)
+    pooled: dict[Pooling, Callable[[], Floats]] = {
+        "mean": lambda: hidden.mean(axis=0),
         "cls": lambda: hidden[0],
         "max": lambda: hidden.max(axis=0),
-    }.get(pooling or "mean", lambda: hidden.mean(axis=0))()
-    return pooled
+        "mean_sqrt_len_tokens": lambda: hidden.sum(axis=0) / math.sqrt(len(hidden)),
+        "weightedmean": lambda: np.average(hidden, axis=0, weights=weights).astype(np.float32),
+        "lasttoken": lambda: hidden[-1],
+    }
+    return np.concatenate([pooled[part]() for part in split_poolings(pooling or "mean")])
 
 
 def normalize(vector: Floats) -> Floats:

@@ -5,7 +5,6 @@ Knows no bundle.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import torch
 
@@ -14,7 +13,6 @@ from export.proof.figures import pool_rows
 from export.proof.texts import ProofTexts
 from export.reading.checkpoint import Checkpoint
 from export.reading.heads import SourceHead
-from export.reading.pooling import read_declared
 from models.tasks import TASKS, Rows
 
 Progress = Callable[[str], None]
@@ -67,20 +65,14 @@ def _ask(checkpoint: Checkpoint, head: SourceHead, item: Item) -> Reference:
         truncation="longest_first" if second is not None else True,
         max_length=checkpoint.max_tokens,
         return_tensors="pt",
+        return_token_type_ids=checkpoint.segments,
     )
     ids = encoded["input_ids"][0]
     with torch.inference_mode():
-        found = head.read_logits(head.model(**_known_inputs(checkpoint, encoded)))[0]
+        found = head.read_logits(head.model(**encoded))[0]
     if TASKS[head.task].rows is Rows.MASK:
         found = found[ids == checkpoint.tokenizer.mask_token_id]
     return Reference(item, tuple(ids.tolist()), found.reshape(-1, found.shape[-1]).numpy())
-
-
-def _known_inputs(checkpoint: Checkpoint, encoded: Any) -> dict[str, Any]:
-    given = dict(encoded)
-    if not checkpoint.segments:
-        given.pop("token_type_ids", None)
-    return given
 
 
 def _keep(reference: Reference) -> Reference:
@@ -92,7 +84,7 @@ def _find_projection(checkpoint: Checkpoint) -> Callable[[Reference], Reference]
     projection = checkpoint.read_projection()
     if projection is None:
         return _keep
-    pooling = read_declared(checkpoint.path)
+    pooling = checkpoint.sentences.pooling
 
     def project(reference: Reference) -> Reference:
         pooled = torch.from_numpy(pool_rows(reference.output, pooling))

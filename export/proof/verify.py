@@ -40,7 +40,7 @@ class Texts:
 
 def verify_against(pipeline: Pipeline, source: str, texts: Texts | None = None) -> list[Parity]:
     """Compare a bundle with a checkpoint. Raises ProofFailed where they differ."""
-    checkpoint = load_checkpoint(source)
+    checkpoint = load_checkpoint(source, embeds=pipeline.manifest.tasks == ("embed",))
     served = {(head.task.name, head.entry.name) for head in pipeline.heads}
     heads = [head for head in checkpoint.all_heads if (head.task, head.name) in served]
     missing = served - {(head.task, head.name) for head in heads}

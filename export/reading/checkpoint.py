@@ -17,26 +17,38 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 from export.errors import SourceError, UnsupportedModel
 from export.reading.configuration import check_shapes, load_config
-from export.reading.dense import read_projection
 from export.reading.files import find_source, first_line, read_architecture, read_object
 from export.reading.heads import (
     SourceHead,
+    apply_activation,
     find_ending,
     list_heads,
     load_named_heads,
     make_trunk_head,
 )
 from export.reading.labels import check_labels
-from export.reading.tokenizer import load_tokenizer
+from export.reading.modules import find_encoder
+from export.reading.projection import read_projection
+from export.reading.sentences import Sentences, read_sentences
+from export.reading.tokenizer import gives_segments, load_tokenizer
 from export.reading.weights import Weights, find_weights
+from models.bundle.manifest import split_poolings
 from models.families import FAMILIES, Family
+
+# What an architecture is named by that was trained to answer otherwise than by a vector.
+_OTHER_ANSWERS = ("ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering")
 
 
 @dataclass(slots=True)
 class Checkpoint:
-    """A loaded checkpoint. `trunk` is its encoder, `heads` what stands on it."""
+    """A loaded checkpoint. `trunk` is its encoder, `heads` what stands on it.
+
+    `path` is its folder, `encoder` the one in it that holds config, weights and tokenizer, most
+    often the same. `sentences` is what sentence-transformers' files say of its answers.
+    """
 
     path: Path
+    encoder: Path
     name: str
     revision: str | None
     family: Family
@@ -46,6 +58,7 @@ class Checkpoint:
     tokenizer: Any
     trunk: PreTrainedModel
     heads: list[SourceHead]
+    sentences: Sentences
     notes: list[str] = field(default_factory=list)
 
     def release(self) -> None:
@@ -62,7 +75,7 @@ class Checkpoint:
     def segments(self) -> bool:
         """Whether the model tells the two texts of a pair apart by segment ids."""
         kinds = getattr(self.config, "type_vocab_size", 0) or 0
-        return kinds > 1 and "token_type_ids" in self.tokenizer.model_input_names
+        return kinds > 1 and gives_segments(self.tokenizer)
 
     @property
     def max_tokens(self) -> int:
@@ -72,16 +85,13 @@ class Checkpoint:
         longest = self.tokenizer.model_max_length
         if not isinstance(longest, int | float):
             raise SourceError(
-                f"{self.path / 'tokenizer_config.json'} has model_max_length {longest!r}, "
+                f"{self.encoder / 'tokenizer_config.json'} has model_max_length {longest!r}, "
                 "which is not a length"
             )
         if 0 < longest < 1e9:
             limits.append(int(longest))
-        file = self.path / "sentence_bert_config.json"
-        if declared := read_object(file, required=False).get("max_seq_length"):
-            if not isinstance(declared, int) or declared < 1:
-                raise SourceError(f"{file} has max_seq_length {declared!r}, which is not a length")
-            limits.append(declared)
+        if self.sentences.max_tokens is not None:
+            limits.append(self.sentences.max_tokens)
         return min(limits)
 
     @property
@@ -94,39 +104,71 @@ class Checkpoint:
         """The tasks its weights can answer."""
         return tuple(dict.fromkeys(head.task for head in self.all_heads))
 
+    @property
+    def default_tasks(self) -> tuple[str, ...]:
+        """Those that are exported unasked.
+
+        Without embed where the checkpoint was trained for another answer, and no file of it says
+        how its vectors would be pooled.
+        """
+        trained = self.heads and self.architecture.endswith(_OTHER_ANSWERS)
+        if not trained or self.sentences.pooling is not None:
+            return self.tasks
+        return tuple(dict.fromkeys(head.task for head in self.heads))
+
+    @property
+    def pooled_size(self) -> int:
+        """The size of a vector as it is pooled."""
+        poolings = split_poolings(self.sentences.pooling or "mean")
+        return int(self.config.hidden_size) * len(poolings)
+
     def read_projection(self) -> torch.nn.Sequential | None:
-        """What sentence-transformers computes on the pooled vector, if anything; see dense.py."""
-        return read_projection(self.path, self.config.hidden_size)
+        """What sentence-transformers computes on the pooled vector, if anything."""
+        return read_projection(self.sentences.modules, self.pooled_size)
 
 
-def load_checkpoint(source: str, revision: str | None = None) -> Checkpoint:
-    """Find, check and load a checkpoint. Raises SourceError or UnsupportedModel."""
+def load_checkpoint(
+    source: str, revision: str | None = None, *, embeds: bool = False
+) -> Checkpoint:
+    """Find, check and load a checkpoint. Raises SourceError or UnsupportedModel.
+
+    `embeds`: only its vectors are wanted, so the head that its config names may be missing.
+    """
     transformers.utils.logging.disable_progress_bar()
     transformers.utils.logging.set_verbosity_error()
     path, name, found_revision = find_source(source, revision)
-    raw = read_object(path / "config.json")
-    family = _find_family(path, raw)
-    weights = find_weights(path)
-    architecture = _find_architecture(path, raw, family, weights)
-    config = load_config(path / "config.json", raw, weights)
+    encoder = find_encoder(path)
+    raw = read_object(encoder / "config.json")
+    family = _find_family(encoder, raw)
+    sentences = read_sentences(path)
+    weights = find_weights(encoder)
+    architecture = _find_architecture(encoder, raw, family, weights)
+    config = load_config(encoder / "config.json", raw, weights)
     if architecture.endswith("Classification"):
-        check_labels(path / "config.json")
-    tokenizer = load_tokenizer(path, config)
-    model, unused = _load_model(path, config, architecture, weights)
+        check_labels(encoder / "config.json")
+    tokenizer = load_tokenizer(encoder, config, lower_case=sentences.lower_case)
+    embeds = embeds or sentences.pooling is not None
+    model, unused, headless = _load_model(encoder, config, architecture, weights, embeds=embeds)
+    heads = [] if headless else list_heads(model, architecture, family)
     checkpoint = Checkpoint(
         path=path,
+        encoder=encoder,
         name=name,
         revision=found_revision,
         family=family,
         architecture=architecture,
         config=config,
-        config_sha256=hashlib.sha256((path / "config.json").read_bytes()).hexdigest(),
+        config_sha256=hashlib.sha256((encoder / "config.json").read_bytes()).hexdigest(),
         tokenizer=tokenizer,
         trunk=model.base_model,
-        heads=list_heads(model, architecture, family),
+        heads=[apply_activation(head, sentences) for head in heads],
+        sentences=sentences,
+        notes=list(sentences.notes),
     )
     checkpoint.heads += load_named_heads(path, checkpoint.trunk, family)
-    if not checkpoint.heads and not architecture.endswith("Model"):
+    if headless:
+        checkpoint.notes.append(f"no weights of the head of {architecture}: embed only")
+    elif not checkpoint.heads and not architecture.endswith("Model"):
         checkpoint.notes.append(f"the head of {architecture} is left out: no task here reads it")
     elif unused:
         checkpoint.notes.append(f"weights that {architecture} has no use for: {shorten(unused)}")
@@ -161,9 +203,12 @@ def _find_architecture(path: Path, raw: dict[str, Any], family: Family, weights:
 
 
 def _load_model(
-    path: Path, config: PretrainedConfig, architecture: str, weights: Weights
-) -> tuple[PreTrainedModel, list[str]]:
-    """The model, and the names of the weights it has no use for."""
+    path: Path, config: PretrainedConfig, architecture: str, weights: Weights, *, embeds: bool
+) -> tuple[PreTrainedModel, list[str], bool]:
+    """The model, the names of the weights it has no use for, and whether it lacks its head.
+
+    It may lack the head where it is asked for vectors: then `embeds`.
+    """
     kind = getattr(transformers, architecture)
     ending = find_ending(architecture)
     options: dict[str, Any] = {}
@@ -189,18 +234,28 @@ def _load_model(
             f"the weights in {path} cannot be loaded as {architecture}: {first_line(error)}"
         ) from None
     missing = sorted(loading["missing_keys"])
-    if missing:
-        raise SourceError(
-            f"{path} lacks weights of {architecture}: {shorten(missing)}; "
-            "correct `architectures` in config.json or complete the weights"
-        )
-    for name, parameter in model.named_parameters():
+    headless = bool(missing) and _lacks_head(model, missing, weights)
+    if missing and not (headless and embeds):
+        remedy = "correct `architectures` in config.json or complete the weights"
+        if headless:
+            remedy += ", or ask for --tasks embed"
+        raise SourceError(f"{path} lacks weights of {architecture}: {shorten(missing)}; {remedy}")
+    for name, parameter in (model.base_model if headless else model).named_parameters():
         if not torch.isfinite(parameter).all():
             raise SourceError(f"the weights in {path} are not all numbers: see {name}")
     model.eval()
     # The pooler is left out on purpose where no head of the model's own reads it.
     unused = sorted(key for key in loading["unexpected_keys"] if "pooler" not in key.split("."))
-    return model, unused
+    return model, unused, headless
+
+
+def _lacks_head(model: PreTrainedModel, missing: Sequence[str], weights: Weights) -> bool:
+    """Whether what is missing is the head, all of it, and nothing but it."""
+    prefix = f"{model.base_model_prefix}."
+    if any(name.startswith(prefix) and "pooler" not in name.split(".") for name in missing):
+        return False
+    own = {name for name in model.state_dict() if not name.startswith(prefix)}
+    return bool(own) and not own & weights.tensors.keys()
 
 
 def shorten(names: Sequence[str]) -> str:

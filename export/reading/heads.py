@@ -18,6 +18,7 @@ from export.errors import SourceError, UnsupportedModel
 from export.reading.configuration import check_sizes
 from export.reading.files import first_line, read_architecture, read_object
 from export.reading.labels import check_labels
+from export.reading.sentences import Sentences
 from export.reading.weights import Weights, check_floating, read_weights
 from models.bundle.manifest import Function, Pooling, ProblemType
 from models.families import Family
@@ -136,6 +137,20 @@ def _find_pooling(config: PretrainedConfig, architecture: str) -> Pooling | None
     if declared == "mean":
         return "mean"
     raise UnsupportedModel(f"{architecture} pools by {declared!r}; supported is one of cls, mean")
+
+
+def apply_activation(head: SourceHead, sentences: Sentences) -> SourceHead:
+    """The head with the function that sentence-transformers' files say, where they say one.
+
+    A cross-encoder whose files say none has sentence-transformers' own: sigmoid of one label, and
+    the logits of several.
+    """
+    if head.task != "classify":
+        return head
+    function = sentences.function
+    if function is None and sentences.cross_encoder:
+        function = "sigmoid" if len(head.labels or ()) == 1 else "none"
+    return head if function is None else replace(head, function=function)
 
 
 def _describe_labels(

@@ -1,108 +1,72 @@
-"""How a checkpoint pools its tokens into one vector: what its sentence-transformers files say.
+"""How a checkpoint pools its tokens into one vector: what its sentence-transformers files say."""
 
-Where they ask for something that cannot be answered exactly, the export says so and stops.
-"""
-
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
+from typing import Any
 
 from export.errors import SourceError, UnsupportedModel
-from export.reading.files import read_json, read_object
-from models.bundle.manifest import Pooling, PoolingSource
+from export.reading.files import read_object
+from export.reading.modules import Module
+from models.bundle.manifest import POOLINGS, Pooling
 
-_MODES: dict[str, Pooling] = {
-    "pooling_mode_mean_tokens": "mean",
+# As older saves have it, each with a boolean; several stand side by side in this order.
+_BOOLEANS: dict[str, Pooling] = {
     "pooling_mode_cls_token": "cls",
     "pooling_mode_max_tokens": "max",
+    "pooling_mode_mean_tokens": "mean",
+    "pooling_mode_mean_sqrt_len_tokens": "mean_sqrt_len_tokens",
+    "pooling_mode_weightedmean_tokens": "weightedmean",
+    "pooling_mode_lasttoken": "lasttoken",
 }
-_NAMES: dict[str, Pooling] = {"mean": "mean", "cls": "cls", "max": "max"}
+# The keys of a Pooling's config.json: the size goes without saying.
+KEYS = {
+    *_BOOLEANS,
+    "pooling_mode",
+    "include_prompt",
+    "embedding_dimension",
+    "word_embedding_dimension",
+}
 
 
-def find_pooling(path: Path, option: Pooling | None) -> tuple[Pooling, PoolingSource]:
-    """The pooling and where it comes from: the checkpoint's files, else the option, else mean."""
-    declared = read_declared(path)
-    if declared:
-        return declared, "sentence-transformers"
-    if option:
-        return option, "option"
-    return "mean", "default"
+def read_pooling(module: Module) -> tuple[str, bool]:
+    """What a Pooling module says: the poolings, joined by `+`, and whether prompts are pooled too.
 
-
-@dataclass(frozen=True, slots=True)
-class Module:
-    """A module of sentence-transformers: its class without its package, and where its files lie."""
-
-    kind: str
-    folder: Path
-
-
-def list_modules(path: Path) -> list[Module]:
-    """The modules that modules.json names, in their order; none where there is no such file.
-
-    Raises SourceError, or UnsupportedModel for a class that is not computed here.
+    Raises SourceError, or UnsupportedModel for a pooling that is not computed here.
     """
-    file = path / "modules.json"
-    content = read_json(file, required=False)
-    if content is None:
-        return []
-    if not isinstance(content, list) or not all(isinstance(module, dict) for module in content):
-        raise SourceError(f"{file} is not a list of objects")
-    modules = []
-    for module in content:
-        kind = str(module.get("type", "")).rsplit(".", 1)[-1]
-        if kind not in ("Transformer", "Pooling", "Dense", "Normalize"):
-            raise UnsupportedModel(
-                f"{file} has a {kind} module after the transformer, which is not supported: its "
-                "vectors would not be the original's"
-            )
-        inside = PurePosixPath(str(module.get("path", "")))
-        if inside.is_absolute() or ".." in inside.parts:
-            raise SourceError(f"{file} says that {kind} lies in {inside}, which is not inside it")
-        modules.append(Module(kind, path / inside))
-    return modules
-
-
-def read_declared(path: Path) -> Pooling | None:
-    """The pooling that sentence-transformers files declare; None where there are none."""
-    modules = list_modules(path)
-    poolings = [module for module in modules if module.kind == "Pooling"]
-    if len(poolings) > 1:
-        raise UnsupportedModel(f"{path / 'modules.json'} pools {len(poolings)} times")
-    if modules:
-        _refuse_changed_texts(path)
-    return _read_mode(poolings[0].folder / "config.json") if poolings else None
-
-
-def _read_mode(file: Path) -> Pooling:
+    file = module.folder / "config.json"
     content = read_object(file)
-    if "pooling_mode" in content:
-        named = content["pooling_mode"]
-        active = [named] if isinstance(named, str) else list(named)
-        known = _NAMES
-    else:
-        active = [key for key, on in content.items() if key.startswith("pooling_mode_") and on]
-        known = _MODES
-    if len(active) != 1 or active[0] not in known:
-        raise UnsupportedModel(
-            f"{file} asks for pooling {' + '.join(map(str, active)) or 'none'}; "
-            "supported is one of mean, cls and max"
-        )
-    if content.get("include_prompt") is False:
-        raise UnsupportedModel(f"{file} leaves prompts out of the pooling, which is not supported")
-    return known[active[0]]
+    refuse_unknown(file, content, KEYS)
+    include = content.get("include_prompt", True)
+    if not isinstance(include, bool):
+        raise SourceError(f"{file} has include_prompt {include!r}, which is neither true nor false")
+    named = _list_named(file, content)
+    for name in named:
+        if name not in POOLINGS:
+            raise UnsupportedModel(
+                f"{file} asks for pooling {name}; supported is one of {', '.join(POOLINGS)}"
+            )
+    return "+".join(named), include
 
 
-def _refuse_changed_texts(path: Path) -> None:
-    """Settings by which sentence-transformers changes a text before the tokenizer sees it."""
-    prompts = read_object(path / "config_sentence_transformers.json", required=False)
-    if prompts.get("default_prompt_name"):
+def _list_named(file: Path, content: dict[str, Any]) -> list[str]:
+    if "pooling_mode" not in content:
+        # None of them is what sentence-transformers takes for the mean.
+        return [name for key, name in _BOOLEANS.items() if content.get(key)] or ["mean"]
+    named = content["pooling_mode"]
+    listed = [named] if isinstance(named, str) else named
+    if (
+        not isinstance(listed, list)
+        or not listed
+        or not all(isinstance(one, str) for one in listed)
+    ):
+        raise SourceError(f"{file} has pooling_mode {named!r}, which names no pooling")
+    return listed
+
+
+def refuse_unknown(file: Path, content: dict[str, Any], known: set[str]) -> None:
+    """Raise UnsupportedModel for a key that may say something of the answers, and is not known."""
+    unknown = sorted(content.keys() - known)
+    if unknown:
         raise UnsupportedModel(
-            f"{path} puts its prompt {prompts['default_prompt_name']!r} before every text; remove "
-            "default_prompt_name from config_sentence_transformers.json and send it yourself"
-        )
-    declared = read_object(path / "sentence_bert_config.json", required=False)
-    if declared.get("do_lower_case"):
-        raise UnsupportedModel(
-            f"{path} lower-cases texts outside its tokenizer (do_lower_case in "
-            "sentence_bert_config.json); put a Lowercase normalizer into tokenizer.json instead"
+            f"{file} has {unknown[0]}, which is not known here: answers might not be the "
+            "original's; remove it if it does not matter"
         )

@@ -4,6 +4,7 @@ import importlib.util
 from pathlib import Path
 from typing import Any
 
+from tokenizers import normalizers
 from transformers import AutoTokenizer, PretrainedConfig
 
 from export.errors import SourceError, UnsupportedModel
@@ -19,8 +20,11 @@ _TOKENIZER_FILES = (
 )
 
 
-def load_tokenizer(path: Path, config: PretrainedConfig) -> Any:
-    """The tokenizer in `path`. Raises SourceError or UnsupportedModel."""
+def load_tokenizer(path: Path, config: PretrainedConfig, *, lower_case: bool = False) -> Any:
+    """The tokenizer in `path`. Raises SourceError or UnsupportedModel.
+
+    `lower_case`: texts are lower-cased before anything else is done to them.
+    """
     if not any(has_file(path / name) for name in _TOKENIZER_FILES):
         raise SourceError(
             f"{path} has no tokenizer; save one there with tokenizer.save_pretrained()"
@@ -36,6 +40,9 @@ def load_tokenizer(path: Path, config: PretrainedConfig) -> Any:
             "AutoTokenizer.from_pretrained(..., use_fast=True).save_pretrained()"
         )
     _check_tokenizer_files(path, type(tokenizer).vocab_files_names)
+    _check_settings(path, tokenizer)
+    if lower_case:
+        _lower_case(tokenizer.backend_tokenizer)
     largest = max(tokenizer.get_vocab().values())
     if largest >= config.vocab_size:
         raise UnsupportedModel(
@@ -43,6 +50,35 @@ def load_tokenizer(path: Path, config: PretrainedConfig) -> Any:
             f"{config.vocab_size} embeddings; resize the embeddings and save both again"
         )
     return tokenizer
+
+
+def gives_segments(tokenizer: Any) -> bool:
+    """Whether its template tells the second text of a pair from the first.
+
+    Not by `model_input_names`: some classes of transformers 5 leave token_type_ids out of it, whose
+    models were trained with them (huggingface/transformers#48128).
+    """
+    return 1 in tokenizer.backend_tokenizer.encode("a", "a").type_ids
+
+
+def _check_settings(path: Path, tokenizer: Any) -> None:
+    """Raise UnsupportedModel for a setting that changes ids and that tokenizer.json does not hold."""
+    for name, usual in (("split_special_tokens", False), ("truncation_side", "right")):
+        found = getattr(tokenizer, name, usual)
+        if found != usual:
+            raise UnsupportedModel(
+                f"{path / 'tokenizer_config.json'} has {name} {found!r}, which is not supported: "
+                "texts would have other tokens than the original's"
+            )
+
+
+def _lower_case(backend: Any) -> None:
+    """Put lower-casing before whatever else normalizes, as sentence-transformers does it."""
+    own = backend.normalizer
+    parts = list(own) if isinstance(own, normalizers.Sequence) else [own] if own else []
+    if any(isinstance(part, normalizers.Lowercase) for part in parts):
+        return
+    backend.normalizer = normalizers.Sequence([normalizers.Lowercase(), *parts])
 
 
 def _check_sentencepiece(path: Path) -> None:

@@ -59,7 +59,8 @@ def export_bundle(request: ExportRequest, report: Reporter | None = None) -> Res
         check_apart(request.out, request.source)
         check_name(request)
         report.begin("read the checkpoint")
-        checkpoint = load_checkpoint(request.source, request.revision)
+        embeds = request.tasks == ("embed",)
+        checkpoint = load_checkpoint(request.source, request.revision, embeds=embeds)
         heads = choose_heads(checkpoint, request.tasks)
         with stage(request.out) as folder:
             fused, notes = _fill(folder, request, checkpoint, heads, report)
@@ -157,8 +158,9 @@ def _write_graphs(
     weighted = [head for head in heads if head.weights]
     report.begin("export the heads", len(weighted))
     if projection is not None:
-        width = checkpoint.config.hidden_size
-        export_projection(projection, width, folder / head_file(heads[0].task, None))
+        export_projection(
+            projection, checkpoint.pooled_size, folder / head_file(heads[0].task, None)
+        )
     for head in weighted:
         export_head(head, checkpoint.family, folder / head_file(head.task, head.name))
         report.advance()

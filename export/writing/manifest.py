@@ -12,17 +12,17 @@ from typing import Any
 
 from export.reading.checkpoint import Checkpoint
 from export.reading.heads import SourceHead
-from export.reading.pooling import find_pooling
+from export.reading.sentences import Sentences, choose_pooling
 from export.writing.request import ExportRequest
 from models.bundle.bundle import MANIFEST, hash_file
 from models.bundle.manifest import (
-    FORMAT_VERSION,
     FileEntry,
     HeadEntry,
     Manifest,
     Source,
     SpecialToken,
     head_file,
+    split_poolings,
 )
 
 _TOOLS = ("torch", "transformers", "tokenizers", "onnx", "onnxscript", "onnxruntime")
@@ -40,28 +40,70 @@ class Contents:
 def describe_heads(
     request: ExportRequest, checkpoint: Checkpoint, heads: Sequence[SourceHead]
 ) -> tuple[list[HeadEntry], list[str]]:
-    """The entries of the heads, and a note where the request's pooling was not used."""
+    """The entries of the heads, and notes on what of the request or checkpoint is not unasked."""
     entries: list[HeadEntry] = []
     notes: list[str] = []
     for head in heads:
         if head.weights:
-            entries.append(_describe_head(head))
+            entries.append(_describe_head(head, checkpoint))
             continue
-        pooling, origin = find_pooling(checkpoint.path, request.pooling)
-        if request.pooling and request.pooling != pooling:
+        entry = _describe_vectors(head, checkpoint, request)
+        entries.append(entry)
+        if request.pooling and request.pooling != entry.pooling:
             notes.append(
-                f"--pooling {request.pooling} was not used: the checkpoint says {pooling}; "
+                f"--pooling {request.pooling} was not used: the checkpoint says {entry.pooling}; "
                 + (
                     "requests may still ask for another"
                     if checkpoint.read_projection() is None
-                    else "its Dense modules know no other"
+                    else "its modules after pooling know no other"
                 )
             )
-        entries.append(HeadEntry(task=head.task, pooling=pooling, pooling_source=origin))
+        if entry.pooling_source == "default":
+            notes.append(
+                "mean pooling is only a default: /v1/embeddings answers with it where it is asked "
+                "for by name; --pooling says that it is meant"
+            )
+        notes += _describe_settings(entry)
     return entries, notes
 
 
-def _describe_head(head: SourceHead) -> HeadEntry:
+def _describe_vectors(
+    head: SourceHead, checkpoint: Checkpoint, request: ExportRequest
+) -> HeadEntry:
+    said = checkpoint.sentences
+    pooling, origin = choose_pooling(said, request.pooling)
+    poolings = len(split_poolings(pooling))
+    return HeadEntry(
+        task=head.task,
+        pooling=pooling,
+        pooling_source=origin,
+        dimensions=poolings * checkpoint.config.hidden_size if poolings > 1 else None,
+        default_dimensions=said.dimensions,
+        similarity=said.similarity,
+        prompts=dict(said.prompts) or None,
+        default_prompt=said.default_prompt,
+        include_prompt=said.include_prompt,
+    )
+
+
+def _describe_settings(entry: HeadEntry) -> list[str]:
+    notes = []
+    if entry.prompts:
+        default = f"; {entry.default_prompt!r} goes unasked" if entry.default_prompt else ""
+        notes.append(f"prompts by name: {', '.join(entry.prompts)}{default}")
+    if entry.default_dimensions:
+        notes.append(f"vectors are cut to {entry.default_dimensions} dimensions unasked")
+    if entry.similarity in ("dot", "euclidean", "manhattan"):
+        notes.append(
+            f"made to be compared by {entry.similarity}: ask for vectors with normalize false"
+        )
+    return notes
+
+
+def _describe_head(head: SourceHead, checkpoint: Checkpoint) -> HeadEntry:
+    # Those of a cross-encoder go before the first text of a pair.
+    asks = head.task == "classify" and head.name is None and checkpoint.sentences.cross_encoder
+    said = checkpoint.sentences if asks else Sentences()
     return HeadEntry(
         task=head.task,
         name=head.name,
@@ -70,6 +112,8 @@ def _describe_head(head: SourceHead) -> HeadEntry:
         problem_type=head.problem_type,
         function=head.function,
         pooling=head.pooling,
+        prompts=dict(said.prompts) or None,
+        default_prompt=said.default_prompt,
     )
 
 
@@ -78,7 +122,7 @@ def describe_bundle(
 ) -> Manifest:
     """The manifest of what lies in the folder, before anything is proven."""
     return Manifest(
-        format_version=FORMAT_VERSION,
+        format_version=max(entry.format_version for entry in contents.heads),
         name=request.bundle_name,
         family=checkpoint.family.name,
         layout=checkpoint.family.layout,

@@ -66,7 +66,7 @@ def choose_heads(checkpoint: Checkpoint, wanted: Sequence[str] | None) -> list[S
                 f"{checkpoint.name} ({checkpoint.architecture}) has no weights for {task}; "
                 f"it answers {', '.join(offered)}"
             )
-    chosen = offered if wanted is None else wanted
+    chosen = checkpoint.default_tasks if wanted is None else wanted
     for task in chosen:
         if TASKS[task].rows is Rows.MASK and checkpoint.tokenizer.mask_token is None:
             raise UnsupportedModel(

@@ -145,9 +145,9 @@ def _read_manifest(path: Path) -> Manifest:
             "upgrade the service or export the bundle with its own exporter"
         )
     try:
-        if version != FORMAT_VERSION:
+        if isinstance(version, bool) or version not in range(1, FORMAT_VERSION + 1):
             raise BundleDamaged(
-                f"{file} has format_version {version!r}, not {FORMAT_VERSION}; "
+                f"{file} has format_version {version!r}, not one of 1 to {FORMAT_VERSION}; "
                 "export the bundle again"
             )
         return Manifest.model_validate(content)

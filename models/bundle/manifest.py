@@ -4,21 +4,27 @@ Owns the format and its version. Does not touch the files it names; bundle.py do
 """
 
 from pathlib import PurePosixPath
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from models.families import Layout
 
-FORMAT_VERSION = 1
+# Of a bundle, the least that a reader has to know: an older one would answer it wrongly.
+FORMAT_VERSION = 2
+# The second brought prompts, dimensions of the bundle's own, and poolings.
+_PLAIN_VERSION = 1
 
 # No size is above it: what counts in 32 bits can be added to in 64.
 _MOST = (1 << 31) - 1
 
-Pooling = Literal["mean", "cls", "max"]
+Pooling = Literal["mean", "cls", "max", "mean_sqrt_len_tokens", "weightedmean", "lasttoken"]
+POOLINGS: tuple[Pooling, ...] = get_args(Pooling)
 PoolingSource = Literal["sentence-transformers", "option", "default"]
 ProblemType = Literal["single_label_classification", "multi_label_classification", "regression"]
 Function = Literal["softmax", "sigmoid", "none"]
+# How two vectors are compared, by the words of sentence-transformers.
+Similarity = Literal["cosine", "dot", "euclidean", "manhattan"]
 
 
 def _check_inside(name: str) -> str:
@@ -31,6 +37,21 @@ def _check_inside(name: str) -> str:
 
 
 FileName = Annotated[str, AfterValidator(_check_inside)]
+
+
+def split_poolings(pooling: str) -> tuple[Pooling, ...]:
+    """The poolings whose vectors stand one behind another, as in `cls+mean`."""
+    return tuple(part for name in pooling.split("+") for part in POOLINGS if part == name)
+
+
+def _check_pooling(pooling: str) -> str:
+    if "+".join(split_poolings(pooling)) != pooling:
+        raise ValueError(f"{pooling!r} is not made of {', '.join(POOLINGS)}")
+    return pooling
+
+
+# One pooling, or several that stand one behind another.
+Poolings = Annotated[str, AfterValidator(_check_pooling)]
 
 
 class Part(BaseModel):
@@ -62,10 +83,14 @@ class HeadEntry(Part):
     """One head of the bundle.
 
     `name` tells several heads of a task apart; `file` is its graph, absent where the head has no
-    weights. `function` is what transformers' own pipeline would apply to the logits. `pooling` is
-    how a text's rows become the one that is answered or that the graph reads; left out, the first.
-    `dimensions` is the size of the vectors where an `embed` head has weights, else it is the
-    hidden size.
+    weights. `function` is what the checkpoint has applied to the logits, or else transformers' own
+    pipeline. `pooling` is how a text's rows become the one that is answered or that the graph
+    reads; left out, the first.
+
+    Of an `embed` head: `dimensions` is the size of its vectors, left out where that is the hidden
+    size, `default_dimensions` how many of them are given unasked, and `similarity` what they are
+    compared by. `prompts` are texts that go before a text, by name, `default_prompt` the name of
+    the one that does unasked; without `include_prompt` its tokens are seen and not pooled.
     """
 
     task: str
@@ -74,9 +99,28 @@ class HeadEntry(Part):
     labels: tuple[str, ...] | None = None
     problem_type: ProblemType | None = None
     function: Function | None = None
-    pooling: Pooling | None = None
+    pooling: Poolings | None = None
     pooling_source: PoolingSource | None = None
     dimensions: int | None = Field(default=None, gt=0, le=_MOST)
+    default_dimensions: int | None = Field(default=None, gt=0, le=_MOST)
+    similarity: Similarity | None = None
+    prompts: dict[str, str] | None = None
+    default_prompt: str | None = None
+    include_prompt: bool = True
+
+    @property
+    def format_version(self) -> int:
+        """The least version of the format whose readers answer with it as it is meant."""
+        known = ("mean", "cls", "max") if self.task == "embed" else ("mean",)
+        plain = self.pooling is None or self.pooling in known
+        later = not plain or self.default_dimensions or self.prompts
+        return FORMAT_VERSION if later else _PLAIN_VERSION
+
+    @model_validator(mode="after")
+    def _check_prompt(self) -> "HeadEntry":
+        if self.default_prompt is not None and self.default_prompt not in (self.prompts or {}):
+            raise ValueError(f"default_prompt {self.default_prompt!r} is not among the prompts")
+        return self
 
 
 class Source(Part):

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float32]
 Indices = NDArray[np.int64]
 
-# Several rows as one: their mean, or the largest value of each column.
-RowPooling = Literal["mean", "max"]
+# Several rows as one: their mean, the largest value of each column, or the mean in which the first
+# row of a text counts once, the second twice, and so on.
+RowPooling = Literal["mean", "max", "weightedmean"]
 
 
 class Output(Protocol):
@@ -31,10 +32,13 @@ class Output(Protocol):
     def take(self, places: Indices) -> Floats:
         """The rows at these places, in this order: [places, columns], the caller's own."""
 
-    def pool(self, how: RowPooling, starts: Indices, lengths: Indices) -> Floats:
+    def pool(
+        self, how: RowPooling, starts: Indices, lengths: Indices, ahead: Indices | None = None
+    ) -> Floats:
         """A row for each stretch of rows, [stretches, columns], the caller's own.
 
-        Stretch i is the rows `starts[i] : starts[i] + lengths[i]`, at least one.
+        Stretch i is the rows `starts[i] : starts[i] + lengths[i]`, at least one; `ahead[i]` rows of
+        its text stand before it, which only weights by place ask about.
         """
 
     def whole(self) -> Floats:
@@ -58,7 +62,9 @@ class HostOutput:
         """A copy of the rows at these places."""
         return self._rows[places]
 
-    def pool(self, how: RowPooling, starts: Indices, lengths: Indices) -> Floats:
+    def pool(
+        self, how: RowPooling, starts: Indices, lengths: Indices, ahead: Indices | None = None
+    ) -> Floats:
         """Each stretch pooled by itself, so that it comes out the same whatever lies beside it."""
         pooled = np.empty((len(starts), *self._rows.shape[1:]), self._rows.dtype)
         for place, (start, length) in enumerate(
@@ -67,6 +73,10 @@ class HostOutput:
             rows = self._rows[start : start + length]
             if how == "max":
                 rows.max(axis=0, out=pooled[place])
+            elif how == "weightedmean":
+                first = 1 if ahead is None else int(ahead[place]) + 1
+                weights = np.arange(first, first + length, dtype=self._rows.dtype)
+                np.matmul(weights / weights.sum(), rows, out=pooled[place])
             else:
                 # As numpy's own mean does it, without its overhead for so few rows.
                 np.add.reduce(rows, axis=0, out=pooled[place])

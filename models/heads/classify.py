@@ -15,11 +15,15 @@ from models.text.truncation import Overflow
 
 @dataclass(frozen=True, slots=True)
 class ClassifyOptions:
-    """`function` turns logits into scores; left out, the one the checkpoint's kind asks for."""
+    """`function` turns logits into scores; left out, the one the checkpoint asks for.
+
+    `prompt` names one of the bundle's texts that go before each text, of a pair before the first.
+    """
 
     top_k: int | None = None
     function: Function | None = None
     overflow: Overflow = "error"
+    prompt: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,18 +38,23 @@ class ClassifyHead(Head[str | tuple[str, str], ClassifyOptions, list[Label]]):
     """Answers a text, or a pair of texts."""
 
     task = TASKS["classify"]
-    golden_options = ClassifyOptions()
+    golden_options = ClassifyOptions(prompt="")
 
     def resolve(self, options: ClassifyOptions) -> ClassifyOptions:
         """Fill in the head's own function."""
         if options.top_k is not None and options.top_k < 1:
             raise InvalidValue(f"{options.top_k} is not at least 1", param="top_k")
-        return replace(options, function=options.function or self.entry.function or "softmax")
+        return replace(
+            options,
+            function=options.function or self.entry.function or "softmax",
+            prompt=self.choose_prompt(options.prompt),
+        )
 
     def prepare(self, item: str | tuple[str, str], options: ClassifyOptions) -> Job:
         """A job for the text or the pair."""
         text, pair = (item, None) if isinstance(item, str) else item
-        encoded = self.encoder.encode(text, pair, overflow=options.overflow)
+        prompt = self.read_prompt(options.prompt)
+        encoded = self.encoder.encode(prompt + text, pair, overflow=options.overflow)
         return Job(head=self, item=item, options=options, encoded=encoded)
 
     def compute(self, hidden: Output, jobs: Sequence[Job], starts: Indices) -> None:

@@ -6,82 +6,136 @@ Has weights where the checkpoint projects the pooled vector: sentence-transforme
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
-from models.bundle.manifest import Pooling
+from models.bundle.manifest import split_poolings
 from models.engines import Output
-from models.errors import InvalidValue
-from models.heads.head import Floats, Head, Indices, Job
+from models.errors import InputTooLong, InvalidValue
+from models.heads.head import Floats, Head, Indices, Job, count_tokens, pool
 from models.tasks import TASKS
 from models.text.truncation import Overflow
 
 
 @dataclass(frozen=True, slots=True)
 class EmbedOptions:
-    """`dimensions` keeps the first so many, then `normalize` gives the vector length 1."""
+    """What is asked of each vector.
 
-    pooling: Pooling | None = None
+    `dimensions` keeps the first so many, left out as many as the bundle does; then `normalize`
+    gives the vector length 1. `prompt` names one of the bundle's texts that go before each text;
+    left out, the one that does by default, where the bundle has one, and empty, none.
+    """
+
+    pooling: str | None = None
     normalize: bool = True
     dimensions: int | None = None
     overflow: Overflow = "error"
+    prompt: str | None = None
 
 
 class EmbedHead(Head[str | Sequence[int], EmbedOptions, Floats]):
-    """One vector [dimensions] a text, or a list of token ids taken exactly as given."""
+    """One vector [dimensions] a text, or a list of token ids taken exactly as given.
+
+    Prompts are put before texts, and before no ids.
+    """
 
     task = TASKS["embed"]
-    golden_options = EmbedOptions()
+    golden_options = EmbedOptions(prompt="")
+
+    def __init__(self, *parts: Any) -> None:
+        super().__init__(*parts)
+        self._ahead: dict[str, int] = {}  # of the bundle's prompts
 
     @property
     def dimensions(self) -> int:
-        """The size of its vectors."""
-        size = self.entry.dimensions if self._session is not None else None
-        return size or self.manifest.hidden_size
+        """The size of its vectors, as the model gives them."""
+        return self.count(None)
+
+    @property
+    def _trained(self) -> str:
+        return self.entry.pooling or "mean"
+
+    def count(self, pooling: str | None) -> int:
+        """The size of the vectors pooled like that, before any are left out."""
+        if self._session is not None and self.entry.dimensions:
+            return self.entry.dimensions
+        return self.manifest.hidden_size * len(split_poolings(pooling or self._trained))
 
     def resolve(self, options: EmbedOptions) -> EmbedOptions:
-        """Fill in the bundle's pooling.
+        """Fill in the bundle's pooling, dimensions and prompt.
 
-        Raises InvalidValue for dimensions it does not have, and for another pooling than its
-        weights were trained on.
+        Raises InvalidValue for dimensions it does not have, for another pooling than its weights
+        were trained on, and for a prompt that the bundle has not.
         """
-        trained = self.entry.pooling or "mean"
-        if self._session is not None and options.pooling not in (None, trained):
+        pooling = options.pooling or self._trained
+        if self._session is not None and pooling != self._trained:
             raise InvalidValue(
-                f"the model projects its {trained}-pooled vectors, and knows no others; "
+                f"the model projects its {self._trained}-pooled vectors, and knows no others; "
                 "leave pooling out",
                 param="pooling",
             )
-        size = self.dimensions
-        if options.dimensions is not None and not 1 <= options.dimensions <= size:
+        size, dimensions = self.count(pooling), options.dimensions
+        if dimensions is None and pooling == self._trained:
+            dimensions = self.entry.default_dimensions
+        if dimensions is not None and not 1 <= dimensions <= size:
             raise InvalidValue(
-                f"{options.dimensions} is outside 1 to {size}, the size of the model's vectors",
+                f"{dimensions} is outside 1 to {size}, the size of the model's vectors",
                 param="dimensions",
             )
-        return replace(options, pooling=options.pooling or trained)
+        prompt = self.choose_prompt(options.prompt)
+        return replace(options, pooling=pooling, dimensions=dimensions, prompt=prompt)
 
     def prepare(self, item: str | Sequence[int], options: EmbedOptions) -> Job:
-        """A job for a text or for token ids."""
-        if isinstance(item, str):
-            encoded = self.encoder.encode(item, overflow=options.overflow)
-        else:
+        """A job for a text or for token ids; without `include_prompt`, for the rows after it."""
+        if not isinstance(item, str):
             encoded = self.encoder.encode_ids(item, overflow=options.overflow)
-        return Job(head=self, item=item, options=options, encoded=encoded)
+            return Job(head=self, item=item, options=options, encoded=encoded)
+        prompt = self.read_prompt(options.prompt)
+        encoded = self.encoder.encode(prompt + item, overflow=options.overflow)
+        job = Job(head=self, item=item, options=options, encoded=encoded)
+        if prompt:
+            self._leave_room(job, self._count_ahead(prompt))
+        return job
+
+    def _leave_room(self, job: Job, ahead: int) -> None:
+        """See that something of the text stands behind its prompt, of so many tokens."""
+        if job.tokens <= ahead + 1:
+            # Raises where there is nothing of it to begin with.
+            self.encoder.encode(job.item, overflow="truncate")
+            if job.encoded.truncated:
+                raise InputTooLong(
+                    f"the prompt {job.options.prompt!r} fills all of the {job.tokens} tokens that "
+                    "the model takes; ask for another one"
+                )
+        if not self.entry.include_prompt:
+            job.rows = np.arange(ahead, job.tokens)
+
+    def _count_ahead(self, prompt: str) -> int:
+        """How many tokens a prompt has, without the special one behind it."""
+        found = self._ahead.get(prompt)
+        if found is None:
+            encoded = self.encoder.encode(prompt, overflow="truncate", origins=True)
+            assert encoded.origins is not None
+            found = len(encoded.ids) - int(encoded.origins.texts[-1] == -1)
+            self._ahead[prompt] = found
+        return found
 
     def compute(self, hidden: Output, jobs: Sequence[Job], starts: Indices) -> None:
         """Pool each text's rows: over all tokens, special ones included, as in Reimers 2019."""
-        vectors = np.empty((len(jobs), hidden.shape[-1]), np.float32)
-        lengths = np.array([job.tokens for job in jobs], np.int64)
+        ahead = np.array([0 if job.rows is None else job.rows[0] for job in jobs], np.int64)
+        lengths = count_tokens(jobs) - ahead
         # One request may want another pooling than the next: each kind is asked for once.
-        wanted: list[Pooling] = [job.options.pooling or "mean" for job in jobs]
+        wanted: list[str] = [job.options.pooling or "mean" for job in jobs]
         for pooling in dict.fromkeys(wanted):
             places = np.array([place for place, one in enumerate(wanted) if one == pooling])
-            vectors[places] = _pool(hidden, pooling, starts[places], lengths[places])
-        if self._session is not None:
-            vectors = self._session.run({"pooled": vectors}).whole()
-        for job, vector in zip(jobs, vectors, strict=True):
-            # Its own: a text that waits to be decoded would hold those of its whole batch.
-            job.output = vector.copy()
+            first = ahead[places]
+            vectors = pool(hidden, pooling, starts[places] + first, lengths[places], first)
+            if self._session is not None:
+                vectors = self._session.run({"pooled": vectors}).whole()
+            for place, vector in zip(places.tolist(), vectors, strict=True):
+                # Its own: a text that waits to be decoded would hold those of its whole batch.
+                jobs[place].output = vector.copy()
 
     def decode(self, job: Job) -> Floats:
         """The vector, cut to its dimensions and normalised."""
@@ -96,8 +150,3 @@ class EmbedHead(Head[str | Sequence[int], EmbedOptions, Floats]):
     def difference(self, answer: Floats, golden: Sequence[float]) -> float:
         """The largest of the vectors' parts."""
         return float(np.abs(answer - np.array(golden, np.float32)).max())
-
-
-def _pool(hidden: Output, pooling: Pooling, starts: Indices, lengths: Indices) -> Floats:
-    """The vector of each text, [texts, H]."""
-    return hidden.take(starts) if pooling == "cls" else hidden.pool(pooling, starts, lengths)

@@ -13,9 +13,9 @@ from typing import Any, ClassVar, Generic, TypeVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from models.bundle.manifest import HeadEntry, Manifest
+from models.bundle.manifest import HeadEntry, Manifest, Pooling, split_poolings
 from models.engines import Output, Session
-from models.errors import InternalError
+from models.errors import InternalError, InvalidValue
 from models.tasks import Rows, Task
 from models.text.encoded import Encoded
 from models.text.encoder import Encoder
@@ -143,7 +143,8 @@ class Head(ABC, Generic[ItemT, OptionsT, AnswerT]):
             raise InternalError(f"the {self.task.name} head has no graph to run")
         if self.task.rows is Rows.FIRST:
             counts = [1] * len(jobs)
-            gathered = self._pool(hidden, jobs, starts)
+            lengths = count_tokens(jobs)
+            gathered = pool(hidden, self.entry.pooling or "cls", starts, lengths)
         else:
             rows = [np.arange(job.tokens) if job.rows is None else job.rows for job in jobs]
             counts = [len(row) for row in rows]
@@ -155,11 +156,56 @@ class Head(ABC, Generic[ItemT, OptionsT, AnswerT]):
         scores = self._session.run({"hidden": gathered}).whole()
         return np.split(scores, np.cumsum(counts)[:-1])
 
-    def _pool(self, hidden: Output, jobs: Sequence[Job], starts: Indices) -> Floats:
-        """One row a text, [texts, H]: its first, or the mean of all where the head says so."""
-        if self.entry.pooling != "mean":
+    def choose_prompt(self, name: str | None) -> str:
+        """The name of the prompt that is meant, empty for none; left out, the default one.
+
+        Raises InvalidValue where the bundle has none of that name.
+        """
+        if name is None:
+            return self.entry.default_prompt or ""
+        if name and name not in (self.entry.prompts or {}):
+            known = ", ".join(map(repr, self.entry.prompts or {}))
+            raise InvalidValue(
+                f"the model has no prompt {name!r}; "
+                + (f"it has {known}" if known else "it has none: leave it out"),
+                param="prompt_name",
+            )
+        return name
+
+    def read_prompt(self, name: str | None) -> str:
+        """The text of a prompt that was chosen, empty for none."""
+        return (self.entry.prompts or {})[name] if name else ""
+
+
+def pool(
+    hidden: Output, pooling: str, starts: Indices, lengths: Indices, ahead: Indices | None = None
+) -> Floats:
+    """A vector for each text, [texts, H]; of several poolings, as in `cls+mean`, side by side.
+
+    A text's rows are `starts[i] : starts[i] + lengths[i]`, and `ahead[i]` of its rows stand before
+    them, which are not pooled. As sentence-transformers' Pooling (6.2) does it for a text alone.
+    """
+    if pooling == "mean":
+        return hidden.pool("mean", starts, lengths)
+    parts = [_pool(hidden, part, starts, lengths, ahead) for part in split_poolings(pooling)]
+    return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
+
+
+def _pool(
+    hidden: Output, pooling: Pooling, starts: Indices, lengths: Indices, ahead: Indices | None
+) -> Floats:
+    match pooling:
+        case "cls":
             return hidden.take(starts)
-        return hidden.pool("mean", starts, count_tokens(jobs))
+        case "lasttoken":
+            return hidden.take(starts + lengths - 1)
+        case "mean_sqrt_len_tokens":
+            # Their sum, over the square root of how many they are.
+            pooled = hidden.pool("mean", starts, lengths)
+            pooled *= np.sqrt(lengths, dtype=np.float32)[:, None]
+            return pooled
+        case _:
+            return hidden.pool(pooling, starts, lengths, ahead)
 
 
 def softmax(logits: Floats) -> Floats:

@@ -42,6 +42,12 @@ class LoadedModel:
         self.heads = {(head.task.name, head.entry.name): head for head in pipeline.heads}
         for head in reversed(pipeline.heads):
             self.heads[head.task.name, None] = head
+        # Tasks that it answers by name alone: how its vectors are pooled is a guess.
+        self.guessed = {
+            name
+            for (name, head_name), head in self.heads.items()
+            if head_name is None and head.entry.pooling_source == "default"
+        }
         with pipeline.bundle.blamed():
             self.costs = measure(pipeline, settings.max_batch_tokens)
         self.batcher = Batcher(

@@ -244,17 +244,23 @@ class Registry:
         return [*ready, *(describe_model(model, "retiring") for model in retiring), *self._attempts]
 
     def find(self, name: str | None, task: str) -> LoadedModel:
-        """The model of that name, or the first that has the task.
+        """The model of that name, or the first that has the task and answers it unasked.
 
         Raises ModelNotFound for a name that is not loaded, TaskUnsupported if no model has it.
         """
         if name is not None:
             return self._find_named(name)
+        guessed = ""
         for model in self._models.values():
             if (task, None) in model.heads:
-                return model
+                if task not in model.guessed:
+                    return model
+                guessed = guessed or model.name
         raise TaskUnsupported(
-            f"no loaded model has a head for {task}; see /v1/models for what they answer",
+            f"{guessed!r} pools its vectors by a default that its checkpoint does not say; ask "
+            f'for it by name, "model": "{guessed}", or export it with --pooling'
+            if guessed
+            else f"no loaded model has a head for {task}; see /v1/models for what they answer",
             param="model",
         )
 

@@ -118,7 +118,7 @@ def pretraining_source(make_folder: MakeFolder) -> Path:
 @pytest.fixture(scope="session")
 def pretraining_bundle(pretraining_source: Path, exports: Store) -> Path:
     """The bundle of a tiny BertForPreTraining: embed, fill-mask, next-sentence."""
-    return exports.export(pretraining_source, "tiny-pretraining")
+    return exports.export(pretraining_source, "tiny-pretraining", pooling="mean")
 
 
 @pytest.fixture(scope="session")
@@ -136,7 +136,8 @@ def classify_source(make_folder: MakeFolder) -> Path:
 @pytest.fixture(scope="session")
 def classify_bundle(classify_source: Path, exports: Store) -> Path:
     """The bundle of a tiny classifier: embed, and classify as negative, neutral or positive."""
-    return exports.export(classify_source, "tiny-classify")
+    tasks = ("embed", "classify")
+    return exports.export(classify_source, "tiny-classify", tasks=tasks, pooling="mean")
 
 
 @pytest.fixture(scope="session")
@@ -165,7 +166,7 @@ def heads_source(make_folder: MakeFolder) -> Path:
 @pytest.fixture(scope="session")
 def heads_bundle(heads_source: Path, exports: Store) -> Path:
     """The bundle of a tiny BERT with two classify heads: sentiment, topics."""
-    return exports.export(heads_source, "tiny-heads")
+    return exports.export(heads_source, "tiny-heads", pooling="mean")
 
 
 @pytest.fixture(scope="session")
@@ -180,7 +181,8 @@ def reader_source(make_folder: MakeFolder) -> Path:
 @pytest.fixture(scope="session")
 def reader_bundle(reader_source: Path, exports: Store) -> Path:
     """The bundle of a tiny reader: embed, answer, and token-classify named people."""
-    return exports.export(reader_source, "tiny-reader")
+    tasks = ("embed", "token-classify", "answer")
+    return exports.export(reader_source, "tiny-reader", tasks=tasks, pooling="mean")
 
 
 @pytest.fixture(scope="session")

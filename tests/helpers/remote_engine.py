@@ -32,8 +32,10 @@ class RemoteOutput:
     def take(self, places: Indices) -> Floats:
         return self._count("take", self._output.take(places))
 
-    def pool(self, how: RowPooling, starts: Indices, lengths: Indices) -> Floats:
-        return self._count("pool", self._output.pool(how, starts, lengths))
+    def pool(
+        self, how: RowPooling, starts: Indices, lengths: Indices, ahead: Indices | None = None
+    ) -> Floats:
+        return self._count("pool", self._output.pool(how, starts, lengths, ahead))
 
     def whole(self) -> Floats:
         return self._count("whole", self._output.whole())

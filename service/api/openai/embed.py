@@ -61,7 +61,7 @@ Item = Annotated[
 
 
 class EmbeddingsRequest(RequestBody):
-    """OpenAI's request, with `pooling`, `normalize` and `overflow`."""
+    """OpenAI's request, with `pooling`, `normalize`, `prompt_name` and `overflow`."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -79,10 +79,18 @@ class EmbeddingsRequest(RequestBody):
         default=None, description="Left out, float."
     )
     dimensions: int | None = Field(
-        default=None, ge=1, description="Keep only the first so many; normalising comes after."
+        default=None,
+        ge=1,
+        description="Keep only the first so many; normalising comes after. "
+        "Left out, as many as the model gives by default.",
     )
     pooling: Pooling | None = Field(default=None, description="Left out, the model's own.")
     normalize: bool = Field(default=True, description="Give each vector length 1.")
+    prompt_name: str | None = Field(
+        default=None,
+        description="Which of the model's prompts goes before each text; not before token ids. "
+        "Left out, its default one, where it has one; empty, none.",
+    )
     user: str | None = Field(default=None, description="Taken because OpenAI does; not used.")
 
 
@@ -108,7 +116,9 @@ class EmbeddingsResponse(BaseModel):
 )
 async def embed(body: EmbeddingsRequest, ask: Ask) -> bytes:
     """Embed texts, or token ids, into vectors."""
-    options = EmbedOptions(body.pooling, body.normalize, body.dimensions, ask.overflow(body))
+    options = EmbedOptions(
+        body.pooling, body.normalize, body.dimensions, ask.overflow(body), body.prompt_name
+    )
     reply = await ask.ask(Question("embed", body.input, options, model=body.model, field="input"))
     base64 = body.encoding_format == "base64"
     data = await write(_entries(reply, base64=base64), len(reply.answers))

@@ -24,7 +24,11 @@ class HeadInfo(BaseModel):
 
 
 class ModelInfo(BaseModel):
-    """A loaded bundle. The fingerprint changes whenever a file of it does."""
+    """A loaded bundle. The fingerprint changes whenever a file of it does.
+
+    A pooling whose source is `default` was guessed: the model embeds where it is asked by name.
+    Prompts go before a text by `prompt_name`, and the default one unasked.
+    """
 
     id: str
     object: Literal["model"]
@@ -36,6 +40,9 @@ class ModelInfo(BaseModel):
     max_tokens: int
     dimensions: int
     pooling: str | None
+    pooling_source: str | None
+    prompts: dict[str, str]
+    default_prompt: str | None
     precision: str
     fingerprint: str
 
@@ -88,6 +95,8 @@ async def retrieve_model(ask: Ask) -> bytes:
 def _describe(model: LoadedModel, created: int) -> dict[str, Any]:
     manifest = model.pipeline.manifest
     heads = [head.entry for head in model.pipeline.heads]
+    pooled = next((head for head in heads if head.pooling), None)
+    asked = next((head for head in heads if head.prompts), None)
     return {
         "id": model.name,
         "object": "model",
@@ -100,7 +109,10 @@ def _describe(model: LoadedModel, created: int) -> dict[str, Any]:
         "dimensions": next(
             (head.dimensions for head in heads if head.dimensions), manifest.hidden_size
         ),
-        "pooling": next((head.pooling for head in heads if head.pooling), None),
+        "pooling": pooled.pooling if pooled else None,
+        "pooling_source": pooled.pooling_source if pooled else None,
+        "prompts": (asked.prompts if asked else None) or {},
+        "default_prompt": asked.default_prompt if asked else None,
         "precision": model.pipeline.precision,
         "fingerprint": model.fingerprint,
     }

@@ -1,10 +1,11 @@
-"""What sentence-transformers computes between the pooled vector and its answer: Dense, Normalize.
+"""What sentence-transformers computes between the pooled vector and its answer.
 
-The modules are built from the checkpoint's files, as sentence_transformers/base/modules/dense.py
-and normalize.py build and compute them (6.2), without that package. A Normalize after the last
-Dense is left to the request's `normalize`.
+Dense, LayerNorm and Normalize are built from the checkpoint's files, as sentence_transformers'
+modules of these names build and compute them (6.2), without that package. Dropout does nothing at
+inference. A Normalize behind the last that has weights is left to the request's `normalize`.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,17 @@ import torch
 
 from export.errors import SourceError, UnsupportedModel
 from export.reading.files import first_line, read_object
-from export.reading.pooling import Module, list_modules
+from export.reading.modules import Module
+from export.reading.pooling import refuse_unknown
 from export.reading.weights import check_floating, find_weights, read_tensors
 
 _SENTENCE = "sentence_embedding"
+# The keys of their config.json.
+DENSE_KEYS = {
+    *("in_features", "out_features", "bias", "activation_function", "use_residual"),
+    *("module_input_name", "module_output_name"),
+}
+NORM_KEYS = {"dimension"}
 # Functions of each number alone, without weights of their own; sentence-transformers makes them
 # without arguments, too.
 _ACTIVATIONS = {
@@ -56,6 +64,19 @@ class Dense(torch.nn.Module):
         return projected + (self.residual(vectors) if hasattr(self, "residual") else vectors)
 
 
+class LayerNorm(torch.nn.Module):
+    """torch's own over a vector [n, D], under the names that the checkpoint's file has."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm = torch.nn.LayerNorm(width)
+
+    def forward(self, vectors: torch.Tensor) -> torch.Tensor:
+        """Give the vectors zero mean and unit variance, then scale and shift them."""
+        normed: torch.Tensor = self.norm(vectors)
+        return normed
+
+
 class Normalize(torch.nn.Module):
     """Gives each vector length 1."""
 
@@ -64,35 +85,52 @@ class Normalize(torch.nn.Module):
         return torch.nn.functional.normalize(vectors, p=2.0, dim=-1)
 
 
-def read_projection(path: Path, width: int) -> torch.nn.Sequential | None:
-    """The modules from pooled vectors [n, width] to vectors [n, D]; None where there is no Dense.
+def read_projection(modules: Sequence[Module], width: int) -> torch.nn.Sequential | None:
+    """What goes from pooled vectors [n, width] to vectors [n, D]; None where none has weights.
 
-    `path` is the checkpoint's, `width` its hidden size. Raises SourceError or UnsupportedModel.
+    Raises SourceError or UnsupportedModel.
     """
-    modules = list_modules(path)
     kinds = [module.kind for module in modules]
-    if "Dense" not in kinds:
+    weighted = [place for place, kind in enumerate(kinds) if kind in ("Dense", "LayerNorm")]
+    if not weighted:
         return None
-    if "Pooling" not in kinds[: kinds.index("Dense")]:
+    if "Pooling" not in kinds[: weighted[0]]:
         raise UnsupportedModel(
-            f"{path / 'modules.json'} has a Dense module before any pooling, which is not "
-            "supported: it would change every token"
+            f"{modules[weighted[0]].folder} has a {kinds[weighted[0]]} module before any pooling, "
+            "which is not supported: it would change every token"
         )
-    last = len(kinds) - 1 - kinds[::-1].index("Dense")
     parts: list[torch.nn.Module] = []
-    for module in modules[kinds.index("Pooling") + 1 : last + 1]:
-        if module.kind == "Normalize":
-            _refuse_other_features(module.folder / "config.json")
-            parts.append(Normalize())
-        else:
-            parts.append(_read_dense(module, width))
-            width = int(parts[-1].linear.out_features)  # type: ignore[union-attr, arg-type]
+    for module in modules[kinds.index("Pooling") + 1 : weighted[-1] + 1]:
+        match module.kind:
+            case "Normalize":
+                _refuse_other_features(module.folder / "config.json")
+                parts.append(Normalize())
+            case "LayerNorm":
+                parts.append(_read_norm(module, width))
+            case "Dense":
+                dense = _read_dense(module, width)
+                width = dense.linear.out_features
+                parts.append(dense)
     return torch.nn.Sequential(*parts).eval()
+
+
+def _read_norm(module: Module, width: int) -> LayerNorm:
+    file = module.folder / "config.json"
+    config = read_object(file)
+    refuse_unknown(file, config, NORM_KEYS)
+    if config.get("dimension") != width:
+        raise SourceError(
+            f"{file} takes vectors of {config.get('dimension')!r}, and is given vectors of {width}"
+        )
+    norm = LayerNorm(width)
+    _load(module.folder, norm)
+    return norm
 
 
 def _read_dense(module: Module, width: int) -> Dense:
     file = module.folder / "config.json"
     config = read_object(file)
+    refuse_unknown(file, config, DENSE_KEYS)
     largest = find_weights(module.folder).largest
     inside: Any = config.get("in_features")
     outside: Any = config.get("out_features")
@@ -134,9 +172,9 @@ def _refuse_other_features(file: Path) -> None:
             raise UnsupportedModel(f"{file} has {key} {config[key]!r}; supported is {_SENTENCE}")
 
 
-def _load(folder: Path, dense: Dense) -> None:
+def _load(folder: Path, module: torch.nn.Module) -> None:
     stored = find_weights(folder)
-    wanted = dense.state_dict()
+    wanted = module.state_dict()
     check_floating(stored, set(wanted))
     found = {name: tensor.shape for name, tensor in stored.tensors.items()}
     if found != {name: tuple(value.shape) for name, value in wanted.items()}:
@@ -148,9 +186,9 @@ def _load(folder: Path, dense: Dense) -> None:
         )
     try:
         for file in stored.files:
-            dense.load_state_dict(read_tensors(file), strict=len(stored.files) == 1)
+            module.load_state_dict(read_tensors(file), strict=len(stored.files) == 1)
     except Exception as error:
         raise SourceError(f"the weights in {folder} cannot be read: {first_line(error)}") from None
-    for name, value in dense.state_dict().items():
+    for name, value in module.state_dict().items():
         if not torch.isfinite(value).all():
             raise SourceError(f"the weights in {folder} are not all numbers: see {name}")

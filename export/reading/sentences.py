@@ -1,0 +1,256 @@
+"""What sentence-transformers' files say of a checkpoint's answers, beside its modules' weights.
+
+Read is what sentence-transformers itself reads (6.2), under every name it has had: lengths, prompts,
+dimensions, similarity, activation. What is said here is honoured, or refused by its own name.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, get_args
+
+from export.errors import SourceError, UnsupportedModel
+from export.reading.files import has_file, read_object
+from export.reading.modules import TRANSFORMERS, Module, list_modules
+from export.reading.pooling import read_pooling, refuse_unknown
+from models.bundle.manifest import Function, Pooling, PoolingSource, Similarity
+
+_CONFIG = "config_sentence_transformers.json"
+# What the Transformer module's own file has been called; the first that is there is read.
+_SETTINGS = tuple(
+    f"sentence_{name}_config.json"
+    for name in ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
+)
+# In config_sentence_transformers.json. The last four say nothing of a BERT's answers in fp32.
+CONFIG_KEYS = {
+    *("prompts", "default_prompt_name", "truncate_dim", "similarity_fn_name", "activation_fn"),
+    *("model_type", "__version__", "requirements", "keep_in_fp32_modules"),
+}
+# In sentence_bert_config.json. `unpad_inputs` is about speed alone.
+SETTINGS_KEYS = {
+    *("max_seq_length", "do_lower_case", "tokenizer_name_or_path"),
+    *("transformer_task", "modality_config", "module_output_name", "processing_kwargs"),
+    *("model_args", "model_kwargs", "tokenizer_args", "processor_kwargs"),
+    *("config_args", "config_kwargs", "unpad_inputs"),
+    *("query_length", "document_length", "query_expansion"),
+}
+# What the Transformer module hands on, for each task, where it computes what is computed here.
+_TASKS = {
+    "feature-extraction": ("last_hidden_state", "token_embeddings"),
+    "sequence-classification": ("logits", "scores"),
+}
+# Of the arguments for weights and tokenizer those that change no answer in fp32.
+_HARMLESS = {
+    *("torch_dtype", "dtype", "attn_implementation", "low_cpu_mem_usage", "use_safetensors"),
+    *("use_fast", "trust_remote_code", "add_pooling_layer", "padding_side", "cache_dir"),
+    *("padding", "return_tensors", "return_attention_mask", "return_token_type_ids"),
+    *("local_files_only", "token", "revision", "device_map", "pad_to_multiple_of"),
+}
+_FUNCTIONS: dict[str, Function] = {
+    "torch.nn.modules.linear.Identity": "none",
+    "torch.nn.modules.activation.Sigmoid": "sigmoid",
+    "torch.nn.modules.activation.Softmax": "softmax",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Sentences:
+    """What the files say; as it is here, where there are none.
+
+    `pooling` is one or several joined by `+`, `dimensions` how many of a vector are given unasked,
+    `function` what a cross-encoder applies to its logits, `max_tokens` the longest text.
+    """
+
+    modules: tuple[Module, ...] = ()
+    pooling: str | None = None
+    include_prompt: bool = True
+    prompts: Mapping[str, str] = field(default_factory=dict)
+    default_prompt: str | None = None
+    dimensions: int | None = None
+    similarity: Similarity | None = None
+    cross_encoder: bool = False
+    function: Function | None = None
+    max_tokens: int | None = None
+    lower_case: bool = False
+    notes: tuple[str, ...] = ()
+
+
+def read_sentences(path: Path) -> Sentences:
+    """What the files of the checkpoint at `path` say. Raises SourceError or UnsupportedModel."""
+    modules = list_modules(path)
+    poolings = [module for module in modules if module.kind == "Pooling"]
+    if len(poolings) > 1:
+        raise UnsupportedModel(f"{path / 'modules.json'} pools {len(poolings)} times")
+    pooling, include_prompt = read_pooling(poolings[0]) if poolings else (None, True)
+    encoder = modules[0].folder if modules and modules[0].kind in TRANSFORMERS else path
+    file = next((encoder / name for name in _SETTINGS if has_file(encoder / name)), None)
+    settings = read_object(file) if file is not None else {}
+    if file is not None:
+        _check_settings(file, settings, pooled=bool(poolings))
+    config = read_object(path / _CONFIG, required=False)
+    prompts, default = _read_prompts(path / _CONFIG, config)
+    return Sentences(
+        modules=modules,
+        pooling=pooling,
+        include_prompt=include_prompt,
+        prompts=prompts,
+        default_prompt=default,
+        dimensions=_read_size(path / _CONFIG, "truncate_dim", config.get("truncate_dim")),
+        similarity=_read_similarity(path / _CONFIG, config),
+        cross_encoder=_is_cross_encoder(config, settings),
+        function=_read_function(path, encoder, config),
+        max_tokens=_read_length(file, settings) if file is not None else None,
+        lower_case=bool(settings.get("do_lower_case")),
+        notes=tuple(
+            f"{_CONFIG} has {key}, which sentence-transformers does not read"
+            for key in sorted(config.keys() - CONFIG_KEYS)
+        ),
+    )
+
+
+def choose_pooling(said: Sentences, option: Pooling | None) -> tuple[str, PoolingSource]:
+    """The pooling and where it comes from: the checkpoint's files, else the option, else mean."""
+    if said.pooling:
+        return said.pooling, "sentence-transformers"
+    return (option, "option") if option else ("mean", "default")
+
+
+def _read_prompts(file: Path, config: dict[str, Any]) -> tuple[dict[str, str], str | None]:
+    prompts = config.get("prompts") or {}
+    if not isinstance(prompts, dict) or not all(
+        isinstance(text, str | None) for text in prompts.values()
+    ):
+        raise SourceError(f"{file} has prompts that are not texts by name")
+    # Without a text it is one that adds nothing.
+    texts = {name: text or "" for name, text in prompts.items()}
+    default = config.get("default_prompt_name")
+    if default is not None and default not in texts:
+        raise SourceError(
+            f"{file} has default_prompt_name {default!r}, which is not among its prompts "
+            f"{', '.join(map(repr, texts)) or '(there are none)'}; correct one of them"
+        )
+    return texts, default
+
+
+def _read_similarity(file: Path, config: dict[str, Any]) -> Similarity | None:
+    named = config.get("similarity_fn_name")
+    if named is not None and named not in get_args(Similarity):
+        raise UnsupportedModel(
+            f"{file} has similarity_fn_name {named!r}; supported are "
+            f"{', '.join(get_args(Similarity))}"
+        )
+    return named
+
+
+def _is_cross_encoder(config: dict[str, Any], settings: dict[str, Any]) -> bool:
+    task = settings.get("transformer_task")
+    return config.get("model_type") == "CrossEncoder" or task == "sequence-classification"
+
+
+def _read_function(path: Path, encoder: Path, config: dict[str, Any]) -> Function | None:
+    """The activation of a cross-encoder, in the order in which sentence-transformers looks."""
+    own = read_object(encoder / "config.json", required=False)
+    nested = own.get("sentence_transformers")
+    places = (
+        (path / _CONFIG, "activation_fn", config.get("activation_fn")),
+        (
+            encoder / "config.json",
+            "activation_fn",
+            nested.get("activation_fn") if isinstance(nested, dict) else None,
+        ),
+        (
+            encoder / "config.json",
+            "sbert_ce_default_activation_function",
+            own.get("sbert_ce_default_activation_function"),
+        ),
+    )
+    for file, key, named in places:
+        if named is None:
+            continue
+        if named not in _FUNCTIONS:
+            raise UnsupportedModel(
+                f"{file} has {key} {named!r}; supported are {', '.join(_FUNCTIONS)}"
+            )
+        return _FUNCTIONS[named]
+    return None
+
+
+def _check_settings(file: Path, settings: dict[str, Any], *, pooled: bool) -> None:
+    """Raise UnsupportedModel for a setting by which the Transformer module would answer otherwise."""
+    refuse_unknown(file, settings, SETTINGS_KEYS)
+    task = settings.get("transformer_task", "feature-extraction")
+    if task not in _TASKS or (pooled and task == "sequence-classification"):
+        raise UnsupportedModel(f"{file} has transformer_task {task!r}, which is not computed here")
+    output, feature = _TASKS[task]
+    modality = settings.get("modality_config", {"text": {"method_output_name": output}})
+    text = modality.get("text") if isinstance(modality, dict) else None
+    wanted = {"method": "forward", "method_output_name": output}
+    if not isinstance(text, dict) or wanted | text != wanted:
+        raise UnsupportedModel(
+            f"{file} has a modality_config that takes {text!r} of the model; supported is {output}"
+        )
+    if settings.get("module_output_name", feature) != feature:
+        raise UnsupportedModel(
+            f"{file} has module_output_name {settings['module_output_name']!r}; "
+            f"supported is {feature}"
+        )
+    for key in ("tokenizer_name_or_path", "query_expansion", "query_length", "document_length"):
+        if settings.get(key) is not None:
+            raise UnsupportedModel(f"{file} has {key} {settings[key]!r}, which is not supported")
+    for key in ("model_args", "model_kwargs", "config_args", "config_kwargs"):
+        _check_arguments(file, key, settings.get(key), set())
+    for key in ("tokenizer_args", "processor_kwargs"):
+        _check_arguments(file, key, settings.get(key), {"model_max_length"})
+    processing = settings.get("processing_kwargs") or {}
+    if not isinstance(processing, dict):
+        raise SourceError(f"{file} has processing_kwargs that is not an object")
+    for kind, arguments in processing.items():
+        if kind in ("text", "common"):
+            _check_arguments(file, f"processing_kwargs.{kind}", arguments, {"max_length"})
+
+
+def _check_arguments(file: Path, name: str, arguments: Any, honoured: set[str]) -> None:
+    if arguments is None:
+        return
+    if not isinstance(arguments, dict):
+        raise SourceError(f"{file} has {name} that is not an object")
+    for key, value in arguments.items():
+        usual = (key, value) in (
+            ("truncation", True),
+            ("truncation", "longest_first"),
+            ("add_special_tokens", True),
+            ("truncation_side", "right"),
+        )
+        if key not in honoured | _HARMLESS and not usual:
+            raise UnsupportedModel(
+                f"{file} has {name}.{key} {value!r}, which is not supported: answers would not be "
+                "the original's"
+            )
+
+
+def _read_length(file: Path, settings: dict[str, Any]) -> int | None:
+    """The longest text that the settings allow, under every name a limit has."""
+    tokenizer = {}
+    for key in ("tokenizer_args", "processor_kwargs"):
+        tokenizer |= settings.get(key) or {}
+    processing = settings.get("processing_kwargs") or {}
+    limits = [
+        # An argument of the tokenizer goes before the older key.
+        ("model_max_length", tokenizer["model_max_length"])
+        if "model_max_length" in tokenizer
+        else ("max_seq_length", settings.get("max_seq_length")),
+        *(
+            ("max_length", (processing.get(kind) or {}).get("max_length"))
+            for kind in ("common", "text")
+        ),
+    ]
+    sizes = [_read_size(file, key, value) for key, value in limits]
+    return min((size for size in sizes if size is not None), default=None)
+
+
+def _read_size(file: Path, key: str, value: Any) -> int | None:
+    if value is None:
+        return None
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise SourceError(f"{file} has {key} {value!r}, which is not a size")
+    return value
