@@ -30,6 +30,7 @@ from export.reading.labels import check_labels
 from export.reading.modules import find_encoder
 from export.reading.projection import read_projection
 from export.reading.sentences import Sentences, read_sentences
+from export.reading.setfit import read_setfit
 from export.reading.tokenizer import gives_segments, load_tokenizer
 from export.reading.weights import Weights, find_weights
 from models.bundle.manifest import split_poolings
@@ -165,7 +166,9 @@ def load_checkpoint(
         sentences=sentences,
         notes=list(sentences.notes),
     )
-    checkpoint.heads += load_named_heads(path, checkpoint.trunk, family)
+    heads, notes = read_setfit(path, checkpoint.trunk, sentences)
+    checkpoint.heads += [*heads, *load_named_heads(path, checkpoint.trunk, family)]
+    checkpoint.notes += notes
     if headless:
         checkpoint.notes.append(f"no weights of the head of {architecture}: embed only")
     elif not checkpoint.heads and not architecture.endswith("Model"):

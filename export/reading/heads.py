@@ -30,17 +30,18 @@ class SourceHead:
     """A head of the checkpoint: the model that has it, and where its output holds the logits.
 
     Of several fields, each is a column. `pooling` says which rows of a text a classifier reads: the
-    first, or the mean of all.
+    first, or all of them pooled. `prompted`: the checkpoint's prompts go before its texts.
     """
 
     task: str
     name: str | None
-    model: PreTrainedModel
+    model: Any
     output: str | tuple[str, ...]
     labels: tuple[str, ...] | None = None
     problem_type: ProblemType | None = None
     function: Function | None = None
-    pooling: Pooling | None = None
+    pooling: str | None = None
+    prompted: bool = False
 
     @property
     def weights(self) -> bool:
@@ -150,7 +151,7 @@ def apply_activation(head: SourceHead, sentences: Sentences) -> SourceHead:
     function = sentences.function
     if function is None and sentences.cross_encoder:
         function = "sigmoid" if len(head.labels or ()) == 1 else "none"
-    return head if function is None else replace(head, function=function)
+    return replace(head, function=function or head.function, prompted=sentences.cross_encoder)
 
 
 def _describe_labels(

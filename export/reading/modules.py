@@ -52,7 +52,8 @@ def _read(file: Path, module: dict[str, Any]) -> Module:
     kind = named.rsplit(".", 1)[-1]
     if not named.startswith(_PACKAGE):
         raise UnsupportedModel(
-            f"{file} names the module {named!r}, a class of its own; code of a checkpoint never runs"
+            f"{file} names the module {named!r}, a class of its own; code that comes with a "
+            "checkpoint is never run"
         )
     if kind not in _KINDS:
         raise UnsupportedModel(

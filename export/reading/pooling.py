@@ -53,13 +53,9 @@ def _list_named(file: Path, content: dict[str, Any]) -> list[str]:
         return [name for key, name in _BOOLEANS.items() if content.get(key)] or ["mean"]
     named = content["pooling_mode"]
     listed = [named] if isinstance(named, str) else named
-    if (
-        not isinstance(listed, list)
-        or not listed
-        or not all(isinstance(one, str) for one in listed)
-    ):
+    if not isinstance(listed, list) or not listed:
         raise SourceError(f"{file} has pooling_mode {named!r}, which names no pooling")
-    return listed
+    return [str(one) for one in listed]
 
 
 def refuse_unknown(file: Path, content: dict[str, Any], known: set[str]) -> None:

@@ -1,7 +1,7 @@
 """What sentence-transformers' files say of a checkpoint's answers, beside its modules' weights.
 
-Read is what sentence-transformers itself reads (6.2), under every name it has had: lengths, prompts,
-dimensions, similarity, activation. What is said here is honoured, or refused by its own name.
+Read is what sentence-transformers itself reads (6.2), under every name it has had: lengths,
+prompts, dimensions, similarity, activation. What they say is honoured, or refused by its own name.
 """
 
 from collections.abc import Mapping
@@ -176,8 +176,25 @@ def _read_function(path: Path, encoder: Path, config: dict[str, Any]) -> Functio
 
 
 def _check_settings(file: Path, settings: dict[str, Any], *, pooled: bool) -> None:
-    """Raise UnsupportedModel for a setting by which the Transformer module would answer otherwise."""
+    """Raise UnsupportedModel for a setting of the Transformer module that is not honoured."""
     refuse_unknown(file, settings, SETTINGS_KEYS)
+    _check_output(file, settings, pooled=pooled)
+    for key in ("tokenizer_name_or_path", "query_expansion", "query_length", "document_length"):
+        if settings.get(key) is not None:
+            raise UnsupportedModel(f"{file} has {key} {settings[key]!r}, which is not supported")
+    for key in ("model_args", "model_kwargs", "config_args", "config_kwargs"):
+        _check_arguments(file, key, settings.get(key), set())
+    for key in ("tokenizer_args", "processor_kwargs"):
+        _check_arguments(file, key, settings.get(key), {"model_max_length"})
+    processing = settings.get("processing_kwargs") or {}
+    if not isinstance(processing, dict):
+        raise SourceError(f"{file} has processing_kwargs that is not an object")
+    for kind in ("text", "common"):
+        _check_arguments(file, f"processing_kwargs.{kind}", processing.get(kind), {"max_length"})
+
+
+def _check_output(file: Path, settings: dict[str, Any], *, pooled: bool) -> None:
+    """Raise UnsupportedModel where the module hands on something else than is computed here."""
     task = settings.get("transformer_task", "feature-extraction")
     if task not in _TASKS or (pooled and task == "sequence-classification"):
         raise UnsupportedModel(f"{file} has transformer_task {task!r}, which is not computed here")
@@ -194,19 +211,6 @@ def _check_settings(file: Path, settings: dict[str, Any], *, pooled: bool) -> No
             f"{file} has module_output_name {settings['module_output_name']!r}; "
             f"supported is {feature}"
         )
-    for key in ("tokenizer_name_or_path", "query_expansion", "query_length", "document_length"):
-        if settings.get(key) is not None:
-            raise UnsupportedModel(f"{file} has {key} {settings[key]!r}, which is not supported")
-    for key in ("model_args", "model_kwargs", "config_args", "config_kwargs"):
-        _check_arguments(file, key, settings.get(key), set())
-    for key in ("tokenizer_args", "processor_kwargs"):
-        _check_arguments(file, key, settings.get(key), {"model_max_length"})
-    processing = settings.get("processing_kwargs") or {}
-    if not isinstance(processing, dict):
-        raise SourceError(f"{file} has processing_kwargs that is not an object")
-    for kind, arguments in processing.items():
-        if kind in ("text", "common"):
-            _check_arguments(file, f"processing_kwargs.{kind}", arguments, {"max_length"})
 
 
 def _check_arguments(file: Path, name: str, arguments: Any, honoured: set[str]) -> None:
@@ -223,14 +227,14 @@ def _check_arguments(file: Path, name: str, arguments: Any, honoured: set[str]) 
         )
         if key not in honoured | _HARMLESS and not usual:
             raise UnsupportedModel(
-                f"{file} has {name}.{key} {value!r}, which is not supported: answers would not be "
-                "the original's"
+                f"{file} has {name}.{key} {value!r}, which is not supported: answers would not "
+                "be the original's"
             )
 
 
 def _read_length(file: Path, settings: dict[str, Any]) -> int | None:
     """The longest text that the settings allow, under every name a limit has."""
-    tokenizer = {}
+    tokenizer: dict[str, Any] = {}
     for key in ("tokenizer_args", "processor_kwargs"):
         tokenizer |= settings.get(key) or {}
     processing = settings.get("processing_kwargs") or {}

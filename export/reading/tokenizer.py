@@ -62,7 +62,7 @@ def gives_segments(tokenizer: Any) -> bool:
 
 
 def _check_settings(path: Path, tokenizer: Any) -> None:
-    """Raise UnsupportedModel for a setting that changes ids and that tokenizer.json does not hold."""
+    """Raise UnsupportedModel for a setting that changes ids and is not in tokenizer.json."""
     for name, usual in (("split_special_tokens", False), ("truncation_side", "right")):
         found = getattr(tokenizer, name, usual)
         if found != usual:
@@ -75,7 +75,9 @@ def _check_settings(path: Path, tokenizer: Any) -> None:
 def _lower_case(backend: Any) -> None:
     """Put lower-casing before whatever else normalizes, as sentence-transformers does it."""
     own = backend.normalizer
-    parts = list(own) if isinstance(own, normalizers.Sequence) else [own] if own else []
+    parts: list[Any] = [own] if own else []
+    if isinstance(own, normalizers.Sequence):
+        parts = [own[place] for place in range(len(own))]
     if any(isinstance(part, normalizers.Lowercase) for part in parts):
         return
     backend.normalizer = normalizers.Sequence([normalizers.Lowercase(), *parts])

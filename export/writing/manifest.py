@@ -101,9 +101,7 @@ def _describe_settings(entry: HeadEntry) -> list[str]:
 
 
 def _describe_head(head: SourceHead, checkpoint: Checkpoint) -> HeadEntry:
-    # Those of a cross-encoder go before the first text of a pair.
-    asks = head.task == "classify" and head.name is None and checkpoint.sentences.cross_encoder
-    said = checkpoint.sentences if asks else Sentences()
+    said = checkpoint.sentences if head.prompted else Sentences()
     return HeadEntry(
         task=head.task,
         name=head.name,

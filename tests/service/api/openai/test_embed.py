@@ -1,4 +1,5 @@
 import base64
+import json
 import random
 import shutil
 from collections.abc import Callable, Iterator
@@ -11,7 +12,8 @@ import pytest
 from numpy.typing import NDArray
 
 from models import Pipeline
-from tests.export.reading.test_dense import add_modules
+from tests.export.reading.test_projection import add_modules
+from tests.helpers.checkpoints import write_json
 from tests.helpers.server import Server, check_same, serve
 from tests.helpers.store import Store
 
@@ -295,3 +297,52 @@ def test_a_projection_has_its_own_size_and_pooling(
             check_same(vectors(server.answer(ROUTE, {"input": "the king"} | body)), wanted)
         for body, param in (({"pooling": "cls"}, "pooling"), ({"dimensions": 13}, "dimensions")):
             server.refuse(ROUTE, {"input": "the king"} | body, 422, "invalid_value", param)
+
+
+def test_prompts_go_by_name_and_one_unasked(pretraining_bundle: Path, tmp_path: Path) -> None:
+    prompts = {"query": "find the king: ", "document": ""}
+    bundle = Path(shutil.copytree(pretraining_bundle, tmp_path / "bundle"))
+    change_heads(bundle, "embed", prompts=prompts, default_prompt="query")
+    pipeline = Pipeline.open(bundle)
+    with serve(bundle) as server:
+        (model,) = server.client.get("/v1/models").json()["data"]
+        assert (model["prompts"], model["default_prompt"]) == (prompts, "query")
+        for body, name in (
+            ({}, "query"),
+            ({"prompt_name": None}, "query"),
+            ({"prompt_name": "query"}, "query"),
+            ({"prompt_name": "document"}, ""),
+            ({"prompt_name": ""}, ""),
+        ):
+            found = vectors(server.answer(ROUTE, {"input": TEXTS} | body))
+            check_same(found, pipeline.embed(TEXTS, prompt=name))
+        answer = server.refuse(
+            ROUTE, {"input": "a", "prompt_name": "passage"}, 422, "invalid_value", "prompt_name"
+        )
+        assert "'query', 'document'" in answer
+        server.refuse(ROUTE, {"input": ["a", ""]}, 422, "empty_input", "input[1]")
+
+
+def test_a_pooling_that_was_guessed_answers_by_name_alone(
+    pretraining_bundle: Path, classify_bundle: Path, tmp_path: Path
+) -> None:
+    bundle = Path(shutil.copytree(pretraining_bundle, tmp_path / "bundle"))
+    change_heads(bundle, "embed", pooling_source="default")
+    with serve(bundle) as server:
+        message = server.refuse(ROUTE, {"input": "rain"}, 422, "task_unsupported", "model")
+        assert '"model": "tiny-pretraining"' in message
+        assert server.answer(ROUTE, {"input": "rain", "model": "tiny-pretraining"})["data"]
+        assert server.answer("/v1/fill-mask", {"inputs": "[MASK]"})["results"]
+        (model,) = server.client.get("/v1/models").json()["data"]
+        assert model["pooling_source"] == "default"
+    with serve(bundle, classify_bundle) as server:
+        assert server.answer(ROUTE, {"input": "rain"})["model"] == "tiny-classify"
+
+
+def change_heads(bundle: Path, task: str, **changes: Any) -> None:
+    """Give the heads of a task other fields in the manifest."""
+    content = json.loads((bundle / "manifest.json").read_text())
+    for head in content["heads"]:
+        if head["task"] == task:
+            head.update(changes)
+    write_json(bundle / "manifest.json", content | {"format_version": 2})

@@ -1,0 +1,231 @@
+"""The classifier of a SetFit checkpoint: logistic regression on sentence-transformers' vector.
+
+SetFit (Tunstall et al. 2022) keeps it in model_head.pkl, a pickle, which is never opened: whoever
+trusts it writes its coefficients beside it, once.
+"""
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from transformers import PreTrainedModel
+from transformers.modeling_outputs import SequenceClassifierOutput
+
+from export.errors import SourceError, UnsupportedModel
+from export.reading.files import first_line, has_file, read_object
+from export.reading.heads import SourceHead
+from export.reading.projection import Normalize, read_projection
+from export.reading.sentences import Sentences
+
+_CONFIG = "config_setfit.json"
+_PICKLE = "model_head.pkl"
+_COPIES = ("model_head.safetensors", "model_head.json")
+_CONVERT = (
+    "python -c \"import joblib, json; h = joblib.load('model_head.pkl'); json.dump({'coef': "
+    "h.coef_.tolist(), 'intercept': h.intercept_.tolist(), 'classes': h.classes_.tolist()}, "
+    "open('model_head.json', 'w'))\""
+)
+
+
+class SetFitClassifier(torch.nn.Module):
+    """A trunk with SetFit's head: ids of one text in, logits [1, classes] out.
+
+    Of two classes the first has the logit 0, so that softmax gives what the regression does.
+    """
+
+    base_model_prefix = "trunk"
+
+    def __init__(
+        self,
+        trunk: PreTrainedModel,
+        *,
+        pooling: str,
+        vectors: torch.nn.Module,
+        coefficients: torch.Tensor,
+        intercepts: torch.Tensor,
+        multi_label: bool,
+    ) -> None:
+        super().__init__()
+        self.trunk = trunk
+        self.config = trunk.config
+        self.pooling = pooling
+        self.vectors = vectors
+        self.binary = len(coefficients) == 1 and not multi_label
+        self.register_buffer("coefficients", coefficients)
+        self.register_buffer("intercepts", intercepts)
+
+    @property
+    def base_model(self) -> Any:
+        """The trunk."""
+        return self.trunk
+
+    def forward(self, **given: Any) -> SequenceClassifierOutput:
+        """The logits of one text, or of rows that are pooled already, one in each sequence."""
+        pooled = _pool(self.trunk(**given).last_hidden_state, self.pooling)
+        vectors = self.vectors(pooled)
+        logits = vectors @ self.get_buffer("coefficients").T + self.get_buffer("intercepts")
+        if self.binary:
+            logits = torch.nn.functional.pad(logits, (1, 0))
+        return SequenceClassifierOutput(logits=logits)
+
+
+class _Cut(torch.nn.Module):
+    def __init__(self, dimensions: int) -> None:
+        super().__init__()
+        self.dimensions = dimensions
+
+    def forward(self, vectors: torch.Tensor) -> torch.Tensor:
+        return vectors[:, : self.dimensions]
+
+
+def read_setfit(
+    path: Path, trunk: PreTrainedModel, sentences: Sentences
+) -> tuple[list[SourceHead], list[str]]:
+    """SetFit's head of the checkpoint at `path`, and notes; none where there is none.
+
+    Raises SourceError or UnsupportedModel.
+    """
+    file = next((path / name for name in _COPIES if has_file(path / name)), None)
+    if file is None:
+        if not has_file(path / _PICKLE):
+            return [], []
+        return [], [
+            f"{_PICKLE} is a pickle and is not opened, so its classifier is left out; where you "
+            f"trust it, write its coefficients beside it: {_CONVERT}"
+        ]
+    settings = read_object(path / _CONFIG, required=False)
+    read = _read_tensors if file.suffix == ".safetensors" else _read_lists
+    coefficients, intercepts, classes, multi_label = read(file)
+    vectors = _read_vectors(sentences, trunk.config.hidden_size, settings)
+    width = vectors(torch.zeros(1, trunk.config.hidden_size)).shape[-1]
+    if coefficients.shape != (len(intercepts), width):
+        raise SourceError(
+            f"{file} holds coefficients {list(coefficients.shape)} and {len(intercepts)} "
+            f"intercepts, and the vectors have {width} dimensions"
+        )
+    if not (torch.isfinite(coefficients).all() and torch.isfinite(intercepts).all()):
+        raise SourceError(f"the coefficients in {file} are not all numbers")
+    model = SetFitClassifier(
+        trunk,
+        pooling=sentences.pooling or "mean",
+        vectors=vectors,
+        coefficients=coefficients,
+        intercepts=intercepts,
+        multi_label=multi_label,
+    )
+    count = 2 if model.binary else len(coefficients)
+    head = SourceHead(
+        task="classify",
+        name=None,
+        model=model,
+        output="logits",
+        labels=_name_labels(file, settings.get("labels"), classes, count),
+        problem_type="multi_label_classification" if multi_label else "single_label_classification",
+        function="sigmoid" if multi_label else "softmax",
+        pooling=sentences.pooling or "mean",
+        prompted=True,
+    )
+    return [head], []
+
+
+Read = tuple[torch.Tensor, torch.Tensor, list[Any] | None, bool]
+
+
+def _read_tensors(file: Path) -> Read:
+    try:
+        with safe_open(file, framework="pt") as stored:
+            found = {name.rstrip("_"): stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
+            said = stored.metadata() or {}
+        classes = json.loads(said["classes"]) if "classes" in said else None
+    except (SafetensorError, OSError, ValueError) as error:
+        raise SourceError(f"{file} cannot be read: {first_line(error)}") from None
+    return _check(file, found, classes, multi_label=said.get("multi_label") == "true")
+
+
+def _read_lists(file: Path) -> Read:
+    content = read_object(file)
+    try:
+        names: list[str] = [name for name in ("coef", "intercept") if name in content]
+        found: dict[str, torch.Tensor] = {
+            name: torch.tensor(content[name], dtype=torch.float64) for name in names
+        }
+    except (TypeError, ValueError) as error:
+        raise SourceError(f"{file} cannot be read: {first_line(error)}") from None
+    multi_label = content.get("multi_label") is True
+    return _check(file, found, content.get("classes"), multi_label=multi_label)
+
+
+def _check(file: Path, found: dict[str, torch.Tensor], classes: Any, *, multi_label: bool) -> Read:
+    coefficients, intercepts = found.get("coef"), found.get("intercept")
+    if coefficients is None or intercepts is None or coefficients.dim() != 2:
+        raise SourceError(
+            f"{file} lacks coef [classes, dimensions] and intercept [classes]; write it again: "
+            f"{_CONVERT}"
+        )
+    if classes is not None and not isinstance(classes, list):
+        raise SourceError(f"{file} has classes that are not a list")
+    return coefficients.float(), intercepts.reshape(-1).float(), classes, multi_label
+
+
+def _read_vectors(sentences: Sentences, width: int, settings: dict[str, Any]) -> torch.nn.Module:
+    """From the pooled row to the vector that the regression was fitted on."""
+    if "+" in (sentences.pooling or ""):
+        raise UnsupportedModel(
+            f"a SetFit head on several poolings ({sentences.pooling}) is not supported; leave "
+            "model_head.* out to export the vectors alone"
+        )
+    projection = read_projection(sentences.modules, width)
+    parts: list[torch.nn.Module] = [projection] if projection is not None else []
+    kinds = [module.kind for module in sentences.modules]
+    trailing = 0
+    while trailing < len(kinds) and kinds[-1 - trailing] in ("Normalize", "Dropout"):
+        trailing += 1
+    if "Normalize" in kinds[len(kinds) - trailing :]:
+        parts.append(Normalize())
+    if sentences.dimensions is not None:
+        parts.append(_Cut(sentences.dimensions))
+    if settings.get("normalize_embeddings"):
+        parts.append(Normalize())
+    return torch.nn.Sequential(*parts).eval()
+
+
+def _name_labels(
+    file: Path, labels: Any, classes: Sequence[Any] | None, count: int
+) -> tuple[str, ...]:
+    """By the names in config_setfit.json, which number the classes, or else by the classes."""
+    numbered: Sequence[Any] = range(count) if classes is None else classes
+    if len(numbered) != count:
+        raise SourceError(f"{file} has {len(numbered)} classes, and coefficients for {count}")
+    if not labels:
+        return tuple(str(one) for one in numbered)
+    try:
+        named = tuple(str(labels[one] if isinstance(one, int) else one) for one in numbered)
+    except (IndexError, TypeError, KeyError):
+        raise SourceError(
+            f"{file.parent / _CONFIG} has labels {labels!r}, which do not name the classes "
+            f"{list(numbered)}"
+        ) from None
+    return named
+
+
+def _pool(states: torch.Tensor, pooling: str) -> torch.Tensor:
+    """Rows [n, T, H] as one each [n, H], of texts that have no padding."""
+    match pooling:
+        case "cls":
+            return states[:, 0]
+        case "lasttoken":
+            return states[:, -1]
+        case "max":
+            return states.amax(1)
+        case "mean_sqrt_len_tokens":
+            return states.sum(1) / math.sqrt(states.shape[1])
+        case "weightedmean":
+            weights = torch.arange(1, states.shape[1] + 1, dtype=states.dtype)
+            weighted: torch.Tensor = (states * weights[:, None]).sum(1) / weights.sum()
+            return weighted
+        case _:
+            return states.mean(1)

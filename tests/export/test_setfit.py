@@ -1,0 +1,165 @@
+"""A SetFit checkpoint classifies as SetFit does: logistic regression on its own vectors."""
+
+import json
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import joblib
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.base.modules import Dense, Normalize, Transformer
+from sentence_transformers.sentence_transformer.modules import Pooling
+from sklearn.linear_model import LogisticRegression
+from sklearn.multiclass import OneVsRestClassifier
+
+from export.errors import SourceError, UnsupportedModel
+from export.reading.checkpoint import load_checkpoint
+from export.writing.exporter import export_bundle
+from export.writing.request import ExportRequest
+from models import Pipeline
+from tests.helpers.checkpoints import write_json
+from tests.helpers.fixtures import Export
+
+TEXTS = ["the king of france", "a", "it is cold in paris, and the sea is far", "a red house", "fox"]
+LABELS = ["calm", "glad", "sad"]
+Save = Callable[..., tuple[Path, Any]]
+
+
+@pytest.fixture(autouse=True)
+def quiet() -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+@pytest.fixture
+def save(exported: Export, tmp_path: Path) -> Save:
+    """Saves a tiny body as SetFit does; gives its folder and the library's vectors of the texts."""
+
+    def save_body(*modules: Any, normalize: bool = False, **options: Any) -> tuple[Path, Any]:
+        encoder = Transformer(str(exported("bert", "Model").source))
+        parts = [encoder, *(modules or [Pooling(32, "mean")])]
+        model = SentenceTransformer(modules=parts, device="cpu", **options)
+        folder = tmp_path / "setfit"
+        model.save(str(folder), create_model_card=False)
+        write_json(folder / "config_setfit.json", {"normalize_embeddings": normalize})
+        return folder, model.encode(TEXTS, normalize_embeddings=normalize)
+
+    return save_body
+
+
+def fit(vectors: Any, classes: list[Any]) -> LogisticRegression:
+    return LogisticRegression(C=100.0).fit(vectors, classes)
+
+
+def write_copy(folder: Path, head: LogisticRegression, kind: str = "json", **more: Any) -> None:
+    if kind == "json":
+        lists = {"coef": head.coef_.tolist(), "intercept": head.intercept_.tolist()}
+        write_json(folder / "model_head.json", lists | {"classes": head.classes_.tolist()} | more)
+    else:
+        # It writes the bytes as they lie, and scikit-learn's lie by columns.
+        tensors = {"coef_": np.ascontiguousarray(head.coef_), "intercept_": head.intercept_}
+        said = {"classes": json.dumps(head.classes_.tolist())}
+        save_file(tensors, folder / "model_head.safetensors", metadata=said)
+
+
+def check_scores(folder: Path, wanted: Any, names: list[str]) -> None:
+    result = export_bundle(ExportRequest(str(folder), folder.parent / "bundle"))
+    assert set(result.bundle.manifest.tasks) == {"embed", "classify"}
+    pipeline = Pipeline(result.bundle)
+    for scores, labels in zip(wanted, pipeline.classify(TEXTS), strict=True):
+        found = {label.label: label.score for label in labels}
+        assert set(found) == set(names)
+        np.testing.assert_allclose([found[name] for name in names], scores, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["json", "safetensors"])
+def test_three_classes(save: Save, kind: str) -> None:
+    folder, vectors = save()
+    head = fit(vectors, [0, 1, 2, 1, 0])
+    write_copy(folder, head, kind)
+    write_json(folder / "config_setfit.json", {"labels": LABELS, "normalize_embeddings": False})
+    check_scores(folder, head.predict_proba(vectors), LABELS)
+
+
+def test_two_classes_on_what_modules_make_of_it(save: Save) -> None:
+    folder, vectors = save(Pooling(32, "weightedmean"), Dense(32, 12), Normalize(), normalize=True)
+    head = fit(vectors, ["no", "yes", "no", "yes", "no"])
+    write_copy(folder, head)
+    check_scores(folder, head.predict_proba(vectors), ["no", "yes"])
+
+
+def test_a_default_prompt_and_dimensions_go_for_it_too(save: Save) -> None:
+    prompts = {"query": "find the king: "}
+    folder, vectors = save(
+        Pooling(32, "mean"),
+        normalize=True,
+        prompts=prompts,
+        default_prompt_name="query",
+        truncate_dim=8,
+    )
+    head = fit(vectors, [0, 1, 0, 1, 0])
+    write_copy(folder, head)
+    check_scores(folder, head.predict_proba(vectors), ["0", "1"])
+
+
+def test_several_labels_at_once(save: Save) -> None:
+    folder, vectors = save()
+    marks = np.array([[1, 0, 1], [0, 1, 1], [1, 1, 0], [0, 0, 1], [1, 0, 0]])
+    head = OneVsRestClassifier(LogisticRegression(C=100.0)).fit(vectors, marks)
+    content = {
+        "coef": [each.coef_[0].tolist() for each in head.estimators_],
+        "intercept": [float(each.intercept_[0]) for each in head.estimators_],
+        "multi_label": True,
+    }
+    write_json(folder / "model_head.json", content)
+    write_json(folder / "config_setfit.json", {"labels": LABELS})
+    check_scores(folder, head.predict_proba(vectors), LABELS)
+
+
+def test_a_pickle_is_never_opened_and_told(save: Save, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, vectors = save()
+    head = fit(vectors, [0, 1, 2, 1, 0])
+    joblib.dump(head, folder / "model_head.pkl")
+    checkpoint = load_checkpoint(str(folder))
+    assert checkpoint.tasks == ("embed",)
+    [note] = checkpoint.notes
+    assert "model_head.pkl is a pickle and is not opened" in note
+    # The line that it gives makes what the exporter reads.
+    command = note[note.index('python -c "') + len('python -c "') : -1]
+    monkeypatch.chdir(folder)
+    exec(command, {})  # noqa: S102
+    assert load_checkpoint(str(folder)).tasks == ("embed", "classify")
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ({"coef": [[0.0] * 32]}, "lacks coef"),
+        ({"coef": [0.0] * 32, "intercept": [0.0]}, "lacks coef"),
+        ({"coef": [[0.0] * 31], "intercept": [0.0]}, "the vectors have 32 dimensions"),
+        ({"coef": [[0.0] * 32] * 3, "intercept": [0.0]}, r"coefficients \[3, 32\] and 1 intercept"),
+        ({"coef": [["x"] * 32], "intercept": [0.0]}, "cannot be read"),
+        ({"coef": [[0.0] * 32], "intercept": [0.0], "classes": 2}, "not a list"),
+        ({"coef": [[0.0] * 32], "intercept": [0.0], "classes": [0, 1, 2]}, "has 3 classes"),
+        ({"coef": [[0.0] * 32], "intercept": [0.0], "classes": [0, 7]}, "do not name"),
+        ({"coef": [[1e400] * 32], "intercept": [0.0]}, "not all numbers|cannot be read"),
+    ],
+)
+def test_copies_that_are_damaged(save: Save, content: dict[str, Any], sentence: str) -> None:
+    folder, _ = save()
+    write_json(folder / "config_setfit.json", {"labels": LABELS})
+    (folder / "model_head.json").write_text(json.dumps(content))
+    with pytest.raises(SourceError, match=sentence):
+        load_checkpoint(str(folder))
+
+
+def test_several_poolings_are_refused(save: Save) -> None:
+    folder, vectors = save(Pooling(32, ("mean", "cls")))
+    write_copy(folder, fit(vectors, [0, 1, 2, 1, 0]))
+    with pytest.raises(UnsupportedModel, match="several poolings"):
+        load_checkpoint(str(folder))
