@@ -46,6 +46,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return int(getattr(stopped, "exit_code", 130))
 
 
+# As models/bundle/manifest.py has them; it is not imported for --help.
+_POOLINGS = ("mean", "cls", "max", "mean_sqrt_len_tokens", "weightedmean", "lasttoken")
+
+
 def _read_export(given: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m export",
@@ -76,7 +80,7 @@ def _read_export(given: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument(
         "--pooling",
-        choices=("mean", "cls", "max", "mean_sqrt_len_tokens", "weightedmean", "lasttoken"),
+        choices=(*_POOLINGS, "splade"),
         help="for checkpoints that do not say how they pool; default: mean",
     )
     parser.add_argument("--name", help="the name the service shows; default: that of OUT")

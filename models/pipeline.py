@@ -26,6 +26,7 @@ from models.errors import (
 )
 from models.heads import (
     HEADS,
+    REPRESENTATIONS,
     Aggregation,
     AnswerOptions,
     ClassifyOptions,
@@ -40,6 +41,8 @@ from models.heads import (
     NextSentence,
     NextSentenceOptions,
     Span,
+    SparseOptions,
+    SparseVector,
     TokenClassifyOptions,
     spread,
 )
@@ -128,6 +131,18 @@ class Pipeline:
         size = options.dimensions or head.count(options.pooling)
         return np.stack(vectors) if vectors else np.zeros((0, size), np.float32)
 
+    def embed_sparse(
+        self,
+        texts: Sequence[str],
+        *,
+        top_k: int | None = None,
+        overflow: Overflow = "error",
+        prompt: str | None = None,
+    ) -> list[SparseVector]:
+        """For each text the words of the vocabulary that stand for it, with their weights."""
+        options = SparseOptions(top_k, overflow, prompt)
+        return self.answer(self.find_head("embed", "sparse"), texts, options)
+
     def fill_mask(
         self,
         texts: Sequence[str],
@@ -206,12 +221,18 @@ class Pipeline:
                 f"it answers {', '.join(self.manifest.tasks)}",
                 param="model",
             )
-        if name is None:
-            return heads[0]
+        plain = [head for head in heads if head.entry.representation is None]
+        if name is None and plain:
+            return plain[0]
         for head in heads:
             if head.entry.name == name:
                 return head
         names = [head.entry.name for head in heads if head.entry.name]
+        if name is None:
+            raise TaskUnsupported(
+                f"model {self.manifest.name!r} gives no dense vectors; it gives {', '.join(names)}",
+                param="model",
+            )
         raise HeadNotFound(
             f"model {self.manifest.name!r} has no {task} head named {name!r}; "
             + (f"choose from {', '.join(names)}, or leave it out" if names else "leave it out"),
@@ -292,6 +313,8 @@ class Pipeline:
     def _open_heads(self, load: Callable[[str, Role], Session]) -> Iterator[Head[Any, Any, Any]]:
         for entry in self.manifest.heads:
             kind = HEADS.get(entry.task)
+            if entry.representation is not None:
+                kind = REPRESENTATIONS.get(entry.representation)
             # A task of a later version: the bundle is sound, its other tasks are answered.
             if kind is not None:
                 session = load(entry.file, "head") if entry.file else None

@@ -19,6 +19,7 @@ from export.proof.figures import (
     pool_rows,
 )
 from export.proof.texts import ProofTexts
+from export.reading.heads import SourceHead
 from models.heads import (
     AnswerOptions,
     ClassifyOptions,
@@ -26,6 +27,7 @@ from models.heads import (
     FillMaskOptions,
     Head,
     NextSentenceOptions,
+    SparseOptions,
     TokenClassifyOptions,
 )
 from models.heads.head import sigmoid, softmax
@@ -139,6 +141,30 @@ def _write_parts(head: Head[Any, Any, Any], reference: Reference) -> list[dict[s
 def _round(number: Any) -> float:
     return round(float(number), 7)
 
+
+def _write_sparse(_: Head[Any, Any, Any], reference: Reference) -> dict[str, Any]:
+    ids = np.flatnonzero(reference.output[0])
+    return {
+        "token_ids": ids.tolist(),
+        "weights": [_round(weight) for weight in reference.output[0][ids]],
+    }
+
+
+def find_case(head: SourceHead) -> Case:
+    """How a head is proven."""
+    return CASES[head.task] if head.representation is None else _REPRESENTED[head.representation]
+
+
+_REPRESENTED: dict[str, Case] = {
+    "sparse": Case(
+        "embed",
+        SparseOptions(overflow="truncate", prompt=""),
+        Figures.count_vectors,
+        _write_sparse,
+        singles=TEXTS,
+        limit=HIDDEN_LIMIT,
+    )
+}
 
 CASES: dict[str, Case] = {
     case.task: case

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 
 from export.errors import ProofFailed
-from export.proof.cases import CASES, Case, Floats, Item, Reference
+from export.proof.cases import Case, Floats, Item, Reference, find_case
 from export.proof.figures import Figures, find_fault
 from export.proof.original import Progress, References
 from models.bundle.manifest import Parity
 from models.engines import Output
-from models.heads import Head, Job
+from models.heads import Head, Job, SparseHead
 from models.heads.head import Indices
 from models.pipeline import Pipeline, form_batches
 
@@ -29,7 +29,7 @@ def prove(
     """
     rows = []
     for source, references in answers.heads:
-        head, case = pipeline.find_head(source.task, source.name), CASES[source.task]
+        head, case = pipeline.find_head(source.task, source.name), find_case(source)
         rows.append((_compare(pipeline, head, case, references, progress), references))
         if any(reference.vector is not None for reference in references):
             rows.append((_compare_vectors(pipeline, head, case, references), references))
@@ -64,7 +64,13 @@ def _compare(
 def _read(
     head: Head[Any, Any, Any], hidden: Output, batch: Sequence[Job], starts: Indices
 ) -> list[Floats]:
-    """What is compared of each job: its logits, or its hidden states where the task has none."""
+    """What is compared of each job: its logits, or its hidden states where the task has none.
+
+    Of a sparse vector its weights, zeros among them.
+    """
+    if isinstance(head, SparseHead):
+        head.compute(hidden, batch, starts)
+        return [head.spread(job.output)[None] for job in batch]
     if head.task.weights:
         return head.logits(hidden, batch, starts)
     places = zip(batch, starts.tolist(), strict=True)

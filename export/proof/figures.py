@@ -75,6 +75,10 @@ class Figures:
         one, other = (pool(hidden, self.entry.pooling) for hidden in (wanted, found))
         self.cosines.append(float(one @ other))
 
+    def count_vectors(self, wanted: Floats, found: Floats) -> None:
+        """Count vectors [1, D] by their cosine."""
+        self.cosines.append(float(normalize(wanted[0]) @ normalize(found[0])))
+
     def count_labels(self, wanted: Floats, found: Floats) -> None:
         """Count logits [rows, labels] by the best label of each row, or by each label's sign."""
         if self.entry.problem_type == "multi_label_classification":

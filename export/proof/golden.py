@@ -7,7 +7,7 @@ computed again by models/golden.py.
 from collections.abc import Sequence
 from typing import Any
 
-from export.proof.cases import CASES, Case, Reference
+from export.proof.cases import Case, Reference, find_case
 from export.proof.original import References
 from models.golden import LIMIT, measure_golden
 from models.heads import Head
@@ -24,7 +24,7 @@ def make_golden(answers: References, pipeline: Pipeline) -> dict[str, Any]:
     `batches` holds places in `cases`: the first few alone, the others packed together.
     """
     tasks = [
-        _make_task(pipeline.find_head(source.task, source.name), CASES[source.task], references)
+        _make_task(pipeline.find_head(source.task, source.name), find_case(source), references)
         for source, references in answers.heads
     ]
     return {"format_version": 1, "tasks": tasks}

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 import torch
 
-from export.proof.cases import CASES, Item, Reference
+from export.proof.cases import Item, Reference, find_case
 from export.proof.figures import pool_rows
 from export.proof.texts import ProofTexts
 from export.reading.checkpoint import Checkpoint
@@ -45,7 +45,7 @@ def ask_original(
     for head in heads:
         project = _keep if head.weights else _find_projection(checkpoint)
         references = []
-        for item in CASES[head.task].draw(texts):
+        for item in find_case(head).draw(texts):
             references.append(project(_ask(checkpoint, head, item)))
             progress("original")
         answers.heads.append((head, references))
@@ -54,7 +54,7 @@ def ask_original(
 
 def count_questions(heads: Sequence[SourceHead]) -> int:
     """How many items `ask_original` asks about."""
-    return sum(CASES[head.task].items for head in heads)
+    return sum(find_case(head).items for head in heads)
 
 
 def _ask(checkpoint: Checkpoint, head: SourceHead, item: Item) -> Reference:
@@ -70,6 +70,8 @@ def _ask(checkpoint: Checkpoint, head: SourceHead, item: Item) -> Reference:
     ids = encoded["input_ids"][0]
     with torch.inference_mode():
         found = head.read_logits(head.model(**encoded))[0]
+        if head.pool is not None:
+            found = head.pool(found)
     if TASKS[head.task].rows is Rows.MASK:
         found = found[ids == checkpoint.tokenizer.mask_token_id]
     return Reference(item, tuple(ids.tolist()), found.reshape(-1, found.shape[-1]).numpy())

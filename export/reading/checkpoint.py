@@ -7,7 +7,7 @@ Remote code never runs; weights come from safetensors, or from pytorch_model.bin
 import hashlib
 import inspect
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +24,12 @@ from export.reading.heads import (
     find_ending,
     list_heads,
     load_named_heads,
+    make_sparse_head,
     make_trunk_head,
 )
 from export.reading.labels import check_labels
 from export.reading.modules import find_encoder
+from export.reading.pooling import Splade
 from export.reading.projection import read_projection
 from export.reading.sentences import Sentences, read_sentences
 from export.reading.setfit import read_setfit
@@ -97,8 +99,13 @@ class Checkpoint:
 
     @property
     def all_heads(self) -> list[SourceHead]:
-        """All that answers: the trunk by itself, and the heads that stand on it."""
-        return [make_trunk_head(self.trunk), *self.heads]
+        """All that answers: the trunk by itself, and the heads that stand on it.
+
+        Of a SPLADE no dense vectors: nothing says how they would be pooled.
+        """
+        if self.sentences.splade is None:
+            return [make_trunk_head(self.trunk), *self.heads]
+        return [*make_sparse_head(self.heads, self.sentences.splade), *self.heads]
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -129,11 +136,12 @@ class Checkpoint:
 
 
 def load_checkpoint(
-    source: str, revision: str | None = None, *, embeds: bool = False
+    source: str, revision: str | None = None, *, embeds: bool = False, splade: bool = False
 ) -> Checkpoint:
     """Find, check and load a checkpoint. Raises SourceError or UnsupportedModel.
 
     `embeds`: only its vectors are wanted, so the head that its config names may be missing.
+    `splade`: it is one, also where no file of it says so.
     """
     transformers.utils.logging.disable_progress_bar()
     transformers.utils.logging.set_verbosity_error()
@@ -169,6 +177,8 @@ def load_checkpoint(
     heads, notes = read_setfit(path, checkpoint.trunk, sentences)
     checkpoint.heads += [*heads, *load_named_heads(path, checkpoint.trunk, family)]
     checkpoint.notes += notes
+    if splade and sentences.splade is None:
+        _take_for_splade(checkpoint)
     if headless:
         checkpoint.notes.append(f"no weights of the head of {architecture}: embed only")
     elif not checkpoint.heads and not architecture.endswith("Model"):
@@ -250,6 +260,22 @@ def _load_model(
     # The pooler is left out on purpose where no head of the model's own reads it.
     unused = sorted(key for key in loading["unexpected_keys"] if "pooler" not in key.split("."))
     return model, unused, headless
+
+
+def _take_for_splade(checkpoint: Checkpoint) -> None:
+    """Give it sparse vectors as those of naver's SPLADE v2 and v3, whose files do not say so."""
+    said = checkpoint.sentences
+    if said.pooling is not None:
+        raise UnsupportedModel(
+            f"{checkpoint.path} says that its tokens are pooled by {said.pooling}, so it is no "
+            "SPLADE; leave --pooling out"
+        )
+    if "fill-mask" not in {head.task for head in checkpoint.heads}:
+        raise UnsupportedModel(
+            f"{checkpoint.path} ({checkpoint.architecture}) has no masked-LM head, which a SPLADE "
+            "is made of; leave --pooling splade out"
+        )
+    checkpoint.sentences = replace(said, splade=Splade("max", "relu"))
 
 
 def _lacks_head(model: PreTrainedModel, missing: Sequence[str], weights: Weights) -> bool:

@@ -3,7 +3,7 @@
 Owns which architecture carries which task, and where its output holds the logits.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,10 @@ from export.errors import SourceError, UnsupportedModel
 from export.reading.configuration import check_sizes
 from export.reading.files import first_line, read_architecture, read_object
 from export.reading.labels import check_labels
+from export.reading.pooling import Splade
 from export.reading.sentences import Sentences
 from export.reading.weights import Weights, check_floating, read_weights
-from models.bundle.manifest import Function, Pooling, ProblemType
+from models.bundle.manifest import Function, Pooling, ProblemType, Representation, head_file
 from models.families import Family
 from models.tasks import TASKS
 
@@ -31,6 +32,9 @@ class SourceHead:
 
     Of several fields, each is a column. `pooling` says which rows of a text a classifier reads: the
     first, or all of them pooled. `prompted`: the checkpoint's prompts go before its texts.
+
+    A `representation` is an embed head that gives something else than dense vectors: `pool` makes
+    it of the logits [tokens, vocabulary] of a text, which the fill-mask graph gives.
     """
 
     task: str
@@ -42,11 +46,20 @@ class SourceHead:
     function: Function | None = None
     pooling: str | None = None
     prompted: bool = False
+    representation: Representation | None = None
+    pool: Callable[[torch.Tensor], torch.Tensor] | None = None
 
     @property
     def weights(self) -> bool:
         """Whether it has weights of its own, and so a graph."""
-        return TASKS[self.task].weights
+        return TASKS[self.task].weights or self.representation is not None
+
+    @property
+    def file(self) -> str:
+        """The name of its graph."""
+        if self.representation == "sparse":
+            return head_file("fill-mask", None)
+        return head_file(self.task, self.name)
 
     def read_logits(self, output: Any) -> torch.Tensor:
         """The logits in what the model gave, classes last; without weights, the hidden states."""
@@ -138,6 +151,22 @@ def _find_pooling(config: PretrainedConfig, architecture: str) -> Pooling | None
     if declared == "mean":
         return "mean"
     raise UnsupportedModel(f"{architecture} pools by {declared!r}; supported is one of cls, mean")
+
+
+def make_sparse_head(heads: Sequence[SourceHead], splade: Splade) -> list[SourceHead]:
+    """The head that gives sparse vectors, where there is one that fills masks."""
+    return [
+        replace(
+            head,
+            task="embed",
+            name="sparse",
+            prompted=True,
+            representation="sparse",
+            pool=splade.pool,
+        )
+        for head in heads
+        if (head.task, head.name) == ("fill-mask", None)
+    ]
 
 
 def apply_activation(head: SourceHead, sentences: Sentences) -> SourceHead:

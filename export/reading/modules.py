@@ -13,7 +13,10 @@ from export.reading.files import read_json
 
 # Modules that are computed here; MLMTransformer is what Transformer was called for a masked LM.
 TRANSFORMERS = ("Transformer", "MLMTransformer")
-_KINDS = (*TRANSFORMERS, "Pooling", "Dense", "LayerNorm", "Normalize", "Dropout")
+_KINDS = (
+    *TRANSFORMERS,
+    *("Pooling", "Dense", "LayerNorm", "Normalize", "Dropout", "SpladePooling"),
+)
 _PACKAGE = "sentence_transformers."
 
 

@@ -1,7 +1,10 @@
 """How a checkpoint pools its tokens into one vector: what its sentence-transformers files say."""
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+import torch
 
 from export.errors import SourceError, UnsupportedModel
 from export.reading.files import read_object
@@ -56,6 +59,46 @@ def _list_named(file: Path, content: dict[str, Any]) -> list[str]:
     if not isinstance(listed, list) or not listed:
         raise SourceError(f"{file} has pooling_mode {named!r}, which names no pooling")
     return [str(one) for one in listed]
+
+
+@dataclass(frozen=True, slots=True)
+class Splade:
+    """How a SpladePooling makes one sparse vector of the masked-LM logits of a text's tokens."""
+
+    aggregation: Literal["max", "sum"]
+    activation: Literal["relu", "log1p_relu"]
+
+    def pool(self, logits: torch.Tensor) -> torch.Tensor:
+        """The weights [1, vocabulary] of logits [tokens, vocabulary]."""
+        weights = torch.log1p(torch.relu(logits))
+        if self.activation == "log1p_relu":
+            weights = torch.log1p(weights)
+        return weights.amax(0)[None] if self.aggregation == "max" else weights.sum(0)[None]
+
+
+# The keys of a SpladePooling's config.json.
+SPLADE_KEYS = {
+    *("pooling_strategy", "activation_function"),
+    *("embedding_dimension", "word_embedding_dimension", "chunk_size"),
+}
+
+
+def read_splade(module: Module) -> Splade:
+    """What a SpladePooling module says. Raises SourceError or UnsupportedModel."""
+    file = module.folder / "config.json"
+    content = read_object(file)
+    refuse_unknown(file, content, SPLADE_KEYS)
+    aggregation = content.get("pooling_strategy", "max")
+    activation = content.get("activation_function", "relu")
+    for key, named, known in (
+        ("pooling_strategy", aggregation, ("max", "sum")),
+        ("activation_function", activation, ("relu", "log1p_relu")),
+    ):
+        if named not in known:
+            raise UnsupportedModel(
+                f"{file} has {key} {named!r}; supported is one of {', '.join(known)}"
+            )
+    return Splade(aggregation, activation)
 
 
 def refuse_unknown(file: Path, content: dict[str, Any], known: set[str]) -> None:

@@ -4,7 +4,7 @@ Read is what sentence-transformers itself reads (6.2), under every name it has h
 prompts, dimensions, similarity, activation. What they say is honoured, or refused by its own name.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
@@ -12,7 +12,7 @@ from typing import Any, get_args
 from export.errors import SourceError, UnsupportedModel
 from export.reading.files import has_file, read_object
 from export.reading.modules import TRANSFORMERS, Module, list_modules
-from export.reading.pooling import read_pooling, refuse_unknown
+from export.reading.pooling import Splade, read_pooling, read_splade, refuse_unknown
 from models.bundle.manifest import Function, Pooling, PoolingSource, Similarity
 
 _CONFIG = "config_sentence_transformers.json"
@@ -37,6 +37,7 @@ SETTINGS_KEYS = {
 # What the Transformer module hands on, for each task, where it computes what is computed here.
 _TASKS = {
     "feature-extraction": ("last_hidden_state", "token_embeddings"),
+    "fill-mask": ("logits", "token_embeddings"),
     "sequence-classification": ("logits", "scores"),
 }
 # Of the arguments for weights and tokenizer those that change no answer in fp32.
@@ -63,6 +64,7 @@ class Sentences:
 
     modules: tuple[Module, ...] = ()
     pooling: str | None = None
+    splade: Splade | None = None
     include_prompt: bool = True
     prompts: Mapping[str, str] = field(default_factory=dict)
     default_prompt: str | None = None
@@ -82,16 +84,18 @@ def read_sentences(path: Path) -> Sentences:
     if len(poolings) > 1:
         raise UnsupportedModel(f"{path / 'modules.json'} pools {len(poolings)} times")
     pooling, include_prompt = read_pooling(poolings[0]) if poolings else (None, True)
+    splade = _read_splade(path, modules)
     encoder = modules[0].folder if modules and modules[0].kind in TRANSFORMERS else path
     file = next((encoder / name for name in _SETTINGS if has_file(encoder / name)), None)
     settings = read_object(file) if file is not None else {}
     if file is not None:
-        _check_settings(file, settings, pooled=bool(poolings))
+        _check_settings(file, settings, modules)
     config = read_object(path / _CONFIG, required=False)
     prompts, default = _read_prompts(path / _CONFIG, config)
     return Sentences(
         modules=modules,
         pooling=pooling,
+        splade=splade,
         include_prompt=include_prompt,
         prompts=prompts,
         default_prompt=default,
@@ -113,6 +117,19 @@ def choose_pooling(said: Sentences, option: Pooling | None) -> tuple[str, Poolin
     if said.pooling:
         return said.pooling, "sentence-transformers"
     return (option, "option") if option else ("mean", "default")
+
+
+def _read_splade(path: Path, modules: Sequence[Module]) -> Splade | None:
+    """What pools masked-LM logits, where the modules do: it stands alone behind the transformer."""
+    kinds = [module.kind for module in modules if module.kind != "Dropout"]
+    if "SpladePooling" not in kinds:
+        return None
+    if len(kinds) != 2 or kinds[0] not in TRANSFORMERS:
+        raise UnsupportedModel(
+            f"{path / 'modules.json'} has a SpladePooling among {', '.join(kinds)}; supported is "
+            "one behind a Transformer"
+        )
+    return read_splade(next(module for module in modules if module.kind == "SpladePooling"))
 
 
 def _read_prompts(file: Path, config: dict[str, Any]) -> tuple[dict[str, str], str | None]:
@@ -175,10 +192,10 @@ def _read_function(path: Path, encoder: Path, config: dict[str, Any]) -> Functio
     return None
 
 
-def _check_settings(file: Path, settings: dict[str, Any], *, pooled: bool) -> None:
+def _check_settings(file: Path, settings: dict[str, Any], modules: Sequence[Module]) -> None:
     """Raise UnsupportedModel for a setting of the Transformer module that is not honoured."""
     refuse_unknown(file, settings, SETTINGS_KEYS)
-    _check_output(file, settings, pooled=pooled)
+    _check_output(file, settings, modules)
     for key in ("tokenizer_name_or_path", "query_expansion", "query_length", "document_length"):
         if settings.get(key) is not None:
             raise UnsupportedModel(f"{file} has {key} {settings[key]!r}, which is not supported")
@@ -193,10 +210,15 @@ def _check_settings(file: Path, settings: dict[str, Any], *, pooled: bool) -> No
         _check_arguments(file, f"processing_kwargs.{kind}", processing.get(kind), {"max_length"})
 
 
-def _check_output(file: Path, settings: dict[str, Any], *, pooled: bool) -> None:
+def _check_output(file: Path, settings: dict[str, Any], modules: Sequence[Module]) -> None:
     """Raise UnsupportedModel where the module hands on something else than is computed here."""
-    task = settings.get("transformer_task", "feature-extraction")
-    if task not in _TASKS or (pooled and task == "sequence-classification"):
+    behind = {module.kind for module in modules}
+    usual = "fill-mask" if behind & {"MLMTransformer"} else "feature-extraction"
+    task = settings.get("transformer_task", usual)
+    pooled = {"sequence-classification": set(), "fill-mask": {"SpladePooling"}}.get(
+        task, {"Pooling"}
+    )
+    if task not in _TASKS or behind & {"Pooling", "SpladePooling"} - pooled:
         raise UnsupportedModel(f"{file} has transformer_task {task!r}, which is not computed here")
     output, feature = _TASKS[task]
     modality = settings.get("modality_config", {"text": {"method_output_name": output}})

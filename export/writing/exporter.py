@@ -60,7 +60,9 @@ def export_bundle(request: ExportRequest, report: Reporter | None = None) -> Res
         check_name(request)
         report.begin("read the checkpoint")
         embeds = request.tasks == ("embed",)
-        checkpoint = load_checkpoint(request.source, request.revision, embeds=embeds)
+        checkpoint = load_checkpoint(
+            request.source, request.revision, embeds=embeds, splade=request.pooling == "splade"
+        )
         heads = choose_heads(checkpoint, request.tasks)
         with stage(request.out) as folder:
             fused, notes = _fill(folder, request, checkpoint, heads, report)
@@ -155,14 +157,15 @@ def _write_graphs(
     report.begin("export the trunk")
     layout = checkpoint.family.layout
     fused = export_trunk(checkpoint.trunk, folder / trunk_file("fp32"), layout)
-    weighted = [head for head in heads if head.weights]
+    # By file: sparse vectors and fill-mask have one graph.
+    weighted = {head.file: head for head in heads if head.weights}
     report.begin("export the heads", len(weighted))
     if projection is not None:
         export_projection(
             projection, checkpoint.pooled_size, folder / head_file(heads[0].task, None)
         )
-    for head in weighted:
-        export_head(head, checkpoint.family, folder / head_file(head.task, head.name))
+    for name, head in weighted.items():
+        export_head(head, checkpoint.family, folder / name)
         report.advance()
     return fused
 

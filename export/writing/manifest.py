@@ -21,7 +21,6 @@ from models.bundle.manifest import (
     Manifest,
     Source,
     SpecialToken,
-    head_file,
     split_poolings,
 )
 
@@ -71,7 +70,8 @@ def _describe_vectors(
     head: SourceHead, checkpoint: Checkpoint, request: ExportRequest
 ) -> HeadEntry:
     said = checkpoint.sentences
-    pooling, origin = choose_pooling(said, request.pooling)
+    # A SPLADE has no head of the kind.
+    pooling, origin = choose_pooling(said, request.pooling if request.pooling != "splade" else None)
     poolings = len(split_poolings(pooling))
     return HeadEntry(
         task=head.task,
@@ -102,16 +102,21 @@ def _describe_settings(entry: HeadEntry) -> list[str]:
 
 def _describe_head(head: SourceHead, checkpoint: Checkpoint) -> HeadEntry:
     said = checkpoint.sentences if head.prompted else Sentences()
+    splade = checkpoint.sentences.splade if head.representation == "sparse" else None
     return HeadEntry(
         task=head.task,
         name=head.name,
-        file=head_file(head.task, head.name),
+        file=head.file,
         labels=head.labels,
         problem_type=head.problem_type,
         function=head.function,
         pooling=head.pooling,
         prompts=dict(said.prompts) or None,
         default_prompt=said.default_prompt,
+        representation=head.representation,
+        activation=splade.activation if splade else None,
+        aggregation=splade.aggregation if splade else None,
+        dimensions=checkpoint.config.vocab_size if splade else None,
     )
 
 

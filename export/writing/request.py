@@ -6,6 +6,7 @@ Owns the choices there are. Reads no files and writes none.
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from export.errors import OutputError, UnsupportedModel
 from export.reading.checkpoint import Checkpoint
@@ -23,7 +24,7 @@ class ExportRequest:
     out: Path
     tasks: tuple[str, ...] | None = None
     precisions: tuple[str, ...] = ("fp32",)
-    pooling: Pooling | None = None
+    pooling: Pooling | Literal["splade"] | None = None
     name: str | None = None
     revision: str | None = None
     replace: bool = False

@@ -23,6 +23,8 @@ POOLINGS: tuple[Pooling, ...] = get_args(Pooling)
 PoolingSource = Literal["sentence-transformers", "option", "default"]
 ProblemType = Literal["single_label_classification", "multi_label_classification", "regression"]
 Function = Literal["softmax", "sigmoid", "none"]
+# What an embed head gives of a text where that is not one dense vector.
+Representation = Literal["sparse"]
 # How two vectors are compared, by the words of sentence-transformers.
 Similarity = Literal["cosine", "dot", "euclidean", "manhattan"]
 
@@ -91,6 +93,9 @@ class HeadEntry(Part):
     size, `default_dimensions` how many of them are given unasked, and `similarity` what they are
     compared by. `prompts` are texts that go before a text, by name, `default_prompt` the name of
     the one that does unasked; without `include_prompt` its tokens are seen and not pooled.
+
+    A `representation` is named as it is. A `sparse` one has the fill-mask graph, `activation` is
+    what it makes of the logits before log1p, and `aggregation` what of a text's tokens.
     """
 
     task: str
@@ -107,13 +112,16 @@ class HeadEntry(Part):
     prompts: dict[str, str] | None = None
     default_prompt: str | None = None
     include_prompt: bool = True
+    representation: Representation | None = None
+    activation: Literal["relu", "log1p_relu"] | None = None
+    aggregation: Literal["max", "sum"] | None = None
 
     @property
     def format_version(self) -> int:
         """The least version of the format whose readers answer with it as it is meant."""
         known = ("mean", "cls", "max") if self.task == "embed" else ("mean",)
         plain = self.pooling is None or self.pooling in known
-        later = not plain or self.default_dimensions or self.prompts
+        later = not plain or self.default_dimensions or self.prompts or self.representation
         return FORMAT_VERSION if later else _PLAIN_VERSION
 
     @model_validator(mode="after")

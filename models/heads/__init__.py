@@ -8,6 +8,7 @@ from models.heads.embed import EmbedHead, EmbedOptions
 from models.heads.fill_mask import Candidate, FillMaskHead, FillMaskOptions, Mask
 from models.heads.head import Head, Job, spread
 from models.heads.next_sentence import NextSentence, NextSentenceHead, NextSentenceOptions
+from models.heads.sparse import SparseHead, SparseOptions, SparseVector
 from models.heads.token_classify import (
     Aggregation,
     Entity,
@@ -27,8 +28,12 @@ HEADS: dict[str, type[Head[Any, Any, Any]]] = {
     )
 }
 
+# What an embed head is where it gives something else of a text than one dense vector.
+REPRESENTATIONS: dict[str, type[Head[Any, Any, Any]]] = {"sparse": SparseHead}
+
 __all__ = [
     "HEADS",
+    "REPRESENTATIONS",
     "Aggregation",
     "AnswerHead",
     "AnswerOptions",
@@ -48,6 +53,9 @@ __all__ = [
     "NextSentenceHead",
     "NextSentenceOptions",
     "Span",
+    "SparseHead",
+    "SparseOptions",
+    "SparseVector",
     "TokenClassifyHead",
     "TokenClassifyOptions",
     "spread",

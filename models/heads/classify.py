@@ -53,8 +53,7 @@ class ClassifyHead(Head[str | tuple[str, str], ClassifyOptions, list[Label]]):
     def prepare(self, item: str | tuple[str, str], options: ClassifyOptions) -> Job:
         """A job for the text or the pair."""
         text, pair = (item, None) if isinstance(item, str) else item
-        prompt = self.read_prompt(options.prompt)
-        encoded = self.encoder.encode(prompt + text, pair, overflow=options.overflow)
+        encoded = self.encode_prompted(text, options.prompt, pair, overflow=options.overflow)
         return Job(head=self, item=item, options=options, encoded=encoded)
 
     def compute(self, hidden: Output, jobs: Sequence[Job], starts: Indices) -> None:

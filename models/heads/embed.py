@@ -6,13 +6,12 @@ Has weights where the checkpoint projects the pooled vector: sentence-transforme
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
 from models.bundle.manifest import split_poolings
 from models.engines import Output
-from models.errors import InputTooLong, InvalidValue
+from models.errors import InvalidValue
 from models.heads.head import Floats, Head, Indices, Job, count_tokens, pool
 from models.tasks import TASKS
 from models.text.truncation import Overflow
@@ -42,10 +41,6 @@ class EmbedHead(Head[str | Sequence[int], EmbedOptions, Floats]):
 
     task = TASKS["embed"]
     golden_options = EmbedOptions(prompt="")
-
-    def __init__(self, *parts: Any) -> None:
-        super().__init__(*parts)
-        self._ahead: dict[str, int] = {}  # of the bundle's prompts
 
     @property
     def dimensions(self) -> int:
@@ -91,35 +86,12 @@ class EmbedHead(Head[str | Sequence[int], EmbedOptions, Floats]):
         if not isinstance(item, str):
             encoded = self.encoder.encode_ids(item, overflow=options.overflow)
             return Job(head=self, item=item, options=options, encoded=encoded)
-        prompt = self.read_prompt(options.prompt)
-        encoded = self.encoder.encode(prompt + item, overflow=options.overflow)
+        encoded = self.encode_prompted(item, options.prompt, overflow=options.overflow)
         job = Job(head=self, item=item, options=options, encoded=encoded)
-        if prompt:
-            self._leave_room(job, self._count_ahead(prompt))
-        return job
-
-    def _leave_room(self, job: Job, ahead: int) -> None:
-        """See that something of the text stands behind its prompt, of so many tokens."""
-        if job.tokens <= ahead + 1:
-            # Raises where there is nothing of it to begin with.
-            self.encoder.encode(job.item, overflow="truncate")
-            if job.encoded.truncated:
-                raise InputTooLong(
-                    f"the prompt {job.options.prompt!r} fills all of the {job.tokens} tokens that "
-                    "the model takes; ask for another one"
-                )
-        if not self.entry.include_prompt:
+        if options.prompt and not self.entry.include_prompt:
+            ahead = self.count_ahead((self.entry.prompts or {})[options.prompt])
             job.rows = np.arange(ahead, job.tokens)
-
-    def _count_ahead(self, prompt: str) -> int:
-        """How many tokens a prompt has, without the special one behind it."""
-        found = self._ahead.get(prompt)
-        if found is None:
-            encoded = self.encoder.encode(prompt, overflow="truncate", origins=True)
-            assert encoded.origins is not None
-            found = len(encoded.ids) - int(encoded.origins.texts[-1] == -1)
-            self._ahead[prompt] = found
-        return found
+        return job
 
     def compute(self, hidden: Output, jobs: Sequence[Job], starts: Indices) -> None:
         """Pool each text's rows: over all tokens, special ones included, as in Reimers 2019."""

@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 
 from models.bundle.manifest import HeadEntry, Manifest, Pooling, split_poolings
 from models.engines import Output, Session
-from models.errors import InternalError, InvalidValue
+from models.errors import InputTooLong, InternalError, InvalidValue
 from models.tasks import Rows, Task
 from models.text.encoded import Encoded
 from models.text.encoder import Encoder
+from models.text.truncation import Overflow
 
 Floats = NDArray[np.float32]
 Indices = NDArray[np.int64]
@@ -82,6 +83,7 @@ class Head(ABC, Generic[ItemT, OptionsT, AnswerT]):
         self.manifest = manifest
         self.encoder = encoder
         self._session = session
+        self._ahead: dict[str, int] = {}  # of the bundle's prompts
 
     def resolve(self, options: OptionsT) -> OptionsT:
         """The options with the head's own defaults filled in, checked once for a request."""
@@ -172,9 +174,34 @@ class Head(ABC, Generic[ItemT, OptionsT, AnswerT]):
             )
         return name
 
-    def read_prompt(self, name: str | None) -> str:
-        """The text of a prompt that was chosen, empty for none."""
-        return (self.entry.prompts or {})[name] if name else ""
+    def encode_prompted(
+        self, text: str, name: str | None, pair: str | None = None, *, overflow: Overflow
+    ) -> Encoded:
+        """A text, or a pair, behind the prompt of that name, which makes no text of what is none.
+
+        Raises the errors of Encoder.encode; InputTooLong where the prompt leaves nothing of it.
+        """
+        prompt = (self.entry.prompts or {})[name] if name else ""
+        encoded = self.encoder.encode(prompt + text, pair, overflow=overflow)
+        if prompt and len(encoded.ids) <= self.count_ahead(prompt) + 1:
+            # Raises where there is nothing of it to begin with.
+            self.encoder.encode(text, overflow="truncate")
+            if encoded.truncated:
+                raise InputTooLong(
+                    f"the prompt {name!r} fills all of the {len(encoded.ids)} tokens that the "
+                    "model takes; ask for another one"
+                )
+        return encoded
+
+    def count_ahead(self, prompt: str) -> int:
+        """How many tokens a prompt has, without the special one behind it."""
+        found = self._ahead.get(prompt)
+        if found is None:
+            encoded = self.encoder.encode(prompt, overflow="truncate", origins=True)
+            assert encoded.origins is not None
+            found = len(encoded.ids) - int(encoded.origins.texts[-1] == -1)
+            self._ahead[prompt] = found
+        return found
 
 
 def pool(

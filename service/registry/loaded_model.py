@@ -41,7 +41,8 @@ class LoadedModel:
         # Its heads by task and name; without a name, the task's first.
         self.heads = {(head.task.name, head.entry.name): head for head in pipeline.heads}
         for head in reversed(pipeline.heads):
-            self.heads[head.task.name, None] = head
+            if head.entry.representation is None:
+                self.heads[head.task.name, None] = head
         # Tasks that it answers by name alone: how its vectors are pooled is a guess.
         self.guessed = {
             name

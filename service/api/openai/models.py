@@ -107,7 +107,8 @@ def _describe(model: LoadedModel, created: int) -> dict[str, Any]:
         "family": manifest.family,
         "max_tokens": manifest.max_tokens,
         "dimensions": next(
-            (head.dimensions for head in heads if head.dimensions), manifest.hidden_size
+            (head.dimensions for head in heads if head.dimensions and not head.representation),
+            manifest.hidden_size,
         ),
         "pooling": pooled.pooling if pooled else None,
         "pooling_source": pooled.pooling_source if pooled else None,
