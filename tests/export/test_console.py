@@ -21,7 +21,7 @@ def test_a_bundle_is_shown_with_its_proof(
         "bert, flat layout",
         bundle.fingerprint,
         "2 fused nodes",
-        "mean pooling (default)",
+        "mean pooling (option)",
         "2 labels, softmax",
         "4 labels, sigmoid",
         "sentiment",

@@ -81,6 +81,9 @@ class Original:
         self.config = model.config
         self.model = model.eval()
         self.tokenizer = AutoTokenizer.from_pretrained(folder)
+        if model.config.model_type == "albert":
+            # As transformers 4 has it, which it was trained with; 5 leaves the segments out.
+            self.tokenizer.model_input_names = ["input_ids", "token_type_ids", "attention_mask"]
         self.max_tokens: int = self.tokenizer.model_max_length
 
     def tokens(self, text: Text) -> Any:

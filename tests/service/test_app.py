@@ -159,13 +159,20 @@ def check(document: dict[str, Any], schema: dict[str, Any], value: Any) -> None:
         assert value in schema["enum"]
     assert type(value) in KINDS[schema["type"]]
     if schema["type"] == "object":
-        assert set(schema.get("required", ())) <= value.keys() <= schema["properties"].keys()
-        for name, inner in value.items():
-            check(document, schema["properties"][name], inner)
+        check_fields(document, schema, value)
     if schema["type"] == "array":
         for inner in value:
             check(document, schema["items"], inner)
     return None
+
+
+def check_fields(document: dict[str, Any], schema: dict[str, Any], value: Any) -> None:
+    properties = schema.get("properties", {})
+    assert set(schema.get("required", ())) <= value.keys()
+    for name, inner in value.items():
+        if name not in properties:
+            assert "additionalProperties" in schema, name
+        check(document, properties.get(name) or schema["additionalProperties"], inner)
 
 
 def test_the_pages_are_served(tiny: Server) -> None:

@@ -205,10 +205,11 @@ def _send_random(
 def _check_excuse(error: dict[str, Any], body: Any) -> None:
     """A refusal of what fits the document is for what the document cannot say."""
     if error["code"] not in _BEYOND_THE_DOCUMENT:
-        # JSON Schema takes 2.0 for an integer; we do not. And dimensions have their model's limit.
+        # JSON Schema takes 2.0 for an integer; we do not. And dimensions have their model's limit,
+        # prompts their names.
         whole = error["message"].endswith("input should be a valid integer")
         assert error["code"] == "invalid_value", (error, body)
-        assert whole or error["param"] == "dimensions", (error, body)
+        assert whole or error["param"] in ("dimensions", "prompt_name"), (error, body)
 
 
 def _add_knowledge(document: dict[str, Any]) -> dict[str, Any]:
@@ -222,6 +223,7 @@ def _add_knowledge(document: dict[str, Any]) -> dict[str, Any]:
         "EmbeddingsRequest": {
             "input": _one_or_many(words, tokens),
             "dimensions": {"enum": [None, 1, 2, 31, 32]},
+            "prompt_name": {"enum": [None, ""]},
         },
         "FillMaskRequest": {
             "inputs": _one_or_many(masked),

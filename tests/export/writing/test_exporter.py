@@ -34,7 +34,8 @@ class Listener:
 def test_choices_land_in_the_manifest(classify_source: Path, tmp_path: Path) -> None:
     listener = Listener()
     out = tmp_path / "deep" / "er" / "bundle"
-    request = ExportRequest(str(classify_source), out, pooling="cls", name="mine")
+    tasks = ("embed", "classify")
+    request = ExportRequest(str(classify_source), out, tasks=tasks, pooling="cls", name="mine")
     result = export_bundle(request, listener)
     manifest = Bundle.open(out).manifest
     assert manifest.name == "mine"
