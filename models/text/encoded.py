@@ -10,6 +10,10 @@ from numpy.typing import NDArray
 
 Indices = NDArray[np.int64]
 
+# Where a text was cut, in its own characters (of token ids, in ids): what stays ends there, or
+# begins there if it was cut from the left. Of a pair one of each text, None for one that is whole.
+Cut = int | tuple[int | None, int | None]
+
 
 @dataclass(frozen=True, slots=True)
 class Origins:
@@ -33,13 +37,19 @@ class Origins:
 class Encoded:
     """One text (or pair) as the trunk takes it: ids and segment ids [tokens], both int64.
 
-    `origins` are there where they were asked for.
+    `truncated_at` says where it was cut, None where it is whole; `origins` are there where they
+    were asked for.
     """
 
     ids: Indices
     type_ids: Indices
-    truncated: bool = False
+    truncated_at: Cut | None = None
     origins: Origins | None = None
+
+    @property
+    def truncated(self) -> bool:
+        """Whether tokens were left out."""
+        return self.truncated_at is not None
 
     def select(self, origins: Origins, first: Indices, second: Indices) -> "Encoded":
         """The same sequence with these tokens of its texts, and all its special tokens.
@@ -53,4 +63,16 @@ class Encoded:
             ids=self.ids[keep],
             type_ids=self.type_ids[keep],
             origins=Origins(origins.texts[keep], origins.offsets[keep], origins.words[keep]),
+        )
+
+    def without_prompt(self, characters: int) -> "Encoded":
+        """The same, its cut told in characters of what stands behind a prompt of so many."""
+        at = self.truncated_at
+        if at is None or not characters:
+            return self
+        if isinstance(at, int):
+            return replace(self, truncated_at=max(at - characters, 0))
+        first, second = at
+        return replace(
+            self, truncated_at=(None if first is None else max(first - characters, 0), second)
         )

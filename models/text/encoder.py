@@ -2,11 +2,13 @@
 
 Owns the tokenizer, and what cannot be encoded. The truncation and padding stored in tokenizer.json
 are switched off once and never set again, since they are shared between threads: what does not
-fit is cut by hand, the way transformers cuts it, by the arithmetic of truncation.py.
+fit is cut by hand, the way transformers cuts it, by the arithmetic of truncation.py. Of a long text
+no more is read than what stays of it, and what tells that more is there.
 """
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -20,18 +22,39 @@ from models.errors import (
     InvalidToken,
     InvalidValue,
 )
-from models.text.encoded import Encoded, Indices, Origins
-from models.text.truncation import Overflow, cut_longest_first, cut_question, place_windows
+from models.text.boundaries import Boundaries
+from models.text.encoded import Encoded
+from models.text.reading import Reading, trace, trace_texts
+from models.text.truncation import (
+    Overflow,
+    Side,
+    cut_longest_first,
+    cut_question,
+    is_settled,
+    place_windows,
+)
 
 # These are tokenised within three milliseconds.
 _SHORT_CHARACTERS = 4_000
+# So many are read at first for each token that may stay; a word of English has five.
+_CHARACTERS_A_TOKEN = 8
+# Tokens that are refused are counted in so many characters, in more only where these fit.
+_COUNTED_CHARACTERS = 100_000
+# By how much more is read where that was not enough.
+_GROWTH = 4
 
 
 class Encoder:
     """Turns text into ids. Safe to use from several threads at once."""
 
     def __init__(
-        self, tokenizer_file: Path, *, max_tokens: int, vocabulary_size: int, segments: bool
+        self,
+        tokenizer_file: Path,
+        *,
+        max_tokens: int,
+        vocabulary_size: int,
+        segments: bool,
+        truncation_side: Side = "right",
     ) -> None:
         try:
             self.tokenizer: Tokenizer = Tokenizer.from_file(str(tokenizer_file))
@@ -43,40 +66,104 @@ class Encoder:
         self.tokenizer.no_padding()
         self.max_tokens = max_tokens
         self.vocabulary_size = vocabulary_size
+        self.truncation_side = truncation_side
         self._segments = segments
         self._special_in_text = self.tokenizer.num_special_tokens_to_add(is_pair=False)
         self._special_in_pair = self.tokenizer.num_special_tokens_to_add(is_pair=True)
 
     def encode(
-        self, text: str, pair: str | None = None, *, overflow: Overflow, origins: bool = False
+        self,
+        text: str,
+        pair: str | None = None,
+        *,
+        overflow: Overflow,
+        side: Side | None = None,
+        origins: bool = False,
     ) -> Encoded:
         """The ids of a text or a pair, special tokens included, at most `max_tokens` of them.
 
-        With overflow `truncate` what does not fit is cut at the end, of a pair from the longer
-        text first. Raises EmptyInput, InvalidValue, or InputTooLong with overflow `error`.
+        With overflow `truncate` what does not fit is cut at the end, or at the beginning where
+        `side` or else the checkpoint says `left`; of a pair from the longer text first. Raises
+        EmptyInput, InvalidValue, or InputTooLong with overflow `error`.
         """
-        whole = self.tokenize(text, pair, special=True)
+        parts = (text,) if pair is None else (text, pair)
+        read = None
+        if len(text) + (0 if pair is None else len(pair)) > _SHORT_CHARACTERS:
+            read = self._read(parts, side or self.truncation_side, overflow)
+        found = self.tokenize(text, pair, special=True) if read is None else read.encoding
         special = self._special_in_text if pair is None else self._special_in_pair
-        if len(whole) <= special or (pair is not None and len(set(whole.sequence_ids)) < 3):
+        if len(found) <= special or (pair is not None and len(set(found.sequence_ids)) < 3):
             self._check_not_empty(text, pair)
-        if len(whole) <= self.max_tokens:
-            encoded = self._finish(whole)
-            return replace(encoded, origins=_trace(whole)) if origins else encoded
+        if len(found) <= self.max_tokens:
+            encoded = self._finish(found)
+            return replace(encoded, origins=trace(found)) if origins else encoded
+        read = read or Reading.whole_of(found, parts)
         if overflow == "error":
-            tokens = len(whole)
+            tokens = f"{'' if all(read.whole) else 'more than '}{len(found)}"
             # A traceback would keep it: a gigabyte for a text of a few million tokens.
-            del whole
+            del found, read
             raise InputTooLong(
                 f"the text has {tokens} tokens, the model takes {self.max_tokens}; "
                 'shorten it, or send "overflow": "truncate"'
             )
-        found = _trace(whole) if origins else _trace_texts(whole)
-        first, second = found.places(0), found.places(1)
+        return self._truncate(read, side or self.truncation_side, special, origins=origins)
+
+    def _truncate(self, read: Reading, side: Side, special: int, *, origins: bool) -> Encoded:
+        """What stays of a text or a pair that has more tokens than the model takes."""
+        found = trace(read.encoding, read.starts) if origins else trace_texts(read.encoding)
+        texts = found.places(0), found.places(1)
         room = max(self.max_tokens - special, 0)
-        keep_first, keep_second = cut_longest_first(len(first), len(second), room)
-        encoded = replace(self._finish(whole), truncated=True)
-        cut = encoded.select(found, first[:keep_first], second[:keep_second])
+        counts = cut_longest_first(len(texts[0]), len(texts[1]), room)
+        first, second = (
+            places[:count] if side == "right" else places[len(places) - count :]
+            for places, count in zip(texts, counts, strict=True)
+        )
+        at = read.find_cut(texts, (first, second), side)
+        encoded = replace(self._finish(read.encoding), truncated_at=at)
+        cut = encoded.select(found, first, second)
         return cut if origins else replace(cut, origins=None)
+
+    @cached_property
+    def _boundaries(self) -> Boundaries | None:
+        return Boundaries.of(self.tokenizer)
+
+    def _read(self, parts: tuple[str, ...], side: Side, overflow: Overflow) -> Reading:
+        """The tokens of a long text or pair, or enough of them to say what stays and what does not.
+
+        Each part is read from that side, to where a word ends whatever follows: there are such
+        boundaries in almost every text. One without is read whole.
+        """
+        size = max(_CHARACTERS_A_TOKEN * self.max_tokens, _SHORT_CHARACTERS // 2)
+        if overflow == "error":
+            size = max(size, _COUNTED_CHARACTERS)
+        while self._boundaries is not None and size < max(map(len, parts)):
+            spans = [self._boundaries.cut(part, size, side) for part in parts]
+            known = tuple(span for span in spans if span is not None)
+            if len(known) == len(parts):
+                read = Reading(self._tokenize_spans(parts, known), parts, known)
+                if self._is_enough(read, overflow):
+                    return read
+            size *= _GROWTH
+        return Reading.whole_of(self.tokenize(*parts, special=True), parts)
+
+    def _tokenize_spans(
+        self, parts: tuple[str, ...], spans: tuple[tuple[int, int], ...]
+    ) -> Encoding:
+        for part in parts:
+            _check_unicode(part)
+        cut = (part[start:end] for part, (start, end) in zip(parts, spans, strict=True))
+        return self.tokenize(*cut, special=True)
+
+    def _is_enough(self, read: Reading, overflow: Overflow) -> bool:
+        """Whether what has not been read cannot change what stays."""
+        if len(read.encoding) <= self.max_tokens:
+            return False
+        if overflow == "error" or len(read.parts) == 1:
+            return True
+        texts = read.encoding.sequence_ids
+        room = max(self.max_tokens - self._special_in_pair, 0)
+        first, second = read.whole
+        return is_settled((texts.count(0), texts.count(1)), (first, second), room)
 
     def encode_windows(
         self,
@@ -86,6 +173,7 @@ class Encoder:
         window_tokens: int,
         overlap_tokens: int | None = None,
         overflow: Overflow,
+        side: Side | None = None,
     ) -> list[Encoded]:
         """A pair as sequences of at most `window_tokens`, each with its origins.
 
@@ -99,23 +187,69 @@ class Encoder:
         the first text is cut instead, and what lies after the last of so many windows is left out.
         """
         encoding = self.tokenize(first, second, special=True)
-        origins = _trace(encoding)
+        origins = trace(encoding)
         ahead, body = origins.places(0), origins.places(1)
         if not len(ahead) or not len(body):
             self._check_not_empty(first, second)
         space = window_tokens - self._special_in_pair
-        kept = ahead[: cut_question(len(ahead), space, overflow)]
-        room = space - len(kept)
-        starts, left_out = place_windows(
+        count = cut_question(len(ahead), space, overflow)
+        side = side or self.truncation_side
+        kept = ahead[:count] if side == "right" else ahead[len(ahead) - count :]
+        room = space - count
+        starts, _ = place_windows(
             len(body),
             room,
             window_tokens=window_tokens,
             overlap_tokens=overlap_tokens,
             overflow=overflow,
         )
-        truncated = len(kept) < len(ahead) or left_out
-        whole = replace(self._finish(encoding), truncated=truncated)
+        read = Reading.whole_of(encoding, (first, second))
+        at = (
+            read.find_end(0, ahead, kept, side),
+            read.find_end(1, body, body[: starts[-1] + room], "right"),
+        )
+        whole = replace(self._finish(encoding), truncated_at=None if at == (None, None) else at)
         return [whole.select(origins, kept, body[start : start + room]) for start in starts]
+
+    def split(
+        self, text: str, *, overlap_tokens: int, overflow: Overflow, prompt: str = ""
+    ) -> list[Encoded]:
+        """A text as sequences of at most `max_tokens`, each with its origins.
+
+        A window begins `overlap_tokens` before the last one ended, as the tokenizers library's
+        stride has it; the prompt stands before each, and its tokens are none of any text's.
+
+        Raises EmptyInput; InvalidValue for an overlap as long as a window, or a prompt that leaves
+        no room; InputTooLong for more than `MAX_WINDOWS`, after which with overflow `truncate` the
+        rest is left out.
+        """
+        encoding = self.tokenize(prompt + text, special=True)
+        origins = trace(encoding, (-len(prompt), 0))
+        if prompt:
+            origins.texts[origins.offsets[:, 1] <= 0] = -1
+            np.maximum(origins.offsets, 0, out=origins.offsets)
+        body = origins.places(0)
+        if not len(body):
+            self._check_not_empty(text, None)
+        ahead = len(encoding) - len(body) - self._special_in_text
+        room = self.max_tokens - self._special_in_text - ahead
+        if room < 1:
+            raise InputTooLong(
+                f"the prompt has {ahead} tokens and fills all of the {self.max_tokens} that "
+                "the model takes; ask for another one"
+            )
+        starts, left_out = place_windows(
+            len(body),
+            room,
+            window_tokens=self.max_tokens,
+            overlap_tokens=overlap_tokens,
+            overflow=overflow,
+            pair=False,
+        )
+        last = body[: starts[-1] + room][-1]
+        at = int(origins.offsets[last, 1]) if left_out else None
+        whole = replace(self._finish(encoding), truncated_at=at)
+        return [whole.select(origins, body[start : start + room], body[:0]) for start in starts]
 
     def tokenize(self, text: str, pair: str | None = None, *, special: bool = False) -> Encoding:
         """All the tokens of a text or a pair. Raises InvalidValue for half a surrogate pair.
@@ -129,11 +263,11 @@ class Encoder:
             whole = text if pair is None else (text, pair)
             return self.tokenizer.encode_batch([whole], add_special_tokens=special)[0]
         except TypeError:
-            raise InvalidValue(
-                "the text is not valid Unicode; it has one half of a surrogate pair"
-            ) from None
+            raise _refuse_surrogate() from None
 
-    def encode_ids(self, ids: Sequence[int], *, overflow: Overflow) -> Encoded:
+    def encode_ids(
+        self, ids: Sequence[int], *, overflow: Overflow, side: Side | None = None
+    ) -> Encoded:
         """Token ids exactly as given, nothing added. Raises InvalidToken for unknown ones."""
         if not ids:
             raise EmptyInput("the list of token ids is empty; send at least one")
@@ -149,8 +283,14 @@ class Encoder:
                 f"the input has {len(ids)} tokens, the model takes {self.max_tokens}; "
                 'shorten it, or send "overflow": "truncate"'
             )
-        kept = np.array(ids[: self.max_tokens], dtype=np.int64)
-        return Encoded(ids=kept, type_ids=np.zeros_like(kept), truncated=truncated)
+        at, kept = None, np.array(ids, dtype=np.int64)
+        if truncated and (side or self.truncation_side) == "left":
+            at = len(ids) - self.max_tokens
+            kept = kept[at:]
+        elif truncated:
+            at = self.max_tokens
+            kept = kept[:at]
+        return Encoded(ids=kept, type_ids=np.zeros_like(kept), truncated_at=at)
 
     def _finish(self, encoding: Encoding) -> Encoded:
         ids = np.array(encoding.ids, dtype=np.int64)
@@ -169,23 +309,14 @@ class Encoder:
                 )
 
 
-def _trace(encoding: Encoding) -> Origins:
-    return Origins(
-        texts=_number(encoding.sequence_ids),
-        offsets=np.array(encoding.offsets, dtype=np.int64).reshape(-1, 2),
-        words=_number(encoding.word_ids),
-    )
+def _check_unicode(text: str) -> None:
+    """Raise InvalidValue for half a surrogate pair, also where nobody would read it."""
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise _refuse_surrogate() from None
 
 
-def _trace_texts(encoding: Encoding) -> Origins:
-    """Without offsets and words, which take 100 bytes a token on their way from the tokenizer."""
-    tokens = len(encoding)
-    return Origins(
-        texts=_number(encoding.sequence_ids),
-        offsets=np.zeros((tokens, 2), dtype=np.int64),
-        words=np.zeros(tokens, dtype=np.int64),
-    )
-
-
-def _number(found: Sequence[int | None]) -> Indices:
-    return np.array([-1 if number is None else number for number in found], dtype=np.int64)
+def _refuse_surrogate() -> InvalidValue:
+    return InvalidValue("the text is not valid Unicode; it has one half of a surrogate pair")

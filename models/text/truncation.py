@@ -9,6 +9,8 @@ from models.errors import InputTooLong, InvalidValue
 
 # What is done with more tokens than the model takes.
 Overflow = Literal["error", "truncate"]
+# Where a text loses the tokens that do not fit: at its end, or at its beginning.
+Side = Literal["right", "left"]
 
 # Of one pair: a long question leaves small windows, and these add up.
 MAX_WINDOWS = 1024
@@ -34,6 +36,22 @@ def cut_longest_first(first: int, second: int, room: int) -> tuple[int, int]:
     return (longer, shorter) if first > second else (shorter, longer)
 
 
+def is_settled(read: tuple[int, int], whole: tuple[bool, bool], room: int) -> bool:
+    """Whether so many tokens of both texts of a pair are enough to know how it is cut.
+
+    Of a text that has not been read whole there may be any number more.
+    """
+    endless = sum(read) + room + 1
+    firsts, seconds = (
+        (count,) if known else (count, endless + place)
+        for place, (count, known) in enumerate(zip(read, whole, strict=True))
+    )
+    # More or fewer tokens change what stays only by which text is the longer one.
+    found = {cut_longest_first(first, second, room) for first in firsts for second in seconds}
+    first, second = found.pop()
+    return not found and first <= read[0] and second <= read[1] and sum(read) > room
+
+
 def cut_question(tokens: int, space: int, overflow: Overflow) -> int:
     """How many tokens of a question stay, so that a window has room for one of its context.
 
@@ -51,34 +69,46 @@ def cut_question(tokens: int, space: int, overflow: Overflow) -> int:
 
 
 def place_windows(
-    tokens: int, room: int, *, window_tokens: int, overlap_tokens: int | None, overflow: Overflow
+    tokens: int,
+    room: int,
+    *,
+    window_tokens: int,
+    overlap_tokens: int | None,
+    overflow: Overflow,
+    pair: bool = True,
 ) -> tuple[range, bool]:
     """Where the windows of a context begin, `room` tokens each, and whether some are left out.
 
-    A window of `window_tokens` holds more than its room: the question and special tokens. Raises
+    A window of `window_tokens` holds more than its room: special tokens, and of a pair the
+    question. Raises
     InvalidValue for an overlap as long as the room; with overflow `error` InputTooLong where there
     were more than `MAX_WINDOWS`, which else are those that are left out.
     """
     starts = range(1)
     if tokens > room:
-        step = room - _choose_overlap(window_tokens, room, overlap_tokens)
+        step = room - _choose_overlap(window_tokens, room, overlap_tokens, pair=pair)
         starts = range(0, tokens - room + step, step)
     if len(starts) > MAX_WINDOWS and overflow == "error":
         raise InputTooLong(
-            f"the context has {tokens} tokens and takes {len(starts)} windows of {room}, "
-            f"at most {MAX_WINDOWS} are read; shorten it or the question, "
+            f"the {'context' if pair else 'text'} has {tokens} tokens and takes {len(starts)} "
+            f"windows of {room}, at most {MAX_WINDOWS} are read; shorten it"
+            f"{' or the question' if pair else ', let its windows overlap less'}, "
             'or send "overflow": "truncate"'
         )
     return starts[:MAX_WINDOWS], len(starts) > MAX_WINDOWS
 
 
-def _choose_overlap(window_tokens: int, room: int, wanted: int | None) -> int:
+def _choose_overlap(window_tokens: int, room: int, wanted: int | None, *, pair: bool) -> int:
     if wanted is None:
         usual = min(_OVERLAP_TOKENS, window_tokens // 2)
         return usual if usual < room else room // 2
     if wanted >= room:
         raise InvalidValue(
-            f"an overlap of {wanted} tokens is not less than the {room} that the question leaves "
-            "a window of its context; ask for less, or shorten the question"
+            f"an overlap of {wanted} tokens is not less than the {room} that "
+            + (
+                "the question leaves a window of its context; ask for less, or shorten the question"
+                if pair
+                else "a window has for the text; ask for less"
+            )
         )
     return wanted

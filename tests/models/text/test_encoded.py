@@ -9,7 +9,7 @@ TEXTS = np.array([-1, 0, 0, -1, 1, 1, 1, -1])
 ORIGINS = Origins(
     texts=TEXTS, offsets=np.arange(16).reshape(8, 2), words=np.array([-1, 0, 1, -1, 0, 1, 2, -1])
 )
-WHOLE = Encoded(ids=np.arange(10, 18), type_ids=np.array([0, 0, 0, 0, 1, 1, 1, 1]), truncated=True)
+WHOLE = Encoded(ids=np.arange(10, 18), type_ids=np.array([0, 0, 0, 0, 1, 1, 1, 1]), truncated_at=7)
 
 
 def test_where_the_tokens_of_a_text_stand() -> None:

@@ -1,0 +1,237 @@
+"""Of a long text only what stays is read, and its tokens are those of the whole text."""
+
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers
+
+from models.errors import InputTooLong, InvalidValue
+from models.text import encoder as encoder_module
+from models.text.boundaries import Boundaries
+from models.text.encoder import Encoder
+from models.text.truncation import Side, cut_longest_first, is_settled
+from tests.helpers.checkpoints import FAMILIES, WORDS, make_tokenizer
+from tests.helpers.oracle import ODD_WORDS, write_text
+
+MAX_TOKENS = 12
+# What normalizers drop, join, compose, or make blanks of, and what added tokens are made of.
+_ODD = (
+    *("\0", "\x1f", "\x85", "\u00a0", "\u00ad", "\u200b", "\u200d", "\u2028", "\u3000", "\ufeff"),
+    *("\u0301", "\u0323", "\u3099", "\u0345", "\u093c", "\u0e33", "\u0d4e", "\u0600", "\u302e"),
+    *("\ufdfa", "\ufc5e", "\u1e9b\u0323", "\u212b", "\uff76\uff9e", "\u1112\u1161", "\uac00"),
+    *("日本", "今", "日", "雨", "😀", "👨\u200d👩", "\U0001f1e9\U0001f1ea", "\U0001f3fb", "é", "ß"),
+    *("``", "''", "▁", "Ġ", "##", ",", "(", "'s", "1", "x" * 120, "\n", "\r\n", "\t", "  ", " "),
+    *("[MASK]", "<mask>", "[SEP]", "</s>", "[UNK]", "<unk>", "[mask", "mask>"),
+)
+PIECES = st.sampled_from([*_ODD, *_ODD, *WORDS[:40], *ODD_WORDS, *[" "] * 60])
+TEXTS = st.lists(PIECES, min_size=1, max_size=60).map("".join)
+
+
+@pytest.fixture(autouse=True)
+def _short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Texts of a few words are long ones."""
+    monkeypatch.setattr(encoder_module, "_SHORT_CHARACTERS", 6)
+    monkeypatch.setattr(encoder_module, "_CHARACTERS_A_TOKEN", 1)
+    monkeypatch.setattr(encoder_module, "_COUNTED_CHARACTERS", 6)
+    monkeypatch.setattr(encoder_module, "_GROWTH", 2)
+
+
+class Pair:
+    """An encoder that reads what it needs, and the same one that reads whole texts."""
+
+    def __init__(self, file: Path, size: int, max_tokens: int = MAX_TOKENS) -> None:
+        self.lazy, self.whole = (
+            Encoder(file, max_tokens=max_tokens, vocabulary_size=size, segments=True)
+            for _ in range(2)
+        )
+        self.whole.__dict__["_boundaries"] = None
+
+    def check(self, text: str, pair: str | None, side: Side) -> None:
+        for origins in (False, True):
+            found, wanted = (
+                self._ask(one, text, pair, side, origins=origins) for one in (self.lazy, self.whole)
+            )
+            assert found == wanted, (text, pair, side)
+
+    def _ask(self, encoder: Encoder, *parts: Any, origins: bool) -> Any:
+        text, pair, side = parts
+        try:
+            found = encoder.encode(text, pair, overflow="truncate", side=side, origins=origins)
+        except (InvalidValue, ValueError) as error:
+            return str(error)
+        except Exception as error:
+            return type(error), str(error)
+        told: list[Any] = [found.ids.tolist(), found.type_ids.tolist(), found.truncated_at]
+        if origins:
+            assert found.origins is not None
+            told += [found.origins.texts.tolist(), found.origins.offsets.tolist()]
+            words = found.origins.words
+            # Counted from where reading began.
+            told.append((np.diff(words) * (words[1:] >= 0) * (words[:-1] >= 0)).tolist())
+        return told
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def family(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Pair:
+    tokenizer: Any = make_tokenizer(request.param)
+    file = tmp_path_factory.mktemp("tokenizer") / "tokenizer.json"
+    tokenizer.backend_tokenizer.save(str(file))
+    return Pair(file, len(tokenizer))
+
+
+@pytest.fixture(scope="module")
+def minilm(minilm_source: Path) -> Pair:
+    return Pair(minilm_source / "tokenizer.json", 30_522)
+
+
+def test_every_family_has_boundaries(family: Pair, minilm: Pair) -> None:
+    for pair in (family, minilm):
+        assert Boundaries.of(pair.lazy.tokenizer) is not None
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_texts_cut_before_they_are_read(family: Pair, side: Side) -> None:
+    @settings(max_examples=150, deadline=None)
+    @given(TEXTS)
+    def check(text: str) -> None:
+        family.check(text, None, side)
+
+    check()
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_pairs_cut_before_they_are_read(family: Pair, side: Side) -> None:
+    @settings(max_examples=80, deadline=None)
+    @given(TEXTS, TEXTS)
+    def check(text: str, pair: str) -> None:
+        family.check(text, pair, side)
+
+    check()
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_a_real_tokenizer(minilm: Pair, side: Side) -> None:
+    @settings(max_examples=300, deadline=None)
+    @given(TEXTS, st.none() | TEXTS)
+    def check(text: str, pair: str | None) -> None:
+        minilm.check(text, pair, side)
+
+    check()
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_no_more_is_read_than_is_needed(
+    family: Pair, side: Side, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[int] = []
+    whole = Encoder.tokenize
+
+    def tokenize(encoder: Encoder, *parts: str, **options: Any) -> Any:
+        read.extend(map(len, parts))
+        return whole(encoder, *parts, **options)
+
+    monkeypatch.setattr(Encoder, "tokenize", tokenize)
+    long = write_text(random.Random(4), 20_000)
+    for text, pair in ((long, None), (long, "the king"), ("the king", long)):
+        found = family.lazy.encode(text, pair, overflow="truncate", side=side)
+        assert len(found.ids) == MAX_TOKENS
+        with pytest.raises(InputTooLong, match=r"the text has more than \d\d tokens, the model"):
+            family.lazy.encode(text, pair, overflow="error")
+    assert max(read) < 2_000
+    with pytest.raises(InvalidValue, match="surrogate"):
+        family.lazy.encode(f"{long}\ud800{long}", overflow="truncate", side=side)
+
+
+def make_variant(**parts: Any) -> Tokenizer:
+    """A tokenizer of words with other parts."""
+    words = {word: place for place, word in enumerate(["[UNK]", *WORDS, *"abcdefghijklm▁Ġ"])}
+    tokenizer = Tokenizer(models.WordLevel(words, unk_token="[UNK]"))
+    for name, part in parts.items():
+        if name == "added":
+            tokenizer.add_tokens([part])
+        else:
+            setattr(tokenizer, name, part)
+    return tokenizer
+
+
+BLANKS = pre_tokenizers.WhitespaceSplit()
+SAFE: list[dict[str, Any]] = [
+    {"pre_tokenizer": pre_tokenizers.Whitespace()},
+    {"pre_tokenizer": pre_tokenizers.ByteLevel(add_prefix_space=True)},
+    {"pre_tokenizer": pre_tokenizers.Metaspace(prepend_scheme="always")},
+    {"pre_tokenizer": pre_tokenizers.Metaspace(prepend_scheme="first")},
+    {"pre_tokenizer": pre_tokenizers.Metaspace(prepend_scheme="never")},
+    {
+        "pre_tokenizer": pre_tokenizers.Sequence(
+            [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel()]
+        )
+    },
+    {
+        "pre_tokenizer": pre_tokenizers.Sequence([pre_tokenizers.Punctuation(), BLANKS]),
+        "normalizer": normalizers.Sequence(
+            [normalizers.Nmt(), normalizers.NFKC(), normalizers.Replace(Regex(" {2,}"), " ")]
+        ),
+    },
+    {"pre_tokenizer": BLANKS, "added": AddedToken("king", single_word=True)},
+    {"pre_tokenizer": BLANKS, "added": AddedToken("King,", lstrip=True, normalized=True)},
+]
+UNSAFE: list[dict[str, Any]] = [
+    {},
+    {"pre_tokenizer": pre_tokenizers.Metaspace(split=False)},
+    {"pre_tokenizer": pre_tokenizers.ByteLevel(use_regex=False)},
+    {"pre_tokenizer": pre_tokenizers.Split(" ", "isolated")},
+    {"pre_tokenizer": pre_tokenizers.Digits()},
+    {
+        "pre_tokenizer": pre_tokenizers.Sequence(
+            [pre_tokenizers.Punctuation("merged_with_next"), BLANKS]
+        )
+    },
+    {"pre_tokenizer": BLANKS, "normalizer": normalizers.Replace(Regex("a b"), "c")},
+    {"pre_tokenizer": BLANKS, "normalizer": normalizers.Replace(" ", "▁")},
+    {"pre_tokenizer": BLANKS, "normalizer": normalizers.Strip(left=True)},
+    {"pre_tokenizer": BLANKS, "normalizer": normalizers.Prepend("▁")},
+    {"pre_tokenizer": BLANKS, "added": AddedToken("new york")},
+    {"pre_tokenizer": BLANKS, "added": AddedToken("king", rstrip=True)},
+]
+
+
+@pytest.mark.parametrize("parts", SAFE, ids=str)
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_other_tokenizers(parts: dict[str, Any], side: Side, tmp_path: Path) -> None:
+    file = tmp_path / "tokenizer.json"
+    make_variant(**parts).save(str(file))
+    pair = Pair(file, 300)
+    assert pair.lazy._boundaries is not None
+
+    @settings(max_examples=150, deadline=None)
+    @given(TEXTS)
+    def check(text: str) -> None:
+        pair.check(text, None, side)
+
+    check()
+
+
+@pytest.mark.parametrize("parts", UNSAFE, ids=str)
+def test_what_is_not_known_to_be_safe_is_read_whole(parts: dict[str, Any]) -> None:
+    assert Boundaries.of(make_variant(**parts)) is None
+
+
+@settings(max_examples=400)
+@given(st.tuples(*[st.integers(0, 12)] * 2), st.tuples(*[st.booleans()] * 2), st.integers(0, 15))
+def test_a_pair_is_settled_when_nothing_unread_changes_it(
+    read: tuple[int, int], whole: tuple[bool, bool], room: int
+) -> None:
+    firsts, seconds = (
+        [count] if known else range(count, count + 40)
+        for count, known in zip(read, whole, strict=True)
+    )
+    every = {cut_longest_first(first, second, room) for first in firsts for second in seconds}
+    settled = len(every) == 1 and sum(read) > room
+    # What stays has been read.
+    settled = settled and all(kept <= count for kept, count in zip(*every, read, strict=True))
+    assert is_settled(read, whole, room) == settled
