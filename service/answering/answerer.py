@@ -30,6 +30,10 @@ from service.settings import Settings
 # A character costs about 0.2 microseconds to tokenise, a hand-over to a thread about 100.
 _LARGE_CHARACTERS = 4_000
 _LARGE_ITEMS = 16
+# Above these, an item counted as what it costs beside its characters, it takes longer than 20
+# milliseconds, and has threads of its own: others do not wait until it has been read.
+_LONG_CHARACTERS = 100_000
+_ITEM_CHARACTERS = 125
 
 # Whom to ask when the client leaves, and what comes from it: see Cancellation.
 Client = tuple[Departure | None, Receive]
@@ -66,12 +70,15 @@ class Answerer:
         self._metrics = metrics
         self._clock: DeadlineClock | None = None
         self._tokenizing = ThreadPoolExecutor(max_workers=2, thread_name_prefix="tokenizer")
+        # Apart, so that none of the other requests waits for megabytes to be read.
+        self._reading = ThreadPoolExecutor(max_workers=2, thread_name_prefix="reader")
         # Apart, so that what is computed is answered however much waits to be tokenised.
         self._decoding = ThreadPoolExecutor(max_workers=1, thread_name_prefix="decoder")
 
     def close(self) -> None:
         """Let go of the threads."""
         self._tokenizing.shutdown(cancel_futures=True)
+        self._reading.shutdown(cancel_futures=True)
         self._decoding.shutdown()
 
     def _find_clock(self) -> DeadlineClock:
@@ -143,16 +150,15 @@ class Answerer:
         """The items as jobs, their texts tokenised."""
         items, field = question.items, question.field
         if head.slow_options and head.is_large(question.options):
-            options = await cancellation.run(
-                self._tokenizing, lambda: head.resolve(question.options)
-            )
+            options = await cancellation.run(self._reading, lambda: head.resolve(question.options))
         else:
             options = head.resolve(question.options)
-        if _is_large(items):
+        characters = sum(_count_characters(item) for item in items)
+        if len(items) > _LARGE_ITEMS or characters > _LARGE_CHARACTERS:
             wanted = cancellation.while_it_lasts(items)
-            return await cancellation.run(
-                self._tokenizing, lambda: prepare(head, wanted, options, field)
-            )
+            long = characters + _ITEM_CHARACTERS * len(items) > _LONG_CHARACTERS
+            threads = self._reading if long else self._tokenizing
+            return await cancellation.run(threads, lambda: prepare(head, wanted, options, field))
         return prepare(head, items, options, field)
 
     async def _run(
@@ -192,12 +198,6 @@ def check_count(items: int, limit: int, field: str) -> None:
             f"{items} items are more than the {limit} one request may carry; send several requests",
             param=field,
         )
-
-
-def _is_large(items: Sequence[Any]) -> bool:
-    if len(items) > _LARGE_ITEMS:
-        return True
-    return sum(_count_characters(item) for item in items) > _LARGE_CHARACTERS
 
 
 def _count_characters(item: Any) -> int:
