@@ -50,7 +50,7 @@ from models.machine.allocator import return_freed_memory
 from models.text.encoded import Encoded
 from models.text.encoder import Encoder
 from models.text.packing import Extent, Packed, group_by_length, pack
-from models.text.truncation import Overflow
+from models.text.truncation import Overflow, Side
 
 MAX_BATCH_TOKENS = 512
 # Fill-mask answers with the text once for each candidate: a few kilobytes could ask for gigabytes.
@@ -82,6 +82,7 @@ class Pipeline:
             max_tokens=manifest.max_tokens,
             vocabulary_size=manifest.vocabulary_size,
             segments=manifest.segments,
+            truncation_side=manifest.truncation_side,
         )
 
         def load(name: str, role: Role) -> Session:
@@ -123,10 +124,13 @@ class Pipeline:
         dimensions: int | None = None,
         overflow: Overflow = "error",
         prompt: str | None = None,
+        truncation_side: Side | None = None,
     ) -> NDArray[np.float32]:
         """One vector a text, [texts, dimensions]; `prompt` names one of the bundle's."""
         head: EmbedHead = self.find_head("embed")  # type: ignore[assignment]
-        options = head.resolve(EmbedOptions(pooling, normalize, dimensions, overflow, prompt))
+        options = head.resolve(
+            EmbedOptions(pooling, normalize, dimensions, overflow, prompt, truncation_side)
+        )
         vectors = self.answer(head, texts, options)
         size = options.dimensions or head.count(options.pooling)
         return np.stack(vectors) if vectors else np.zeros((0, size), np.float32)
@@ -150,17 +154,22 @@ class Pipeline:
         top_k: int | None = None,
         targets: Sequence[str] | None = None,
         overflow: Overflow = "error",
+        truncation_side: Side | None = None,
     ) -> list[list[Mask]]:
         """For each text its masks, each with its likeliest tokens."""
         wanted = None if targets is None else tuple(targets)
-        options = FillMaskOptions(top_k, wanted, overflow)
+        options = FillMaskOptions(top_k, wanted, overflow, truncation_side=truncation_side)
         return self.answer(self.find_head("fill-mask"), texts, options)
 
     def next_sentence(
-        self, pairs: Sequence[tuple[str, str]], *, overflow: Overflow = "error"
+        self,
+        pairs: Sequence[tuple[str, str]],
+        *,
+        overflow: Overflow = "error",
+        truncation_side: Side | None = None,
     ) -> list[NextSentence]:
         """For each pair whether the second text follows the first."""
-        options = NextSentenceOptions(overflow)
+        options = NextSentenceOptions(overflow, truncation_side)
         return self.answer(self.find_head("next-sentence"), pairs, options)
 
     def classify(
@@ -171,9 +180,10 @@ class Pipeline:
         top_k: int | None = None,
         function: Function | None = None,
         overflow: Overflow = "error",
+        truncation_side: Side | None = None,
     ) -> list[list[Label]]:
         """For each text or pair its labels, best first."""
-        options = ClassifyOptions(top_k, function, overflow)
+        options = ClassifyOptions(top_k, function, overflow, truncation_side=truncation_side)
         return self.answer(self.find_head("classify", head), texts, options)
 
     def token_classify(
@@ -184,12 +194,13 @@ class Pipeline:
         aggregation: Aggregation = "none",
         ignore_labels: Sequence[str] = ("O",),
         overflow: Overflow = "error",
+        truncation_side: Side | None = None,
     ) -> list[list[Entity]]:
         """For each text its tokens, words or groups of words with their labels, in order."""
-        options = TokenClassifyOptions(aggregation, tuple(ignore_labels), overflow)
+        options = TokenClassifyOptions(aggregation, tuple(ignore_labels), overflow, truncation_side)
         return self.answer(self.find_head("token-classify", head), texts, options)
 
-    def answer_questions(
+    def answer_questions(  # noqa: PLR0913 - all by name, as the options have them
         self,
         pairs: Sequence[tuple[str, str]],
         *,
@@ -200,6 +211,7 @@ class Pipeline:
         impossible: bool = False,
         align_to_words: bool = True,
         overflow: Overflow = "error",
+        truncation_side: Side | None = None,
     ) -> list[list[Span]]:
         """For each question and its context the likeliest spans of the context, best first."""
         options = AnswerOptions(
@@ -209,6 +221,7 @@ class Pipeline:
             impossible=impossible,
             align_to_words=align_to_words,
             overflow=overflow,
+            truncation_side=truncation_side,
         )
         return self.answer(self.find_head("answer", head), pairs, options)
 

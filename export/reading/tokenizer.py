@@ -63,13 +63,11 @@ def gives_segments(tokenizer: Any) -> bool:
 
 def _check_settings(path: Path, tokenizer: Any) -> None:
     """Raise UnsupportedModel for a setting that changes ids and is not in tokenizer.json."""
-    for name, usual in (("split_special_tokens", False), ("truncation_side", "right")):
-        found = getattr(tokenizer, name, usual)
-        if found != usual:
-            raise UnsupportedModel(
-                f"{path / 'tokenizer_config.json'} has {name} {found!r}, which is not supported: "
-                "texts would have other tokens than the original's"
-            )
+    if getattr(tokenizer, "split_special_tokens", False):
+        raise UnsupportedModel(
+            f"{path / 'tokenizer_config.json'} has split_special_tokens True, which is not "
+            "supported: texts would have other tokens than the original's"
+        )
 
 
 def _lower_case(backend: Any) -> None:

@@ -16,11 +16,13 @@ from export.reading.sentences import Sentences, choose_pooling
 from export.writing.request import ExportRequest
 from models.bundle.bundle import MANIFEST, hash_file
 from models.bundle.manifest import (
+    FORMAT_VERSION,
     FileEntry,
     HeadEntry,
     Manifest,
     Source,
     SpecialToken,
+    TruncationSide,
     split_poolings,
 )
 
@@ -124,8 +126,12 @@ def describe_bundle(
     folder: Path, request: ExportRequest, checkpoint: Checkpoint, contents: Contents
 ) -> Manifest:
     """The manifest of what lies in the folder, before anything is proven."""
+    side: TruncationSide = checkpoint.tokenizer.truncation_side
     return Manifest(
-        format_version=max(entry.format_version for entry in contents.heads),
+        format_version=max(
+            FORMAT_VERSION if side == "left" else 1,
+            *(entry.format_version for entry in contents.heads),
+        ),
         name=request.bundle_name,
         family=checkpoint.family.name,
         layout=checkpoint.family.layout,
@@ -135,6 +141,7 @@ def describe_bundle(
         vocabulary_size=checkpoint.config.vocab_size,
         position_start=checkpoint.position_start,
         segments=checkpoint.segments,
+        truncation_side=side,
         special_tokens=_list_special_tokens(checkpoint.tokenizer),
         tasks=tuple(dict.fromkeys(entry.task for entry in contents.heads)),
         heads=tuple(contents.heads),

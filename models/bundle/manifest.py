@@ -12,7 +12,8 @@ from models.families import Layout
 
 # Of a bundle, the least that a reader has to know: an older one would answer it wrongly.
 FORMAT_VERSION = 2
-# The second brought prompts, dimensions of the bundle's own, and poolings.
+# The second brought prompts, dimensions of the bundle's own, poolings, and texts that are cut from
+# the left.
 _PLAIN_VERSION = 1
 
 # No size is above it: what counts in 32 bits can be added to in 64.
@@ -25,6 +26,8 @@ ProblemType = Literal["single_label_classification", "multi_label_classification
 Function = Literal["softmax", "sigmoid", "none"]
 # What an embed head gives of a text where that is not one dense vector.
 Representation = Literal["sparse"]
+# Where a text that is too long is cut unless a request says otherwise.
+TruncationSide = Literal["right", "left"]
 # How two vectors are compared, by the words of sentence-transformers.
 Similarity = Literal["cosine", "dot", "euclidean", "manhattan"]
 
@@ -181,7 +184,11 @@ class Proof(Part):
 
 
 class Manifest(Part):
-    """manifest.json of a bundle."""
+    """manifest.json of a bundle.
+
+    `truncation_side` is where the checkpoint's tokenizer cuts what is too long; left by none but
+    those that say so.
+    """
 
     format_version: int
     name: str = Field(min_length=1)
@@ -193,6 +200,7 @@ class Manifest(Part):
     vocabulary_size: int = Field(gt=0, le=_MOST)
     position_start: int = Field(ge=0, le=_MOST)
     segments: bool
+    truncation_side: TruncationSide = "right"
     special_tokens: dict[str, SpecialToken]
     tasks: tuple[str, ...]
     heads: tuple[HeadEntry, ...] = Field(min_length=1)

@@ -18,7 +18,7 @@ from models.errors import InternalError, InvalidValue
 from models.heads.head import Floats, Head, Indices, Job
 from models.tasks import TASKS
 from models.text.encoded import Encoded, Origins
-from models.text.truncation import Overflow
+from models.text.truncation import Overflow, Side
 
 # Longer windows than these are not what such models were trained on (SQuAD: 384).
 _WINDOW_TOKENS = 384
@@ -32,7 +32,7 @@ class AnswerOptions:
 
     `doc_stride` is how far the windows of a long context overlap; left out, it is 128, or less for
     a model of short texts. `impossible` admits the answer that there is none. `align_to_words`
-    widens a span to whole words.
+    widens a span to whole words. `truncation_side` is where a question that is too long is cut.
     """
 
     top_k: int = 1
@@ -41,6 +41,7 @@ class AnswerOptions:
     impossible: bool = False
     align_to_words: bool = True
     overflow: Overflow = "error"
+    truncation_side: Side | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +86,7 @@ class AnswerHead(Head[tuple[str, str], AnswerOptions, list[Span]]):
             window_tokens=self._window_tokens,
             overlap_tokens=options.doc_stride,
             overflow=options.overflow,
+            side=options.truncation_side,
         )
         first, *others = (Job(head=self, item=item, options=options, encoded=w) for w in windows)
         first.more = tuple(others)

@@ -10,7 +10,7 @@ from models.engines import Output
 from models.errors import InvalidValue
 from models.heads.head import Head, Indices, Job, sigmoid, softmax
 from models.tasks import TASKS
-from models.text.truncation import Overflow
+from models.text.truncation import Overflow, Side
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +24,7 @@ class ClassifyOptions:
     function: Function | None = None
     overflow: Overflow = "error"
     prompt: str | None = None
+    truncation_side: Side | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,13 @@ class ClassifyHead(Head[str | tuple[str, str], ClassifyOptions, list[Label]]):
     def prepare(self, item: str | tuple[str, str], options: ClassifyOptions) -> Job:
         """A job for the text or the pair."""
         text, pair = (item, None) if isinstance(item, str) else item
-        encoded = self.encode_prompted(text, options.prompt, pair, overflow=options.overflow)
+        encoded = self.encode_prompted(
+            text,
+            options.prompt,
+            pair,
+            overflow=options.overflow,
+            side=options.truncation_side,
+        )
         return Job(head=self, item=item, options=options, encoded=encoded)
 
     def compute(self, hidden: Output, jobs: Sequence[Job], starts: Indices) -> None:

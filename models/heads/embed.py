@@ -14,7 +14,7 @@ from models.engines import Output
 from models.errors import InvalidValue
 from models.heads.head import Floats, Head, Indices, Job, count_tokens, pool
 from models.tasks import TASKS
-from models.text.truncation import Overflow
+from models.text.truncation import Overflow, Side
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +31,7 @@ class EmbedOptions:
     dimensions: int | None = None
     overflow: Overflow = "error"
     prompt: str | None = None
+    truncation_side: Side | None = None
 
 
 class EmbedHead(Head[str | Sequence[int], EmbedOptions, Floats]):
@@ -84,9 +85,13 @@ class EmbedHead(Head[str | Sequence[int], EmbedOptions, Floats]):
     def prepare(self, item: str | Sequence[int], options: EmbedOptions) -> Job:
         """A job for a text or for token ids; without `include_prompt`, for the rows after it."""
         if not isinstance(item, str):
-            encoded = self.encoder.encode_ids(item, overflow=options.overflow)
+            encoded = self.encoder.encode_ids(
+                item, overflow=options.overflow, side=options.truncation_side
+            )
             return Job(head=self, item=item, options=options, encoded=encoded)
-        encoded = self.encode_prompted(item, options.prompt, overflow=options.overflow)
+        encoded = self.encode_prompted(
+            item, options.prompt, overflow=options.overflow, side=options.truncation_side
+        )
         job = Job(head=self, item=item, options=options, encoded=encoded)
         if options.prompt and not self.entry.include_prompt:
             ahead = self.count_ahead((self.entry.prompts or {})[options.prompt])

@@ -20,7 +20,7 @@ from models.errors import (
 from models.heads.head import Floats, Head, Indices, Job, softmax
 from models.tasks import TASKS
 from models.text.encoder import Encoder
-from models.text.truncation import Overflow
+from models.text.truncation import Overflow, Side
 
 COMMON_MASK = "[MASK]"
 DEFAULT_TOP_K = 5
@@ -40,6 +40,7 @@ class FillMaskOptions:
     targets: tuple[str, ...] | None = None
     overflow: Overflow = "error"
     target_ids: tuple[int, ...] | None = field(default=None, repr=False)
+    truncation_side: Side | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +107,9 @@ class FillMaskHead(Head[str, FillMaskOptions, list[Mask]]):
         if not self._masks.search(item):
             raise MissingMask(f"the text has no mask; put {COMMON_MASK} where a word is missing")
         own = self._masks.sub(lambda _: self._mask.token, item)
-        encoded = self.encoder.encode(own, overflow=options.overflow)
+        encoded = self.encoder.encode(own, overflow=options.overflow, side=options.truncation_side)
+        if encoded.truncated and own != item:
+            encoded = replace(encoded, truncated_at=self._place(item, encoded.truncated_at))
         rows = np.flatnonzero(encoded.ids == self._mask.id)
         return Job(head=self, item=item, options=options, encoded=encoded, rows=rows)
 
@@ -128,6 +131,10 @@ class FillMaskHead(Head[str, FillMaskOptions, list[Mask]]):
         """The masks that were not cut away, in order of the text."""
         text: str = job.item
         spans = [match.span() for match in self._masks.finditer(text)]
+        side = job.options.truncation_side or self.encoder.truncation_side
+        if job.encoded.truncated and side == "left":
+            # The first of them were cut away.
+            spans = spans[len(spans) - len(job.output) :]
         masks = []
         for (start, end), (ids, scores) in zip(spans, job.output, strict=False):
             candidates = []
@@ -150,6 +157,15 @@ class FillMaskHead(Head[str, FillMaskOptions, list[Mask]]):
     def is_large(self, options: FillMaskOptions) -> bool:
         """Each target is tokenised."""
         return len(options.targets or ()) > _LARGE_TARGETS
+
+    def _place(self, text: str, at: Any) -> int:
+        """A character of the text as it was sent, from where it is with the model's own masks."""
+        place: int = at
+        for match in self._masks.finditer(text):
+            if match.end() > place + len(match[0]) - len(self._mask.token):
+                break
+            place += len(match[0]) - len(self._mask.token)
+        return place
 
     def _find_target(self, text: str) -> int:
         if len(text) > _TARGET_CHARACTERS:

@@ -19,7 +19,7 @@ from models.errors import InputTooLong, InternalError, InvalidValue
 from models.tasks import Rows, Task
 from models.text.encoded import Encoded
 from models.text.encoder import Encoder
-from models.text.truncation import Overflow
+from models.text.truncation import Overflow, Side
 
 Floats = NDArray[np.float32]
 Indices = NDArray[np.int64]
@@ -175,15 +175,23 @@ class Head(ABC, Generic[ItemT, OptionsT, AnswerT]):
         return name
 
     def encode_prompted(
-        self, text: str, name: str | None, pair: str | None = None, *, overflow: Overflow
+        self,
+        text: str,
+        name: str | None,
+        pair: str | None = None,
+        *,
+        overflow: Overflow,
+        side: Side | None = None,
     ) -> Encoded:
         """A text, or a pair, behind the prompt of that name, which makes no text of what is none.
 
         Raises the errors of Encoder.encode; InputTooLong where the prompt leaves nothing of it.
         """
         prompt = (self.entry.prompts or {})[name] if name else ""
-        encoded = self.encoder.encode(prompt + text, pair, overflow=overflow)
-        if prompt and len(encoded.ids) <= self.count_ahead(prompt) + 1:
+        encoded = self.encoder.encode(prompt + text, pair, overflow=overflow, side=side)
+        if not prompt:
+            return encoded
+        if len(encoded.ids) <= self.count_ahead(prompt) + 1:
             # Raises where there is nothing of it to begin with.
             self.encoder.encode(text, overflow="truncate")
             if encoded.truncated:
@@ -191,7 +199,7 @@ class Head(ABC, Generic[ItemT, OptionsT, AnswerT]):
                     f"the prompt {name!r} fills all of the {len(encoded.ids)} tokens that the "
                     "model takes; ask for another one"
                 )
-        return encoded
+        return encoded.without_prompt(len(prompt))
 
     def count_ahead(self, prompt: str) -> int:
         """How many tokens a prompt has, without the special one behind it."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from models.engines import Output
 from models.heads.head import Head, Indices, Job, softmax
 from models.tasks import TASKS
-from models.text.truncation import Overflow
+from models.text.truncation import Overflow, Side
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,6 +14,7 @@ class NextSentenceOptions:
     """Only what to do with pairs that are too long."""
 
     overflow: Overflow = "error"
+    truncation_side: Side | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,9 @@ class NextSentenceHead(Head[tuple[str, str], NextSentenceOptions, NextSentence])
 
     def prepare(self, item: tuple[str, str], options: NextSentenceOptions) -> Job:
         """A job for the pair, each text in its own segment."""
-        encoded = self.encoder.encode(item[0], item[1], overflow=options.overflow)
+        encoded = self.encoder.encode(
+            item[0], item[1], overflow=options.overflow, side=options.truncation_side
+        )
         return Job(head=self, item=item, options=options, encoded=encoded)
 
     def compute(self, hidden: Output, jobs: Sequence[Job], starts: Indices) -> None:

@@ -15,7 +15,7 @@ from models.errors import InternalError, InvalidValue
 from models.heads.head import Floats, Head, Indices, Job, softmax
 from models.tasks import TASKS
 from models.text.encoder import Encoder
-from models.text.truncation import Overflow
+from models.text.truncation import Overflow, Side
 
 Aggregation = Literal["none", "simple", "first", "max", "average"]
 
@@ -33,6 +33,7 @@ class TokenClassifyOptions:
     aggregation: Aggregation = "none"
     ignore_labels: tuple[str, ...] = ("O",)
     overflow: Overflow = "error"
+    truncation_side: Side | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +89,9 @@ class TokenClassifyHead(Head[str, TokenClassifyOptions, list[Entity]]):
 
     def prepare(self, item: str, options: TokenClassifyOptions) -> Job:
         """A job for the text, which reads all of its rows."""
-        encoded = self.encoder.encode(item, overflow=options.overflow, origins=True)
+        encoded = self.encoder.encode(
+            item, overflow=options.overflow, side=options.truncation_side, origins=True
+        )
         return Job(head=self, item=item, options=options, encoded=encoded)
 
     def compute(self, hidden: Output, jobs: Sequence[Job], starts: Indices) -> None:

@@ -16,6 +16,7 @@ from starlette.types import Receive
 from models.errors import InternalError, TooManyInputs
 from models.heads import Head, Job, spread
 from models.pipeline import prepare
+from models.text.encoded import Cut
 from service.answering.cancellation import Cancellation, DeadlineClock, Departure
 from service.errors import ClientGone, DeadlinePassed
 from service.limits.deadline import Deadline
@@ -53,12 +54,17 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """The answers, in the order of the items, and which of these were truncated."""
+    """The answers, in the order of the items, and where these were cut, None for whole ones."""
 
     model: str
     answers: Sequence[Any]
-    truncated: Sequence[bool]
+    truncated_at: Sequence[Cut | None]
     tokens: int
+
+    @property
+    def truncated(self) -> list[bool]:
+        """Which of the items were cut."""
+        return [at is not None for at in self.truncated_at]
 
 
 class Answerer:
@@ -141,8 +147,8 @@ class Answerer:
         record.decode = time.perf_counter() - record.decoded
         record.tokens = tokens = sum(job.tokens for job in sequences)
         self._metrics.observe_answer(model.name, head.task.name, tokens, record)
-        truncated = [job.encoded.truncated for job in jobs]
-        return Reply(model=model.name, answers=answers, truncated=truncated, tokens=tokens)
+        cuts = [job.encoded.truncated_at for job in jobs]
+        return Reply(model=model.name, answers=answers, truncated_at=cuts, tokens=tokens)
 
     async def _prepare(
         self, head: Head[Any, Any, Any], question: Question, cancellation: Cancellation

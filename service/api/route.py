@@ -163,8 +163,8 @@ def declare(
 async def respond(reply: Reply, results: Iterable[Mapping[str, Any]]) -> bytes:
     """The answer of a native route."""
     entries = (
-        {**result, "truncated": True} if truncated else result
-        for result, truncated in zip(results, reply.truncated, strict=True)
+        result if at is None else {**result, "truncated": True, "truncated_at": at}
+        for result, at in zip(results, reply.truncated_at, strict=True)
     )
     return json_response(
         {

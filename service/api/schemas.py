@@ -4,7 +4,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
-from models.text.truncation import Overflow
+from models.text.truncation import Overflow, Side
 
 # Told, not checked: the heads refuse an empty text in words of their own.
 NOT_EMPTY: dict[str, JsonValue] = {"minLength": 1}
@@ -44,6 +44,11 @@ class RequestBody(Fields):
         default=None,
         description="What to do with a text that is too long; left out, the server's setting.",
     )
+    truncation_side: Side | None = Field(
+        default=None,
+        description="Where a text that is too long is cut: at its end (right), or at its "
+        "beginning; left out, as the model's own tokenizer does, which is right for most.",
+    )
 
 
 class HeadRequestBody(RequestBody):
@@ -73,6 +78,12 @@ class TruncatableResult(BaseModel):
 
     truncated: bool | None = Field(
         default=None, description="True where the text was cut; else absent."
+    )
+    truncated_at: int | list[int | None] | None = Field(
+        default=None,
+        description="Where it was cut, in characters of the text as it was sent (of token ids, in "
+        "ids): what was read ends there, or begins there with truncation_side left. Of a pair a "
+        "list of two, null for a text that is whole. Absent where nothing was cut.",
     )
 
 

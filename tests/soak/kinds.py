@@ -115,7 +115,8 @@ def _write_item(item: Any, asked: Asked) -> Any:
 
 
 def _finish(answer: dict[str, Any], job: Job) -> dict[str, Any]:
-    return {**answer, "truncated": True} if job.encoded.truncated else answer
+    at = job.encoded.truncated_at
+    return answer if at is None else {**answer, "truncated": True, "truncated_at": at}
 
 
 def _simplify(answer: Any) -> Any:

@@ -94,7 +94,9 @@ class ClassifyResponse(ResponseBody):
 @router.post("/classify", response_model=ClassifyResponse, responses=ERRORS, openapi_extra=HEADERS)
 async def classify(body: ClassifyRequest, ask: Ask) -> bytes:
     """Classify texts or pairs."""
-    options = ClassifyOptions(body.top_k, body.function, ask.overflow(body))
+    options = ClassifyOptions(
+        body.top_k, body.function, ask.overflow(body), truncation_side=body.truncation_side
+    )
     items = [_read(item) for item in body.inputs]
     reply = await ask.ask(Question("classify", items, options, model=body.model, head=body.head))
     return await respond(reply, [{"labels": labels} for labels in reply.answers])

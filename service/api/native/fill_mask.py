@@ -88,7 +88,9 @@ class FillMaskResponse(ResponseBody):
 async def fill_mask(body: FillMaskRequest, ask: Ask) -> bytes:
     """Fill the masks of texts."""
     targets = None if body.targets is None else tuple(body.targets)
-    options = FillMaskOptions(body.top_k, targets, ask.overflow(body))
+    options = FillMaskOptions(
+        body.top_k, targets, ask.overflow(body), truncation_side=body.truncation_side
+    )
     reply = await ask.ask(
         Question("fill-mask", body.inputs, options, model=body.model, head=body.head)
     )

@@ -77,7 +77,7 @@ class NextSentenceResponse(ResponseBody):
 )
 async def next_sentence(body: NextSentenceRequest, ask: Ask) -> bytes:
     """Judge whether texts follow one another."""
-    options = NextSentenceOptions(ask.overflow(body))
+    options = NextSentenceOptions(ask.overflow(body), body.truncation_side)
     pairs = [(pair.first, pair.second) for pair in body.inputs]
     reply = await ask.ask(
         Question("next-sentence", pairs, options, model=body.model, head=body.head)

@@ -61,7 +61,7 @@ Item = Annotated[
 
 
 class EmbeddingsRequest(RequestBody):
-    """OpenAI's request, with `pooling`, `normalize`, `prompt_name` and `overflow`."""
+    """OpenAI's request, with `pooling`, `normalize`, `prompt_name`, and what to do if too long."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -117,7 +117,12 @@ class EmbeddingsResponse(BaseModel):
 async def embed(body: EmbeddingsRequest, ask: Ask) -> bytes:
     """Embed texts, or token ids, into vectors."""
     options = EmbedOptions(
-        body.pooling, body.normalize, body.dimensions, ask.overflow(body), body.prompt_name
+        body.pooling,
+        body.normalize,
+        body.dimensions,
+        ask.overflow(body),
+        body.prompt_name,
+        body.truncation_side,
     )
     reply = await ask.ask(Question("embed", body.input, options, model=body.model, field="input"))
     base64 = body.encoding_format == "base64"
@@ -127,11 +132,12 @@ async def embed(body: EmbeddingsRequest, ask: Ask) -> bytes:
 
 
 def _entries(reply: Reply, *, base64: bool) -> Iterator[dict[str, Any]]:
-    for index, (vector, truncated) in enumerate(zip(reply.answers, reply.truncated, strict=True)):
+    for index, (vector, at) in enumerate(zip(reply.answers, reply.truncated_at, strict=True)):
         shown = to_base64(vector) if base64 else vector
         entry = {"object": "embedding", "index": index, "embedding": shown}
-        if truncated:
+        if at is not None:
             entry["truncated"] = True
+            entry["truncated_at"] = at
         yield entry
 
 

@@ -272,3 +272,21 @@ def test_many_targets_are_a_large_question(pretraining_bundle: Path) -> None:
     for targets, large in ((None, False), (("king",) * 16, False), (("king",) * 17, True)):
         assert head.is_large(FillMaskOptions(targets=targets)) == large
     assert not pipeline.find_head("embed").is_large(EmbedOptions())
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_where_a_text_with_the_common_mask_was_cut(model: Exported, side: Any) -> None:
+    """In characters of the text as it was sent, whatever the model's own mask is."""
+    text = "[MASK] king " * 60
+    head = model.pipeline.find_head("fill-mask")
+    options = FillMaskOptions(overflow="truncate", truncation_side=side)
+    job = head.prepare(text, head.resolve(options))
+    at = job.encoded.truncated_at
+    kept = text[:at] if side == "right" else text[at:]
+    assert 0 < at < len(text)
+    # Between words, and beside a mask.
+    assert not (text[at - 1] + text[at]).isalpha()
+    masks = model.pipeline.fill_mask([text], overflow="truncate", truncation_side=side)[0]
+    assert all(text[mask.start : mask.end] == "[MASK]" for mask in masks)
+    assert len(masks) == kept.count("[MASK]")
+    assert all(mask.end <= at if side == "right" else mask.start >= at for mask in masks)

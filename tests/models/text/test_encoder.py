@@ -38,11 +38,16 @@ class Both:
         )
 
     def check(self, first: str, second: str | None = None) -> None:
+        for side in ("left", "right"):
+            self.check_side(side, first, second)
+
+    def check_side(self, side: Any, first: str, second: str | None) -> None:
+        self.theirs.truncation_side = side
         wanted = self.theirs(
             first, second, truncation="longest_first", max_length=self.ours.max_tokens
         )
         whole = self.theirs(first, second)
-        found = self.ours.encode(first, second, overflow="truncate")
+        found = self.ours.encode(first, second, overflow="truncate", side=side)
         assert found.ids.tolist() == wanted["input_ids"], (first, second)
         types = wanted.get("token_type_ids", [0] * len(found.ids))
         assert found.type_ids.tolist() == types
@@ -224,6 +229,59 @@ def test_origins_are_those_of_the_tokenizer(both: Both) -> None:
         ):
             assert mine.tolist() == [-1 if one is None else one for one in theirs]
         assert both.ours.encode(first, second, overflow="truncate").origins is None
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_where_texts_were_cut(both: Both, side: Any) -> None:
+    """What stays ends, or begins, at the characters that are told, and nothing else is told."""
+    items: list[tuple[str, str | None]] = [
+        (text, None) for text in write_contexts(20, longest=40, seed=73)
+    ]
+    items += write_pairs(40, longest=25, seed=74)
+    items += [(write_text(random.Random(6), 4_000), write_text(random.Random(7), 5))]
+    for item in items:
+        found = both.ours.encode(*item, overflow="truncate", side=side, origins=True)
+        whole = both.ours.tokenize(*item, special=True).sequence_ids
+        assert found.origins is not None
+        told = found.truncated_at
+        for text, at in enumerate(told if isinstance(told, tuple) else (told,)):
+            places = found.origins.places(text)
+            assert (at is not None) == (len(places) < whole.count(text))
+            if at is not None:
+                offsets = found.origins.offsets[places]
+                assert at == (offsets[-1, 1] if side == "right" else offsets[0, 0])
+
+
+def test_where_a_text_of_which_nothing_stays_was_cut(tmp_path: Path) -> None:
+    encoder = Both("bert", tmp_path, max_tokens=2).ours
+    for side, end in (("right", 0), ("left", 10)):
+        found = encoder.encode("king queen", overflow="truncate", side=side)  # type: ignore[arg-type]
+        assert found.truncated_at == end
+    encoder.max_tokens = 4
+    found = encoder.encode("king queen", "the", overflow="truncate")
+    assert found.truncated_at == (4, 0)
+
+
+def test_the_side_that_a_checkpoint_asks_for(tmp_path: Path) -> None:
+    both = Both("bert", tmp_path)
+    left = Encoder(
+        tmp_path / "tokenizer.json",
+        max_tokens=MAX_TOKENS,
+        vocabulary_size=len(both.theirs),
+        segments=True,
+        truncation_side="left",
+    )
+    text = write_text(random.Random(0), 60)
+    for side, wanted in ((None, "left"), ("left", "left"), ("right", "right")):
+        found = left.encode(text, overflow="truncate", side=side)  # type: ignore[arg-type]
+        same = both.ours.encode(text, overflow="truncate", side=wanted)  # type: ignore[arg-type]
+        assert found.ids.tolist() == same.ids.tolist()
+    assert left.encode_ids(range(30), overflow="truncate").ids.tolist() == list(range(6, 30))
+    windows = left.encode_windows(text, "the king", window_tokens=10, overflow="truncate")
+    kept = windows[0].origins
+    assert kept is not None
+    assert windows[0].truncated_at == (int(kept.offsets[kept.places(0)[0], 0]), None)
+    assert text[windows[0].truncated_at[0] :].count(" ") == 2
 
 
 def test_windows_cover_the_second_text(both: Both) -> None:

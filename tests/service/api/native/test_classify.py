@@ -89,6 +89,8 @@ def test_too_long_is_an_error_or_cut(tiny: Server, classifier: Pipeline) -> None
     tiny.refuse(ROUTE, {"inputs": items[1:]}, 422, "input_too_long", "inputs[0]")
     results = tiny.answer(ROUTE, {"inputs": items, "overflow": "truncate"})["results"]
     assert [result.get("truncated") for result in results] == [True, True, None]
+    ends = [62 * len("river ") - 1, [None, 56 * len("sea ") - 1], None]
+    assert [result.get("truncated_at") for result in results] == ends
     wanted = as_results(classifier, ["river " * 62, ("river " * 5, "sea " * 56), "river"])
     check_same([result["labels"] for result in results], [one["labels"] for one in wanted])
 

@@ -85,18 +85,25 @@ def test_too_long_is_an_error_or_cut(tiny: Server) -> None:
     answer = tiny.answer(ROUTE, {"inputs": texts, "overflow": "truncate"})
     both_cut, none_left, whole = answer["results"]
     assert both_cut["truncated"] is True
-    assert none_left == {"masks": [], "truncated": True}
+    end = 62 * len("river ") - 1
+    assert none_left == {"masks": [], "truncated": True, "truncated_at": end}
     assert whole.keys() == {"masks"}
     # A mask that was cut away is not among the masks; the others stand where they were sent.
     (mask,) = both_cut["masks"]
     assert (mask["start"], mask["end"]) == (0, 6)
     assert mask["candidates"][0]["sequence"].endswith("river [MASK]")
     assert answer["usage"]["prompt_tokens"] == 64 + 64 + 3
+    (last,) = tiny.answer(
+        ROUTE, {"inputs": texts[0], "overflow": "truncate", "truncation_side": "left"}
+    )["results"]
+    assert last["truncated_at"] == len(texts[0]) - len("river " * 61 + "[MASK]")
+    assert [(mask["start"], mask["end"]) for mask in last["masks"]] == [(487, 493)]
 
 
 def test_server_may_truncate_by_default(cutting: Server) -> None:
     body = {"inputs": "river " * 80 + "[MASK]"}
-    assert cutting.answer(ROUTE, body)["results"] == [{"masks": [], "truncated": True}]
+    (result,) = cutting.answer(ROUTE, body)["results"]
+    assert result == {"masks": [], "truncated": True, "truncated_at": 62 * len("river ") - 1}
     cutting.refuse(ROUTE, body | {"overflow": "error"}, 422, "input_too_long", "inputs[0]")
 
 

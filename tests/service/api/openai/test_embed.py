@@ -143,6 +143,8 @@ def test_texts_that_are_too_long(minilm: Server) -> None:
     answer = minilm.answer(ROUTE, {"input": texts, "overflow": "truncate"})
     assert "truncated" not in answer["data"][0]
     assert answer["data"][1]["truncated"] is True
+    # Behind the last of the words that were read.
+    assert answer["data"][1]["truncated_at"] == 254 * len("long ") - 1
     assert answer["usage"]["prompt_tokens"] == 3 + 256
     cut = minilm.answer(ROUTE, {"input": "long " * 254})
     check_same(answer["data"][1]["embedding"], cut["data"][0]["embedding"])
@@ -153,7 +155,23 @@ def test_token_ids_that_are_too_many(minilm: Server, minilm_pipeline: Pipeline) 
     minilm.refuse(ROUTE, {"input": ids}, 422, "input_too_long", "input[0]")
     answer = minilm.answer(ROUTE, {"input": ids, "overflow": "truncate"})
     assert answer["data"][0]["truncated"] is True
+    assert answer["data"][0]["truncated_at"] == 256
     check_same(vectors(answer), minilm_pipeline.embed([ids[:256]]))
+    left = minilm.answer(ROUTE, {"input": ids, "overflow": "truncate", "truncation_side": "left"})
+    assert left["data"][0]["truncated_at"] == 1
+    check_same(vectors(left), minilm_pipeline.embed([ids[1:]]))
+
+
+def test_texts_cut_from_the_left(minilm: Server) -> None:
+    text = "first " * 100 + "last " * 254
+    cut = {"input": text, "overflow": "truncate"}
+    answer = minilm.answer(ROUTE, cut | {"truncation_side": "left"})
+    assert answer["data"][0]["truncated_at"] == len("first ") * 100
+    wanted = minilm.answer(ROUTE, {"input": "last " * 254})
+    check_same(answer["data"][0]["embedding"], wanted["data"][0]["embedding"])
+    minilm.refuse(
+        ROUTE, cut | {"truncation_side": "middle"}, 422, "invalid_value", "truncation_side"
+    )
 
 
 def test_server_may_truncate_by_default(cutting: Server) -> None:
