@@ -193,11 +193,16 @@ class Pipeline:
         head: str | None = None,
         aggregation: Aggregation = "none",
         ignore_labels: Sequence[str] = ("O",),
+        stride: int | None = None,
         overflow: Overflow = "error",
         truncation_side: Side | None = None,
     ) -> list[list[Entity]]:
-        """For each text its tokens, words or groups of words with their labels, in order."""
-        options = TokenClassifyOptions(aggregation, tuple(ignore_labels), overflow, truncation_side)
+        """For each text its tokens, words or groups of words with their labels, in order.
+
+        With `stride` long texts are read whole, in windows that overlap by so many tokens.
+        """
+        ignored = tuple(ignore_labels)
+        options = TokenClassifyOptions(aggregation, ignored, overflow, truncation_side, stride)
         return self.answer(self.find_head("token-classify", head), texts, options)
 
     def answer_questions(  # noqa: PLR0913 - all by name, as the options have them

@@ -28,12 +28,17 @@ class TokenClassifyOptions:
     `max` and `average` give each word one label before that: of its first token, of its surest
     token, of the mean of all. `ignore_labels` are compared with what is told: the whole label of
     a token, but the label of a group without its B- or I-.
+
+    With `stride` a text that is too long is read in windows that overlap by so many tokens; of
+    entities that overlap the longest is told, of equally long ones the surest. It needs an
+    aggregation other than `none`.
     """
 
     aggregation: Aggregation = "none"
     ignore_labels: tuple[str, ...] = ("O",)
     overflow: Overflow = "error"
     truncation_side: Side | None = None
+    stride: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,16 +84,39 @@ class TokenClassifyHead(Head[str, TokenClassifyOptions, list[Entity]]):
         self._marks = bool(getattr(encoder.tokenizer.model, "continuing_subword_prefix", None))
 
     def resolve(self, options: TokenClassifyOptions) -> TokenClassifyOptions:
-        """Raises InvalidValue for an aggregation there is not."""
+        """Raises InvalidValue for an aggregation there is not, or a stride that cannot be."""
         known = get_args(Aggregation)
         if options.aggregation not in known:
             raise InvalidValue(
                 f"{options.aggregation!r} is not one of {', '.join(known)}", param="aggregation"
             )
+        if options.stride is not None:
+            room = self.encoder.room
+            if options.aggregation == "none":
+                raise InvalidValue(
+                    "tokens that stand in two windows are told once only as parts of entities; "
+                    "ask for an aggregation other than none, or leave stride out",
+                    param="stride",
+                )
+            if not 0 <= options.stride < room:
+                raise InvalidValue(
+                    f"{options.stride} is outside 0 to {room - 1}; a window has room for {room} "
+                    "tokens of the text",
+                    param="stride",
+                )
         return options
 
     def prepare(self, item: str, options: TokenClassifyOptions) -> Job:
-        """A job for the text, which reads all of its rows."""
+        """A job for the text, or its first window, which reads all of its rows."""
+        if options.stride is not None:
+            windows = self.encoder.split(
+                item, overlap_tokens=options.stride, overflow=options.overflow
+            )
+            first, *others = (
+                Job(head=self, item=item, options=options, encoded=w) for w in windows
+            )
+            first.more = tuple(others)
+            return first
         encoded = self.encoder.encode(
             item, overflow=options.overflow, side=options.truncation_side, origins=True
         )
@@ -101,6 +129,12 @@ class TokenClassifyHead(Head[str, TokenClassifyOptions, list[Entity]]):
 
     def decode(self, job: Job) -> list[Entity]:
         """The entities whose label is not to be ignored."""
+        if not job.more:
+            return self._decode(job)
+        return _resolve([one for window in (job, *job.more) for one in self._decode(window)])
+
+    def _decode(self, job: Job) -> list[Entity]:
+        """Those of one window."""
         options: TokenClassifyOptions = job.options
         tokens = self._read_tokens(job)
         match options.aggregation:
@@ -198,6 +232,19 @@ class TokenClassifyHead(Head[str, TokenClassifyOptions, list[Entity]]):
         decoder = self.encoder.tokenizer.decoder
         spelled: str = " ".join(words) if decoder is None else decoder.decode(words)
         return spelled
+
+
+def _resolve(entities: Sequence[Entity]) -> list[Entity]:
+    """Entities of several windows, of those that overlap the longest, else the surest, alone."""
+    kept: list[Entity] = []
+    for entity in sorted(entities, key=lambda entity: entity.start):
+        if not kept or not kept[-1].start <= entity.start < kept[-1].end:
+            kept.append(entity)
+            continue
+        lengths = [one.end - one.start for one in (entity, kept[-1])]
+        if lengths[0] > lengths[1] or (lengths[0] == lengths[1] and entity.score > kept[-1].score):
+            kept[-1] = entity
+    return kept
 
 
 def _split_words(tokens: Sequence[_Token]) -> list[list[_Token]]:

@@ -71,6 +71,11 @@ class Encoder:
         self._special_in_text = self.tokenizer.num_special_tokens_to_add(is_pair=False)
         self._special_in_pair = self.tokenizer.num_special_tokens_to_add(is_pair=True)
 
+    @property
+    def room(self) -> int:
+        """How many tokens of one text fit, besides the special ones."""
+        return max(self.max_tokens - self._special_in_text, 0)
+
     def encode(
         self,
         text: str,
@@ -232,7 +237,7 @@ class Encoder:
         if not len(body):
             self._check_not_empty(text, None)
         ahead = len(encoding) - len(body) - self._special_in_text
-        room = self.max_tokens - self._special_in_text - ahead
+        room = self.room - ahead
         if room < 1:
             raise InputTooLong(
                 f"the prompt has {ahead} tokens and fills all of the {self.max_tokens} that "

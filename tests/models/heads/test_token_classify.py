@@ -1,6 +1,8 @@
 """Token-classify: entities, words, offsets and scores of transformers' own pipeline."""
 
+import random
 import warnings
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
@@ -11,9 +13,10 @@ import transformers
 from models import Pipeline
 from models.errors import CallerError, InternalError
 from models.heads import Aggregation, Entity, TokenClassifyOptions
+from models.text.truncation import MAX_WINDOWS
 from tests.helpers.checkpoints import EACH_FAMILY, ENTITIES, add_head, make_checkpoint
 from tests.helpers.fixtures import Export
-from tests.helpers.oracle import Exported, write_contexts, write_texts
+from tests.helpers.oracle import Exported, write_contexts, write_text, write_texts
 from tests.helpers.store import Store
 
 AGGREGATIONS = get_args(Aggregation)
@@ -70,6 +73,49 @@ def test_equal_to_the_pipeline_of_transformers(model: Exported) -> None:
     # The labels differ enough for this to mean something.
     labels = {entity.label for entities in found for entity in entities}
     assert len(labels) > 2
+
+
+@pytest.mark.parametrize("stride", [0, 1, 20, 58])
+def test_windows_equal_the_pipeline_of_transformers(model: Exported, stride: int) -> None:
+    asker = make_asker(model)
+    texts = write_contexts(6, longest=90, seed=54) + write_texts(6, longest=200, seed=55)
+    texts.append(write_text(random.Random(5), 250))
+    for aggregation in AGGREGATIONS[1:]:
+        for ignored in (("O",), ()):
+            options: dict[str, Any] = {"aggregation": aggregation, "ignore_labels": ignored}
+            found = model.pipeline.token_classify(texts, stride=stride, **options)
+            for text, entities in zip(texts, found, strict=True):
+                wanted = ask(
+                    asker,
+                    text,
+                    aggregation_strategy=aggregation,
+                    ignore_labels=list(ignored),
+                    stride=stride,
+                )
+                compare(entities, wanted)
+    head = model.pipeline.find_head("token-classify")
+    windows = [
+        len(head.prepare(text, TokenClassifyOptions("max", stride=9)).more) for text in texts
+    ]
+    assert max(windows) > 2
+    assert min(windows) == 0
+
+
+def test_a_stride_that_cannot_be(bert: Exported) -> None:
+    for stride, aggregation in ((3, "none"), (-1, "simple"), (62, "simple")):
+        with pytest.raises(CallerError) as caught:
+            bert.pipeline.token_classify(["a"], aggregation=aggregation, stride=stride)  # type: ignore[arg-type]
+        assert (caught.value.code, caught.value.param) == ("invalid_value", "stride")
+    many = "king " * (63 + MAX_WINDOWS)
+    ask = partial(bert.pipeline.token_classify, aggregation="simple", ignore_labels=(), stride=61)
+    with pytest.raises(CallerError) as caught:
+        ask(["a", many])
+    assert (caught.value.code, caught.value.param) == ("input_too_long", "inputs[1]")
+    head = bert.pipeline.find_head("token-classify")
+    job = head.prepare(many, TokenClassifyOptions("simple", overflow="truncate", stride=61))
+    assert len(job.more) == MAX_WINDOWS - 1
+    assert job.encoded.truncated_at == (61 + MAX_WINDOWS) * len("king ") - 1
+    assert head.prepare("king", TokenClassifyOptions("simple", stride=61)).more == ()
 
 
 @pytest.mark.parametrize("aggregation", AGGREGATIONS)
