@@ -44,6 +44,7 @@ from models.heads import (
     SparseOptions,
     SparseVector,
     TokenClassifyOptions,
+    WindowedText,
     spread,
 )
 from models.machine.allocator import return_freed_memory
@@ -146,6 +147,31 @@ class Pipeline:
         """For each text the words of the vocabulary that stand for it, with their weights."""
         options = SparseOptions(top_k, overflow, prompt)
         return self.answer(self.find_head("embed", "sparse"), texts, options)
+
+    def embed_windows(
+        self,
+        texts: Sequence[str],
+        *,
+        overlap: int = 0,
+        normalize: bool = True,
+        dimensions: int | None = None,
+        overflow: Overflow = "error",
+        prompt: str | None = None,
+    ) -> list[WindowedText]:
+        """For each text, of any length, its vector, and those of its windows.
+
+        A window has as many tokens as the model takes, and begins `overlap` before the last ended.
+        """
+        head = self.find_head("embed")
+        options = EmbedOptions(
+            normalize=normalize,
+            dimensions=dimensions,
+            overflow=overflow,
+            prompt=prompt,
+            windows="each",
+            window_overlap=overlap,
+        )
+        return self.answer(head, texts, options)
 
     def fill_mask(
         self,

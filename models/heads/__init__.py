@@ -4,7 +4,7 @@ from typing import Any
 
 from models.heads.answer import AnswerHead, AnswerOptions, Span
 from models.heads.classify import ClassifyHead, ClassifyOptions, Label
-from models.heads.embed import EmbedHead, EmbedOptions
+from models.heads.embed import EmbedHead, EmbedOptions, Window, WindowedText, Windows
 from models.heads.fill_mask import Candidate, FillMaskHead, FillMaskOptions, Mask
 from models.heads.head import Head, Job, spread
 from models.heads.next_sentence import NextSentence, NextSentenceHead, NextSentenceOptions
@@ -58,5 +58,8 @@ __all__ = [
     "SparseVector",
     "TokenClassifyHead",
     "TokenClassifyOptions",
+    "Window",
+    "WindowedText",
+    "Windows",
     "spread",
 ]

@@ -6,6 +6,7 @@ Has weights where the checkpoint projects the pooled vector: sentence-transforme
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 
@@ -16,6 +17,9 @@ from models.heads.head import Floats, Head, Indices, Job, count_tokens, pool
 from models.tasks import TASKS
 from models.text.truncation import Overflow, Side
 
+# What is told of a text that is read in windows: its own vector alone, or that of each window too.
+Windows = Literal["each", "mean"]
+
 
 @dataclass(frozen=True, slots=True)
 class EmbedOptions:
@@ -24,6 +28,10 @@ class EmbedOptions:
     `dimensions` keeps the first so many, left out as many as the bundle does; then `normalize`
     gives the vector length 1. `prompt` names one of the bundle's texts that go before each text;
     left out, the one that does by default, where the bundle has one, and empty, none.
+
+    With `windows` a text of any length is read whole, in windows that overlap by `window_overlap`
+    tokens, the prompt before each. Its vector is the mean of theirs, by the tokens that were pooled
+    for each.
     """
 
     pooling: str | None = None
@@ -32,9 +40,28 @@ class EmbedOptions:
     overflow: Overflow = "error"
     prompt: str | None = None
     truncation_side: Side | None = None
+    windows: Windows | None = None
+    window_overlap: int = 0
 
 
-class EmbedHead(Head[str | Sequence[int], EmbedOptions, Floats]):
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A part of a text, from `start` to `end` in its characters as it was sent, and its vector."""
+
+    start: int
+    end: int
+    vector: Floats
+
+
+@dataclass(frozen=True, slots=True)
+class WindowedText:
+    """The vector of a text, and its windows in order."""
+
+    vector: Floats
+    windows: tuple[Window, ...]
+
+
+class EmbedHead(Head[str | Sequence[int], EmbedOptions, Floats | WindowedText]):
     """One vector [dimensions] a text, or a list of token ids taken exactly as given.
 
     Prompts are put before texts, and before no ids.
@@ -62,7 +89,8 @@ class EmbedHead(Head[str | Sequence[int], EmbedOptions, Floats]):
         """Fill in the bundle's pooling, dimensions and prompt.
 
         Raises InvalidValue for dimensions it does not have, for another pooling than its weights
-        were trained on, and for a prompt that the bundle has not.
+        were trained on, for a prompt that the bundle has not, and for windows that overlap by more
+        than half.
         """
         pooling = options.pooling or self._trained
         if self._session is not None and pooling != self._trained:
@@ -79,11 +107,32 @@ class EmbedHead(Head[str | Sequence[int], EmbedOptions, Floats]):
                 f"{dimensions} is outside 1 to {size}, the size of the model's vectors",
                 param="dimensions",
             )
+        if options.window_overlap:
+            self._check_overlap(options)
         prompt = self.choose_prompt(options.prompt)
         return replace(options, pooling=pooling, dimensions=dimensions, prompt=prompt)
 
+    def _check_overlap(self, options: EmbedOptions) -> None:
+        if options.windows is None:
+            raise InvalidValue(
+                "only windows overlap; ask for windows, too, or leave it out",
+                param="window_overlap",
+            )
+        # More would be computed over and over: a short request could ask for any amount of it.
+        most = self.encoder.room // 2
+        if not 0 <= options.window_overlap <= most:
+            raise InvalidValue(
+                f"{options.window_overlap} is outside 0 to {most}, half of the tokens of a window",
+                param="window_overlap",
+            )
+
     def prepare(self, item: str | Sequence[int], options: EmbedOptions) -> Job:
-        """A job for a text or for token ids; without `include_prompt`, for the rows after it."""
+        """A job for a text or for token ids; without `include_prompt`, for the rows after it.
+
+        With `windows`, for the first of them.
+        """
+        if options.windows is not None:
+            return self._prepare_windows(item, options)
         if not isinstance(item, str):
             encoded = self.encoder.encode_ids(
                 item, overflow=options.overflow, side=options.truncation_side
@@ -97,6 +146,22 @@ class EmbedHead(Head[str | Sequence[int], EmbedOptions, Floats]):
             ahead = self.count_ahead((self.entry.prompts or {})[options.prompt])
             job.rows = np.arange(ahead, job.tokens)
         return job
+
+    def _prepare_windows(self, item: str | Sequence[int], options: EmbedOptions) -> Job:
+        if not isinstance(item, str):
+            raise InvalidValue(
+                "token ids are computed exactly as given; send a text to have it read in windows"
+            )
+        prompt = (self.entry.prompts or {})[options.prompt] if options.prompt else ""
+        windows = self.encoder.split(
+            item, overlap_tokens=options.window_overlap, overflow=options.overflow, prompt=prompt
+        )
+        first, *others = (Job(head=self, item=item, options=options, encoded=w) for w in windows)
+        first.more = tuple(others)
+        if prompt and not self.entry.include_prompt:
+            for job in (first, *others):
+                job.rows = np.arange(int(_find_text(job)[0]), job.tokens)
+        return first
 
     def compute(self, hidden: Output, jobs: Sequence[Job], starts: Indices) -> None:
         """Pool each text's rows: over all tokens, special ones included, as in Reimers 2019."""
@@ -114,9 +179,11 @@ class EmbedHead(Head[str | Sequence[int], EmbedOptions, Floats]):
                 # Its own: a text that waits to be decoded would hold those of its whole batch.
                 jobs[place].output = vector.copy()
 
-    def decode(self, job: Job) -> Floats:
-        """The vector, cut to its dimensions and normalised."""
+    def decode(self, job: Job) -> Floats | WindowedText:
+        """The vector, cut to its dimensions and normalised; those of `each` window, if asked."""
         options: EmbedOptions = job.options
+        if options.windows is not None:
+            return _decode_windows(job)
         vector: Floats = job.output
         if options.dimensions is not None:
             vector = vector[: options.dimensions]
@@ -124,6 +191,35 @@ class EmbedHead(Head[str | Sequence[int], EmbedOptions, Floats]):
             vector = vector / max(math.sqrt(vector @ vector), 1e-12)
         return vector
 
-    def difference(self, answer: Floats, golden: Sequence[float]) -> float:
+    def difference(self, answer: Floats | WindowedText, golden: Sequence[float]) -> float:
         """The largest of the vectors' parts."""
+        assert not isinstance(answer, WindowedText)
         return float(np.abs(answer - np.array(golden, np.float32)).max())
+
+
+def _find_text(job: Job) -> Indices:
+    """Where the tokens of the text itself stand in a window, the prompt's left out."""
+    assert job.encoded.origins is not None
+    return job.encoded.origins.places(0)
+
+
+def _decode_windows(job: Job) -> Floats | WindowedText:
+    options: EmbedOptions = job.options
+    every = (job, *job.more)
+    pooled = [each.tokens if each.rows is None else len(each.rows) for each in every]
+    outputs = np.stack([each.output for each in every])
+    mean = np.average(outputs, axis=0, weights=pooled)
+    vectors = np.vstack([mean.astype(np.float32), outputs])[:, : options.dimensions]
+    if options.normalize:
+        vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+    if options.windows == "mean":
+        vector: Floats = vectors[0].copy()
+        return vector
+    windows = []
+    for each, part in zip(every, vectors[1:], strict=True):
+        origins = each.encoded.origins
+        assert origins is not None
+        places = _find_text(each)
+        start, end = origins.offsets[places[0], 0], origins.offsets[places[-1], 1]
+        windows.append(Window(int(start), int(end), part))
+    return WindowedText(vectors[0], tuple(windows))

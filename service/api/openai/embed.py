@@ -2,6 +2,7 @@
 
 from base64 import b64encode
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -18,7 +19,7 @@ from pydantic import (
 )
 
 from models.bundle.manifest import Pooling
-from models.heads import EmbedOptions
+from models.heads import EmbedOptions, Windows
 from service.answering.answerer import Question, Reply
 from service.api.openai.dialect import OPENAI
 from service.api.openapi import ERRORS, HEADERS
@@ -91,7 +92,26 @@ class EmbeddingsRequest(RequestBody):
         description="Which of the model's prompts goes before each text; not before token ids. "
         "Left out, its default one, where it has one; empty, none.",
     )
+    windows: Windows | None = Field(
+        default=None,
+        description="Read texts that are too long whole, in windows as long as the model takes. An "
+        "embedding is then the mean of its windows', by their tokens; with `each` these are "
+        "answered, too. Not of token ids.",
+    )
+    window_overlap: int = Field(
+        default=0,
+        ge=0,
+        description="By how many tokens a window overlaps the one before; at most half of one.",
+    )
     user: str | None = Field(default=None, description="Taken because OpenAI does; not used.")
+
+
+class WindowEmbedding(BaseModel):
+    """The vector of a part of a text, from start to end in its characters as it was sent."""
+
+    start: int
+    end: int
+    embedding: list[float] | str
 
 
 class Embedding(TruncatableResult):
@@ -100,6 +120,9 @@ class Embedding(TruncatableResult):
     object: Literal["embedding"]
     index: int
     embedding: list[float] | str
+    windows: list[WindowEmbedding] | None = Field(
+        default=None, description="With windows `each`: those of the text, in order; else absent."
+    )
 
 
 class EmbeddingsResponse(BaseModel):
@@ -123,10 +146,16 @@ async def embed(body: EmbeddingsRequest, ask: Ask) -> bytes:
         ask.overflow(body),
         body.prompt_name,
         body.truncation_side,
+        body.windows,
+        body.window_overlap,
     )
     reply = await ask.ask(Question("embed", body.input, options, model=body.model, field="input"))
     base64 = body.encoding_format == "base64"
-    data = await write(_entries(reply, base64=base64), len(reply.answers))
+    if body.windows == "each":
+        vectors = sum(len(answer.windows) for answer in reply.answers)
+        data = await write(_windowed_entries(reply, base64=base64), vectors)
+    else:
+        data = await write(_entries(reply, base64=base64), len(reply.answers))
     usage = {"prompt_tokens": reply.tokens, "total_tokens": reply.tokens}
     return json_response({"object": "list", "data": data, "model": reply.model, "usage": usage})
 
@@ -138,6 +167,20 @@ def _entries(reply: Reply, *, base64: bool) -> Iterator[dict[str, Any]]:
         if at is not None:
             entry["truncated"] = True
             entry["truncated_at"] = at
+        yield entry
+
+
+def _windowed_entries(reply: Reply, *, base64: bool) -> Iterator[dict[str, Any]]:
+    whole = replace(reply, answers=[answer.vector for answer in reply.answers])
+    for answer, entry in zip(reply.answers, _entries(whole, base64=base64), strict=True):
+        entry["windows"] = [
+            {
+                "start": window.start,
+                "end": window.end,
+                "embedding": to_base64(window.vector) if base64 else window.vector,
+            }
+            for window in answer.windows
+        ]
         yield entry
 
 

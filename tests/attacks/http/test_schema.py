@@ -205,11 +205,11 @@ def _send_random(
 def _check_excuse(error: dict[str, Any], body: Any) -> None:
     """A refusal of what fits the document is for what the document cannot say."""
     if error["code"] not in _BEYOND_THE_DOCUMENT:
-        # JSON Schema takes 2.0 for an integer; we do not. And dimensions have their model's limit,
-        # prompts their names.
+        # JSON Schema takes 2.0 for an integer; we do not. And some values have their model's limit.
         whole = error["message"].endswith("input should be a valid integer")
         assert error["code"] == "invalid_value", (error, body)
-        assert whole or error["param"] in ("dimensions", "prompt_name"), (error, body)
+        known = ("dimensions", "prompt_name", "window_overlap", "input[")
+        assert whole or error["param"].startswith(known), (error, body)
 
 
 def _add_knowledge(document: dict[str, Any]) -> dict[str, Any]:
@@ -224,6 +224,9 @@ def _add_knowledge(document: dict[str, Any]) -> dict[str, Any]:
             "input": _one_or_many(words, tokens),
             "dimensions": {"enum": [None, 1, 2, 31, 32]},
             "prompt_name": {"enum": [None, ""]},
+            # Of token ids there are none.
+            "windows": {"type": "null"},
+            "window_overlap": {"const": 0},
         },
         "FillMaskRequest": {
             "inputs": _one_or_many(masked),

@@ -174,6 +174,46 @@ def test_texts_cut_from_the_left(minilm: Server) -> None:
     )
 
 
+def test_texts_read_in_windows(minilm: Server, minilm_pipeline: Pipeline) -> None:
+    texts = ["short", "long " * 300 + "river " * 300]
+    whole = minilm_pipeline.embed_windows(texts, overlap=10)
+    body = {"input": texts, "windows": "each", "window_overlap": 10}
+    answer = minilm.answer(ROUTE, body)
+    check_same(vectors(answer), [one.vector for one in whole])
+    for entry, one in zip(answer["data"], whole, strict=True):
+        assert entry.keys() == {"object", "index", "embedding", "windows"}
+        for found, wanted in zip(entry["windows"], one.windows, strict=True):
+            assert (found["start"], found["end"]) == (wanted.start, wanted.end)
+            check_same(found["embedding"], wanted.vector.tolist())
+    assert [len(entry["windows"]) for entry in answer["data"]] == [1, 3]
+    assert answer["usage"]["prompt_tokens"] == 3 + 600 + 2 * 10 + 3 * 2
+    mean = minilm.answer(ROUTE, body | {"windows": "mean"})
+    check_same(vectors(mean), vectors(answer))
+    assert all("windows" not in entry for entry in mean["data"])
+    coded = minilm.answer(ROUTE, body | {"encoding_format": "base64"})
+    window = coded["data"][1]["windows"][2]["embedding"]
+    check_same(
+        np.frombuffer(base64.b64decode(window), "<f4").tolist(),
+        answer["data"][1]["windows"][2]["embedding"],
+    )
+    for fields, param in (
+        ({"windows": "all"}, "windows"),
+        ({"window_overlap": -1}, "window_overlap"),
+        ({"window_overlap": 128}, "window_overlap"),
+        ({"windows": None}, "window_overlap"),
+        ({"input": [5, 6]}, "input[0]"),
+    ):
+        minilm.refuse(ROUTE, body | fields, 422, "invalid_value", param)
+
+
+def test_openais_client_reads_windows(client: openai.OpenAI) -> None:
+    answer = client.embeddings.create(
+        model="all-MiniLM-L6-v2", input="long " * 600, extra_body={"windows": "each"}
+    )
+    assert len(answer.data[0].embedding) == 384
+    assert len(answer.data[0].windows) == 3  # type: ignore[attr-defined]
+
+
 def test_server_may_truncate_by_default(cutting: Server) -> None:
     long = "river " * 100
     answer = cutting.answer(ROUTE, {"input": ["river", long]})
