@@ -8,7 +8,10 @@ import numpy as np
 from export.errors import ProofFailed
 from export.proof.figures import pool
 from export.proof.texts import SENTENCES
+from models.errors import EmptyInput
 from models.pipeline import Pipeline
+from models.text.encoded import Encoded
+from models.text.encoder import Encoder
 
 # Between a text alone and the same text among strangers, whatever the precision.
 COMPANY_COSINE = 0.999
@@ -34,7 +37,7 @@ def measure_company(pipeline: Pipeline) -> float:
         ),
     ]
     worst = 1.0
-    texts = [encoder.encode(sentence, overflow="truncate") for sentence in SENTENCES]
+    texts = [text for sentence in SENTENCES for text in _encode(encoder, sentence)]
     hidden, packed = pipeline.run_trunk([*strangers[:2], *texts, *strangers[2:]])
     for text, start in zip(texts, packed.starts[2:].tolist(), strict=False):
         alone, _ = pipeline.run_trunk([text])
@@ -46,3 +49,11 @@ def measure_company(pipeline: Pipeline) -> float:
             f"alone, below {COMPANY_COSINE:g}: answers would depend on who shares the batch"
         )
     return worst
+
+
+def _encode(encoder: Encoder, sentence: str) -> list[Encoded]:
+    """The sentence, or none where the tokenizer has no tokens for it."""
+    try:
+        return [encoder.encode(sentence, overflow="truncate")]
+    except EmptyInput:
+        return []
