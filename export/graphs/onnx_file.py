@@ -55,7 +55,7 @@ def export_graph(
             )
         except Exception as error:
             raise UnsupportedModel(
-                f"torch cannot export {file.stem}: {str(error).strip().splitlines()[0]}"
+                f"torch cannot export {file.stem}: {_find_cause(error)}"
             ) from error
     if program is None:
         raise UnsupportedModel(f"torch gave no graph for {file.stem}")
@@ -64,6 +64,14 @@ def export_graph(
     strip_metadata(model)
     save_graph(model, file)
     return model
+
+
+def _find_cause(error: BaseException) -> str:
+    """The first line of what began it: torch's own error tells what to do for torch's sake."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
 def save_graph(model: onnx_ir.Model, file: Path) -> None:
