@@ -19,6 +19,8 @@ class Family:
     start at `pad_token_id + 1`, as fairseq numbered them, instead of 0. `pooler` names the
     trunk's modules that turn the first row into the pooled output its heads read.
     `pretraining_tasks` are the tasks that the heads of its `...ForPreTraining` class answer.
+    `position_table`: each position has a row of a tensor, so there are no more positions than
+    rows; what turns by position, or counts distances, has none.
     """
 
     name: str
@@ -26,6 +28,7 @@ class Family:
     positions_follow_padding: bool = False
     pooler: tuple[str, ...] = ()
     pretraining_tasks: tuple[str, ...] = ()
+    position_table: bool = True
 
 
 FAMILIES: dict[str, Family] = {
@@ -46,8 +49,33 @@ FAMILIES: dict[str, Family] = {
         ),
         Family("mobilebert", pooler=("pooler",), pretraining_tasks=("fill-mask", "next-sentence")),
         Family("mpnet", positions_follow_padding=True),
-        Family("modernbert"),
+        Family("modernbert", position_table=False),
         # Its bias follows from the tokens as well as from their distance, anew in each layer.
         Family("deberta-v2", layout="padded"),
+        Family("deberta", layout="padded"),
+        Family("nomic_bert", pooler=("pooler",), position_table=False),
+        Family("gte", pooler=("pooler",), position_table=False),
+        Family("jina_embeddings_v3", position_table=False),
+        Family("eurobert", position_table=False),
+        Family("ernie", pooler=("pooler",), pretraining_tasks=("fill-mask", "next-sentence")),
+        Family("data2vec-text", positions_follow_padding=True),
+        Family("xlm-roberta-xl", positions_follow_padding=True),
+        Family("roberta-prelayernorm", positions_follow_padding=True),
+        # Its adapters are those of one language, which its config names.
+        Family("xmod", positions_follow_padding=True),
+        # These compute attention themselves.
+        Family("rembert", layout="padded", pooler=("pooler",)),
+        # Its pre-training pair head judges the order of sentences, too.
+        Family(
+            "megatron-bert",
+            layout="padded",
+            pooler=("pooler",),
+            pretraining_tasks=("fill-mask",),
+        ),
+        Family("roformer", layout="padded", position_table=False),
+        Family("big_bird", layout="padded", pretraining_tasks=("fill-mask",)),
+        # Of these the exporter has classes of its own.
+        Family("crammedBERT", pretraining_tasks=("fill-mask",), position_table=False),
+        Family("jina_bert", pooler=("pooler",), position_table=False),
     )
 }

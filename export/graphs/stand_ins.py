@@ -150,6 +150,43 @@ class BiasedAttention(torch.nn.Module):
         return (own.o(mixed.reshape(*hidden_states.shape[:-1], own.all_head_size)),)
 
 
+class OneLanguage(torch.nn.Module):
+    """X-MOD's output layer, of whose adapters a checkpoint is loaded with one alone.
+
+    It looks for the texts of each language, which are all of them here.
+    """
+
+    def __init__(self, original: Any, _: Stage) -> None:
+        super().__init__()
+        self.original = original
+
+    @property
+    def adapter_modules(self) -> torch.nn.ModuleDict:
+        """The adapters by language, whose names the model asks for."""
+        adapters: torch.nn.ModuleDict = self.original.adapter_modules
+        return adapters
+
+    @property
+    def LayerNorm(self) -> torch.nn.Module:  # noqa: N802 - the original's name
+        """The norm that the layer around it applies."""
+        norm: torch.nn.Module = self.original.LayerNorm
+        return norm
+
+    def forward(
+        self, hidden_states: torch.Tensor, input_tensor: torch.Tensor, _: torch.Tensor
+    ) -> torch.Tensor:
+        """The layer's output [1, T, H] of a stream."""
+        own = self.original
+        before = given = own.dense(hidden_states) + input_tensor
+        if own.adapter_layer_norm is not None:
+            given = own.adapter_layer_norm(given)
+        elif own.adapter_reuse_layer_norm:
+            given = own.LayerNorm(given)
+        (adapter,) = own.adapter_modules.values()
+        result: torch.Tensor = adapter(given) + (given if own.ln_before_adapter else before)
+        return result
+
+
 class Distances(torch.nn.Module):
     """Buckets of the distances between the cells of a row, looked up in a table.
 
@@ -185,6 +222,7 @@ _STAND_INS: dict[str, Callable[[Any, Stage], torch.nn.Module]] = {
     "MobileBertEmbeddings": NeighbourEmbeddings,
     "MPNetEncoder": BiasedEncoder,
     "MPNetSelfAttention": BiasedAttention,
+    "XmodOutput": OneLanguage,
 }
 
 

@@ -203,11 +203,14 @@ def attend_flat(  # noqa: PLR0913, PLR0917 - transformers' signature
     """Attention over rows, for a stream: gather, attend, gather back.
 
     query, key and value come as [1, heads, T, size], the bias of the rows as `attention_mask`
-    [R, 1, W, W]; the output goes back as [1, T, heads, size].
+    [R, 1, W, W]; the output goes back as [1, T, heads, size]. Of keys and values there may be
+    fewer heads, each for several of the query's that follow one another.
     """
     _batch, heads, _tokens, size = query.shape
     rows, width = row_index.shape
     cells = row_index.reshape(-1)
+    if key.shape[1] != heads:
+        key, value = (_repeat(side, heads) for side in (key, value))
 
     def gather(side: torch.Tensor) -> torch.Tensor:
         stream = side.transpose(1, 2).reshape(-1, heads * size)
@@ -223,3 +226,10 @@ def attend_flat(  # noqa: PLR0913, PLR0917 - transformers' signature
     )
     stream = mixed.reshape(-1, heads * size).index_select(0, flat_index)
     return stream.reshape(1, -1, heads, size), None
+
+
+def _repeat(side: torch.Tensor, heads: int) -> torch.Tensor:
+    """Keys or values [1, fewer, T, size] as [1, heads, T, size]."""
+    _batch, fewer, _tokens, size = side.shape
+    groups = side[:, :, None].expand(-1, -1, heads // fewer, -1, -1)
+    return groups.reshape(1, heads, -1, size)

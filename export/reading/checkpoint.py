@@ -6,6 +6,7 @@ Remote code never runs; weights come from safetensors, or from pytorch_model.bin
 
 import hashlib
 import inspect
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,9 +16,10 @@ import torch
 import transformers
 from transformers import PretrainedConfig, PreTrainedModel
 
+from export.architectures.classes import find_class, is_own, name_base
 from export.errors import SourceError, UnsupportedModel
 from export.reading.configuration import check_shapes, load_config
-from export.reading.files import find_source, first_line, read_architecture, read_object
+from export.reading.files import find_source, first_line, read_architecture
 from export.reading.heads import (
     SourceHead,
     apply_activation,
@@ -27,6 +29,7 @@ from export.reading.heads import (
     make_sparse_head,
     make_trunk_head,
 )
+from export.reading.kinds import refuse_other_kinds
 from export.reading.labels import check_labels
 from export.reading.modules import find_encoder
 from export.reading.pooling import Splade
@@ -34,9 +37,10 @@ from export.reading.projection import read_projection
 from export.reading.sentences import Sentences, read_sentences
 from export.reading.setfit import read_setfit
 from export.reading.tokenizer import gives_segments, load_tokenizer
+from export.reading.variants import Declared, read_declared
 from export.reading.weights import Weights, find_weights
 from models.bundle.manifest import split_poolings
-from models.families import FAMILIES, Family
+from models.families import Family
 
 # What an architecture is named by that was trained to answer otherwise than by a vector.
 _OTHER_ANSWERS = ("ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering")
@@ -146,15 +150,16 @@ def load_checkpoint(
     transformers.utils.logging.disable_progress_bar()
     transformers.utils.logging.set_verbosity_error()
     path, name, found_revision = find_source(source, revision)
+    refuse_other_kinds(path)
     encoder = find_encoder(path)
-    raw = read_object(encoder / "config.json")
-    family = _find_family(encoder, raw)
+    declared = read_declared(encoder)
+    family = declared.family
     sentences = read_sentences(path)
     weights = find_weights(encoder)
-    architecture = _find_architecture(encoder, raw, family, weights)
-    config = load_config(encoder / "config.json", raw, weights)
+    architecture = _find_architecture(declared, weights)
+    config = load_config(declared, weights)
     if architecture.endswith("Classification"):
-        check_labels(encoder / "config.json")
+        check_labels(declared.file)
     tokenizer = load_tokenizer(encoder, config, lower_case=sentences.lower_case)
     embeds = embeds or sentences.pooling is not None
     model, unused, headless = _load_model(encoder, config, architecture, weights, embeds=embeds)
@@ -167,13 +172,15 @@ def load_checkpoint(
         family=family,
         architecture=architecture,
         config=config,
-        config_sha256=hashlib.sha256((encoder / "config.json").read_bytes()).hexdigest(),
+        config_sha256=hashlib.sha256(declared.file.read_bytes()).hexdigest(),
         tokenizer=tokenizer,
         trunk=model.base_model,
         heads=[apply_activation(head, sentences) for head in heads],
         sentences=sentences,
-        notes=list(sentences.notes),
+        notes=[*declared.notes, *sentences.notes],
     )
+    if weights.prefix:
+        checkpoint.notes.append(f"every name of the weights begins with {weights.prefix}: left out")
     heads, notes = read_setfit(path, checkpoint.trunk, sentences)
     checkpoint.heads += [*heads, *load_named_heads(path, checkpoint.trunk, family)]
     checkpoint.notes += notes
@@ -183,29 +190,24 @@ def load_checkpoint(
         checkpoint.notes.append(f"no weights of the head of {architecture}: embed only")
     elif not checkpoint.heads and not architecture.endswith("Model"):
         checkpoint.notes.append(f"the head of {architecture} is left out: no task here reads it")
+    elif unused and is_own(family.name):
+        raise UnsupportedModel(
+            f"{encoder} holds weights that {architecture} does not compute with: {shorten(unused)}"
+        )
     elif unused:
         checkpoint.notes.append(f"weights that {architecture} has no use for: {shorten(unused)}")
     _check_length(checkpoint)
     return checkpoint
 
 
-def _find_family(path: Path, raw: dict[str, Any]) -> Family:
-    kind = raw.get("model_type")
-    if not isinstance(kind, str) or kind not in FAMILIES:
-        raise UnsupportedModel(
-            f"{path / 'config.json'} has model_type {kind!r}; supported are {', '.join(FAMILIES)}"
-        )
-    return FAMILIES[kind]
-
-
-def _find_architecture(path: Path, raw: dict[str, Any], family: Family, weights: Weights) -> str:
-    base = transformers.models.auto.modeling_auto.MODEL_MAPPING_NAMES[family.name]
-    name = read_architecture(raw) or str(base)
-    kind: Any = getattr(transformers, name, None)
+def _find_architecture(declared: Declared, weights: Weights) -> str:
+    family = declared.family
+    name = read_architecture(declared.content) or name_base(family.name)
+    kind: Any = find_class(name)
     known = inspect.isclass(kind) and issubclass(kind, PreTrainedModel)
     if not known or getattr(kind.config_class, "model_type", None) != family.name:
         raise UnsupportedModel(
-            f"{path / 'config.json'} names architecture {name!r}, which is not one of "
+            f"{declared.file} names architecture {name!r}, which is not one of "
             f"transformers' {family.name} models; remote code is never run"
         )
     # Checkpoints of whole BERTs are often labelled with their masked-LM head alone.
@@ -222,11 +224,12 @@ def _load_model(
 
     It may lack the head where it is asked for vectors: then `embeds`.
     """
-    kind = getattr(transformers, architecture)
+    kind = find_class(architecture)
     ending = find_ending(architecture)
     options: dict[str, Any] = {}
+    renamed = {f"^{re.escape(weights.prefix)}": ""} if weights.prefix else None
     if ending is None:
-        kind = transformers.models.auto.modeling_auto.MODEL_MAPPING[type(config)]
+        kind = find_class(name_base(config.model_type))
         if "add_pooling_layer" in inspect.signature(kind.__init__).parameters:
             options["add_pooling_layer"] = False
     check_shapes(path / "config.json", kind, config, weights, **options)
@@ -238,6 +241,7 @@ def _load_model(
             use_safetensors=weights.safe,
             weights_only=True,
             output_loading_info=True,
+            key_mapping=renamed,
             # Some models bring attention of their own, and refuse any other.
             attn_implementation="sdpa" if kind._supports_sdpa else "eager",
             **options,
@@ -256,6 +260,8 @@ def _load_model(
     for name, parameter in (model.base_model if headless else model).named_parameters():
         if not torch.isfinite(parameter).all():
             raise SourceError(f"the weights in {path} are not all numbers: see {name}")
+    if config.model_type == "xmod":
+        _keep_language(model, config)
     model.eval()
     # The pooler is left out on purpose where no head of the model's own reads it.
     unused = sorted(key for key in loading["unexpected_keys"] if "pooler" not in key.split("."))
@@ -276,6 +282,15 @@ def _take_for_splade(checkpoint: Checkpoint) -> None:
             "is made of; leave --pooling splade out"
         )
     checkpoint.sentences = replace(said, splade=Splade("max", "relu"))
+
+
+def _keep_language(model: PreTrainedModel, config: PretrainedConfig) -> None:
+    """Let go of the adapters of all languages but the one that a bundle answers in."""
+    chosen = config.default_language
+    for module in model.modules():
+        if hasattr(module, "adapter_modules"):
+            module.adapter_modules = torch.nn.ModuleDict({chosen: module.adapter_modules[chosen]})
+    config.languages = [chosen]
 
 
 def _lacks_head(model: PreTrainedModel, missing: Sequence[str], weights: Weights) -> bool:

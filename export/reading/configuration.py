@@ -12,9 +12,12 @@ from typing import Any
 import torch
 from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
 
+from export.architectures.classes import find_config
 from export.errors import SourceError, UnsupportedModel
 from export.reading.files import first_line, has_file
+from export.reading.variants import Declared
 from export.reading.weights import Weights, check_floating
+from models.families import Family
 
 # The names that families give to what costs memory; no other field does.
 _WIDTHS = (
@@ -32,6 +35,7 @@ _WIDTHS = (
     "num_labels",
 )
 _DEPTHS = ("num_hidden_layers", "n_layers")
+_MOST_POSITIONS = 1 << 20  # where they have no table, and so cannot be counted
 _MOST_LAYERS = 1000  # where layers share their weights, and so cannot be counted
 _LAYER = re.compile(r"(?:^|\.)layers?\.(\d+)\.")
 # What would have transformers read another file than the one that was checked, or other numbers.
@@ -41,8 +45,9 @@ _REFUSED = {
 }
 
 
-def load_config(file: Path, raw: dict[str, Any], weights: Weights) -> PretrainedConfig:
-    """The config in `file`, whose content is `raw`. Raises SourceError or UnsupportedModel."""
+def load_config(declared: Declared, weights: Weights) -> PretrainedConfig:
+    """The config that was declared. Raises SourceError or UnsupportedModel."""
+    file, raw = declared.file, declared.content
     for key, reason in _REFUSED.items():
         if raw.get(key):
             raise UnsupportedModel(f"{file} {reason} ({key})")
@@ -51,12 +56,18 @@ def load_config(file: Path, raw: dict[str, Any], weights: Weights) -> Pretrained
             f"{file.parent / 'adapter_config.json'} makes it an adapter on another model; "
             "merge the adapter into its model and save that"
         )
-    check_sizes(file, raw, weights.largest)
+    check_sizes(file, raw, weights.largest, declared.family)
     _check_layers(file, raw, weights)
     try:
-        config: PretrainedConfig = AutoConfig.from_pretrained(file.parent, trust_remote_code=False)
+        config: PretrainedConfig = (
+            find_config(declared.family.name).from_dict(raw)
+            if declared.translated
+            else AutoConfig.from_pretrained(file.parent, trust_remote_code=False)
+        )
     except Exception as error:
         raise SourceError(f"{file} is not usable: {first_line(error)}") from None
+    # In pieces, to save memory in training: results are the same, and lengths need not divide.
+    config.chunk_size_feed_forward = 0
     if getattr(config, "position_embedding_type", "absolute") not in ("absolute", None):
         raise UnsupportedModel(
             f"{file} asks for {config.position_embedding_type} position embeddings; "
@@ -95,8 +106,11 @@ def check_shapes(
     check_floating(weights, known)
 
 
-def check_sizes(file: Path, raw: dict[str, Any], largest: int) -> None:
-    """Raise SourceError for what is no size, or above the largest dimension of the weights."""
+def check_sizes(file: Path, raw: dict[str, Any], largest: int, family: Family) -> None:
+    """Raise SourceError for what is no size, or above the largest dimension of the weights.
+
+    Of positions that have no table, a million are more than anything was trained for.
+    """
     for key in (*_WIDTHS, *_DEPTHS, "type_vocab_size"):
         value = raw.get(key)
         if value is None:
@@ -104,7 +118,10 @@ def check_sizes(file: Path, raw: dict[str, Any], largest: int) -> None:
         least = 0 if key == "type_vocab_size" else 1
         if not isinstance(value, int) or isinstance(value, bool) or value < least:
             raise SourceError(f"{file} is not usable: {key} is {value!r}, not a size")
-        if key not in _DEPTHS and value > largest:
+        if key == "max_position_embeddings" and not family.position_table:
+            if value > _MOST_POSITIONS:
+                raise SourceError(f"{file} asks for {value} positions, above {_MOST_POSITIONS}")
+        elif key not in _DEPTHS and value > largest:
             raise SourceError(
                 f"{file} asks for a {key} of {value}, and no tensor of the weights is that large; "
                 "put the config beside the weights it belongs to"

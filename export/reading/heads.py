@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
 
+from export.architectures.classes import find_class, is_own
 from export.errors import SourceError, UnsupportedModel
 from export.reading.configuration import check_sizes
 from export.reading.files import first_line, read_architecture, read_object
@@ -146,10 +146,12 @@ _ENDINGS: dict[str, tuple[_Carried, ...]] = {
 def _find_pooling(config: PretrainedConfig, architecture: str) -> Pooling | None:
     """How a classifier pools, where its config says so; None: it reads the first row."""
     declared = getattr(config, "classifier_pooling", None)
-    if declared in (None, "cls"):
+    if declared in (None, "cls", "bos"):
         return None
     if declared == "mean":
         return "mean"
+    if declared == "max" and is_own(config.model_type):
+        return "max"
     raise UnsupportedModel(f"{architecture} pools by {declared!r}; supported is one of cls, mean")
 
 
@@ -206,14 +208,15 @@ def load_named_heads(path: Path, trunk: PreTrainedModel, family: Family) -> list
     for folder in _list_folders(path, getattr(trunk.config, "head_names", None) or []):
         raw = read_object(folder / "config.json")
         name = read_architecture(raw)
-        kind = getattr(transformers, name, None)
+        kind = find_class(name)
         if kind is None or find_ending(name) is None:
             raise UnsupportedModel(
                 f"{folder / 'config.json'} names architecture {name!r}; a head is one of "
                 f"{', '.join(_ENDINGS)}"
             )
         largest = max(max(weight.shape, default=1) for weight in trunk.parameters())
-        check_sizes(folder / "config.json", raw, max(largest, _read_own(folder).largest))
+        largest = max(largest, _read_own(folder).largest)
+        check_sizes(folder / "config.json", raw, largest, family)
         try:
             config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
         except Exception as error:

@@ -8,7 +8,7 @@ from tokenizers import normalizers
 from transformers import AutoTokenizer, PretrainedConfig
 
 from export.errors import SourceError, UnsupportedModel
-from export.reading.files import first_line, has_file
+from export.reading.files import first_line, has_file, read_object
 
 _TOKENIZER_FILES = (
     "tokenizer.json",
@@ -18,6 +18,15 @@ _TOKENIZER_FILES = (
     "sentencepiece.bpe.model",
     "spm.model",
 )
+
+# Those that no fast form exists of, and what they do that none does.
+_SLOW = {
+    "PhobertTokenizer": "of text whose words were joined before it sees them",
+    "BertweetTokenizer": "by rules of its own for tweets",
+    "BertJapaneseTokenizer": "by MeCab, Sudachi or Juman++",
+    "RoFormerTokenizer": "of Chinese by jieba",
+    "RoCBertTokenizer": "with shapes and pronunciations of characters beside their ids",
+}
 
 
 def load_tokenizer(path: Path, config: PretrainedConfig, *, lower_case: bool = False) -> Any:
@@ -30,14 +39,16 @@ def load_tokenizer(path: Path, config: PretrainedConfig, *, lower_case: bool = F
             f"{path} has no tokenizer; save one there with tokenizer.save_pretrained()"
         )
     _check_sentencepiece(path)
+    _check_kind(path)
     try:
         tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
     except Exception as error:
         raise SourceError(f"the tokenizer in {path} cannot be read: {first_line(error)}") from None
     if not getattr(tokenizer, "is_fast", False):
         raise UnsupportedModel(
-            f"{path} has no fast tokenizer; convert it with "
-            "AutoTokenizer.from_pretrained(..., use_fast=True).save_pretrained()"
+            f"{path} has a {type(tokenizer).__name__}, of which transformers has no fast form; put "
+            "a tokenizer.json there that gives the same ids, with tokenizer_class "
+            "PreTrainedTokenizerFast in tokenizer_config.json"
         )
     _check_tokenizer_files(path, type(tokenizer).vocab_files_names)
     _check_settings(path, tokenizer)
@@ -59,6 +70,18 @@ def gives_segments(tokenizer: Any) -> bool:
     models were trained with them (huggingface/transformers#48128).
     """
     return 1 in tokenizer.backend_tokenizer.encode("a", "a").type_ids
+
+
+def _check_kind(path: Path) -> None:
+    """Raise UnsupportedModel for a tokenizer that is code of transformers, and no file of ids."""
+    for file in (path / "tokenizer_config.json", path / "config.json"):
+        name = str(read_object(file, required=False).get("tokenizer_class", ""))
+        kind = name.removesuffix("Fast")
+        if kind in _SLOW:
+            raise UnsupportedModel(
+                f"{file} has tokenizer_class {name!r}, which divides words {_SLOW[kind]}: there is "
+                "no fast form of it to answer with; take a model with another tokenizer"
+            )
 
 
 def _check_settings(path: Path, tokenizer: Any) -> None:

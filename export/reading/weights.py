@@ -19,6 +19,16 @@ from safetensors.torch import load_file
 from export.errors import SourceError, UnsupportedModel
 from export.reading.files import first_line, has_file, read_object
 
+# What torch puts before every name of a model that it was trained in: in parallel, or compiled.
+_WRAPPERS = ("module.", "_orig_mod.")
+# Files of weights that are not read, and what to do.
+_OTHERS = {
+    "*.h5": "of TensorFlow; load it with transformers 4 (from_tf=True) and save it again",
+    "*.msgpack": "of Flax; load it with transformers 4 (from_flax=True) and save it again",
+    "*.onnx": "a graph that was made of a checkpoint; export that checkpoint",
+    "onnx/*.onnx": "a graph that was made of a checkpoint; export that checkpoint",
+    "*.gguf": "quantised for llama.cpp; export the checkpoint it was made from",
+}
 _REMEDY = "copy or save the checkpoint again"
 # As transformers looks for them; an index names the files of a set.
 _FORMATS = (
@@ -50,10 +60,14 @@ class Tensor:
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """The files of a checkpoint's weights, and every tensor in them by name."""
+    """The files of a checkpoint's weights, and every tensor in them by name.
+
+    `prefix` stands before each name in the files, and is left out here.
+    """
 
     files: tuple[Path, ...]
     tensors: dict[str, Tensor]
+    prefix: str = ""
 
     @property
     def safe(self) -> bool:
@@ -71,12 +85,29 @@ def find_weights(path: Path) -> Weights:
     """The weights in `path`, their headers read and checked. Raises SourceError."""
     for single, index in _FORMATS:
         if has_file(path / single):
-            return read_weights([path / single])
+            return _unwrap(read_weights([path / single]))
         if has_file(path / index):
-            return _read_set(path / index)
+            return _unwrap(_read_set(path / index))
+    for pattern, reason in _OTHERS.items():
+        for file in sorted(path.glob(pattern))[:1]:
+            raise SourceError(f"{path} has no weights but {file.relative_to(path)}, {reason}")
     raise SourceError(
         f"{path} has no weights; put model.safetensors or pytorch_model.bin beside config.json"
     )
+
+
+def _unwrap(weights: Weights) -> Weights:
+    """The weights without the names of what the model was wrapped in, which all names share."""
+    prefix, names = "", list(weights.tensors)
+    while names:
+        wrapper = next((each for each in _WRAPPERS if names[0].startswith(prefix + each)), None)
+        if wrapper is None or not all(name.startswith(prefix + wrapper) for name in names):
+            break
+        prefix += wrapper
+    if not prefix:
+        return weights
+    tensors = {name.removeprefix(prefix): tensor for name, tensor in weights.tensors.items()}
+    return Weights(weights.files, tensors, prefix)
 
 
 def read_weights(files: list[Path]) -> Weights:

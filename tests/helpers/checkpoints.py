@@ -16,6 +16,8 @@ from tokenizers import AddedToken, Tokenizer, decoders, pre_tokenizers, processo
 from tokenizers.models import BPE
 from transformers import AutoConfig, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 
+from tests.helpers.relatives import RELATIVES
+
 _TEXT = """
 the a an and or of to in on at by for with from is are was were be been has have had will not
 it he she they we you i this that these those what who where when why how all some many few one
@@ -45,7 +47,11 @@ FAMILIES = (
     "mpnet",
     "modernbert",
     "deberta-v2",
+    *RELATIVES,
 )
+NO_READER = ("nomic_bert", "gte", "eurobert", "big_bird")
+# Those that transformers has none of: tests/export/architectures.
+OWN_FAMILIES = ("crammedBERT", "jina_bert")
 # One of each kind: segments, positions that follow padding, a window, the padded layout. The others
 # take their turn in `make test-slow`; tests/export/test_cells.py has all of them in every run.
 _STAND_FOR_ALL = ("bert", "roberta", "modernbert", "deberta-v2")
@@ -53,6 +59,8 @@ EACH_FAMILY = [
     pytest.param(family, marks=[] if family in _STAND_FOR_ALL else [pytest.mark.slow])
     for family in FAMILIES
 ]
+# Where transformers has a reader of answers.
+EACH_READER = [param for param in EACH_FAMILY if param.values[0] not in NO_READER]
 POSITIONS = 64
 # Of these, one checkpoint has a classifier, and beside it in folders the heads that read tokens. Of
 # bert each is a checkpoint of its own in every run, of the others in `make test-slow`.
@@ -74,9 +82,13 @@ CLASSIFIERS: dict[str, dict[str, Any]] = {
     # Its head reads the mean of a text's rows.
     "modernbert": {"labels": ("bad", "good"), "classifier_pooling": "mean"},
     "deberta-v2": {"labels": ("entailed", "neutral", "contradicted")},
+    **{name: relative.classifier for name, relative in RELATIVES.items()},
 }
 
-_FOLLOW_PADDING = ("roberta", "xlm-roberta", "camembert", "mpnet")
+_FOLLOW_PADDING = (
+    *("roberta", "xlm-roberta", "camembert", "mpnet"),
+    *(name for name, relative in RELATIVES.items() if relative.follows_padding),
+)
 
 
 def make_checkpoint(
@@ -198,12 +210,16 @@ def make_config(family: str, tokenizer: PreTrainedTokenizerFast, **config: Any) 
                 "norm_rel_ebd": "layer_norm",
                 "pos_att_type": "p2c|c2p",
             }
+        case _ if family in RELATIVES:
+            size |= RELATIVES[family].config
+            size = {key: value for key, value in size.items() if value is not None}
     return AutoConfig.for_model(family, **common | size | _number_labels(config))
 
 
-def make_tokenizer(family: str) -> PreTrainedTokenizerFast:  # noqa: PLR0911 - one a family
+def make_tokenizer(family: str) -> PreTrainedTokenizerFast:  # noqa: PLR0911 - one a kind
     """A fast tokenizer of the class that transformers has for the family."""
-    match family:
+    kind = RELATIVES[family].tokenizer if family in RELATIVES else family
+    match kind:
         case "bert" | "electra" | "mobilebert":
             return transformers.BertTokenizer(vocab=_list_wordpieces())
         case "distilbert":
@@ -232,11 +248,27 @@ def make_tokenizer(family: str) -> PreTrainedTokenizerFast:  # noqa: PLR0911 - o
         case "deberta-v2":
             pieces = _list_pieces(["[PAD]", "[CLS]", "[SEP]", "[UNK]"], ["[MASK]"])
             return transformers.DebertaV2Tokenizer(vocab=pieces)
-    raise ValueError(family)
+    return _make_later_tokenizer(kind)
+
+
+def _make_later_tokenizer(kind: str) -> PreTrainedTokenizerFast:
+    match kind:
+        case "deberta":
+            vocabulary, merges = _list_merges(["[PAD]", "[CLS]", "[SEP]", "[UNK]"], "[MASK]")
+            return transformers.DebertaTokenizer(vocab=vocabulary, merges=merges)
+        case "rembert":
+            pieces = _list_pieces(["<pad>", "[CLS]", "<unk>", "[SEP]", "[MASK]"], [])
+            return transformers.RemBertTokenizer(vocab=pieces)
+        case "big_bird":
+            special = ["<pad>", "</s>", "<s>", "<unk>", "[CLS]", "[SEP]", "[MASK]"]
+            return transformers.BigBirdTokenizer(vocab=_list_pieces(special, []))
+    raise ValueError(kind)
 
 
 def name_class(family: str, ending: str) -> str:
     """The name of transformers' class of that family: `("roberta", "Model")` is RobertaModel."""
+    if family in RELATIVES:
+        return RELATIVES[family].stem + ending
     start = {
         "bert": "Bert",
         "distilbert": "DistilBert",
@@ -251,6 +283,13 @@ def name_class(family: str, ending: str) -> str:
         "deberta-v2": "DebertaV2",
     }[family]
     return start + ending
+
+
+def has_class(family: str, ending: str) -> bool:
+    """Whether transformers has that class of the family, and a bundle can answer as it does."""
+    name = name_class(family, ending)
+    # Its head looks for the end of the question, which is no row by itself.
+    return hasattr(transformers, name) and name != "BigBirdForQuestionAnswering"
 
 
 def write_json(file: Path, content: Any) -> Path:

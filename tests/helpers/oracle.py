@@ -85,12 +85,21 @@ class Original:
             # As transformers 4 has it, which it was trained with; 5 leaves the segments out.
             self.tokenizer.model_input_names = ["input_ids", "token_type_ids", "attention_mask"]
         self.max_tokens: int = self.tokenizer.model_max_length
+        # Some tokenizers of transformers 5 leave them out unasked (huggingface/transformers#48128).
+        pair = self.tokenizer("a", "a", return_token_type_ids=True)
+        kinds = getattr(model.config, "type_vocab_size", 0) or 0
+        self.segments: bool = kinds > 1 and 1 in pair["token_type_ids"]
 
     def tokens(self, text: Text) -> Any:
         """The inputs of the model, cut to its length as transformers cuts them."""
         first, second = (text, None) if isinstance(text, str) else text
         return self.tokenizer(
-            first, second, truncation=True, max_length=self.max_tokens, return_tensors="pt"
+            first,
+            second,
+            truncation=True,
+            max_length=self.max_tokens,
+            return_tensors="pt",
+            return_token_type_ids=self.segments,
         )
 
     def hidden(self, text: Text) -> Floats:
@@ -134,6 +143,7 @@ class Asked:
     def __init__(self, original: Original) -> None:
         self.model = original.model
         self.tokenizer = original.tokenizer
+        self.segments = original.segments
 
     def answer(
         self,
@@ -186,12 +196,14 @@ class Asked:
             max_length=length,
             stride=min(length // 2, 128) if doc_stride is None else doc_stride,
             return_overflowing_tokens=True,
+            return_token_type_ids=self.segments,
         )
         found = []
         for number, ids in enumerate(batch["input_ids"]):
             inputs = {
                 name: torch.tensor([batch[name][number]])
-                for name in self.tokenizer.model_input_names
+                for name in ("input_ids", "attention_mask", "token_type_ids")
+                if name in batch
             }
             assert inputs["input_ids"][0].tolist() == ids
             with torch.inference_mode():

@@ -12,7 +12,7 @@ from models.errors import CallerError, InternalError
 from models.heads import AnswerOptions, Span
 from models.pipeline import form_batches, prepare
 from models.text.truncation import MAX_WINDOWS
-from tests.helpers.checkpoints import EACH_FAMILY, WORDS, add_head, make_checkpoint
+from tests.helpers.checkpoints import EACH_READER, WORDS, add_head, make_checkpoint
 from tests.helpers.fixtures import Export
 from tests.helpers.oracle import ODD_WORDS, Asked, Exported, write_contexts
 from tests.helpers.store import Store
@@ -29,7 +29,7 @@ THEIR_NAMES = {"impossible": "handle_impossible_answer", "max_answer_tokens": "m
 QUESTION = "who is the king?"
 
 
-@pytest.fixture(params=EACH_FAMILY)
+@pytest.fixture(params=EACH_READER)
 def model(request: pytest.FixtureRequest, exported_head: Export) -> Exported:
     return exported_head(request.param, "ForQuestionAnswering")
 

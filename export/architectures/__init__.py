@@ -1,0 +1,1 @@
+"""The classes that compute a checkpoint: transformers' own, and ours where it has none."""
