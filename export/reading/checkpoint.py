@@ -31,11 +31,11 @@ from export.reading.heads import (
 )
 from export.reading.kinds import refuse_other_kinds
 from export.reading.labels import check_labels
-from export.reading.modules import find_encoder
-from export.reading.pooling import Splade
-from export.reading.projection import read_projection
-from export.reading.sentences import Sentences, read_sentences
-from export.reading.setfit import read_setfit
+from export.reading.sentences.modules import find_encoder
+from export.reading.sentences.pooling import Splade
+from export.reading.sentences.projection import read_projection
+from export.reading.sentences.setfit import read_setfit
+from export.reading.sentences.settings import Sentences, read_sentences
 from export.reading.tokenizer import gives_segments, load_tokenizer
 from export.reading.variants import Declared, read_declared
 from export.reading.weights import Weights, find_weights

@@ -18,8 +18,8 @@ from export.errors import SourceError, UnsupportedModel
 from export.reading.configuration import check_sizes
 from export.reading.files import first_line, read_architecture, read_object
 from export.reading.labels import check_labels
-from export.reading.pooling import Splade
-from export.reading.sentences import Sentences
+from export.reading.sentences.pooling import Splade
+from export.reading.sentences.settings import Sentences
 from export.reading.weights import Weights, check_floating, read_weights
 from models.bundle.manifest import Function, Pooling, ProblemType, Representation, head_file
 from models.families import Family

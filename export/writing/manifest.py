@@ -12,7 +12,7 @@ from typing import Any
 
 from export.reading.checkpoint import Checkpoint
 from export.reading.heads import SourceHead
-from export.reading.sentences import Sentences, choose_pooling
+from export.reading.sentences.settings import Sentences, choose_pooling
 from export.writing.request import ExportRequest
 from models.bundle.bundle import MANIFEST, hash_file
 from models.bundle.manifest import (

@@ -15,7 +15,7 @@ from models.engines import Output
 from models.errors import InternalError, InvalidValue
 from models.heads.head import Floats, Head, Indices, Job, count_tokens
 from models.tasks import TASKS
-from models.text.truncation import Overflow
+from models.text.truncation import Overflow, Side
 
 # A block of rows times the vocabulary is so many numbers at most: 16 MB.
 _BLOCK = 1 << 22
@@ -23,11 +23,12 @@ _BLOCK = 1 << 22
 
 @dataclass(frozen=True, slots=True)
 class SparseOptions:
-    """`top_k` keeps the so many largest weights; `prompt` is as of EmbedOptions."""
+    """`top_k` keeps the so many largest weights; the others are as of EmbedOptions."""
 
     top_k: int | None = None
     overflow: Overflow = "error"
     prompt: str | None = None
+    truncation_side: Side | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,9 @@ class SparseHead(Head[str, SparseOptions, SparseVector]):
 
     def prepare(self, item: str, options: SparseOptions) -> Job:
         """A job for a text."""
-        encoded = self.encode_prompted(item, options.prompt, overflow=options.overflow)
+        encoded = self.encode_prompted(
+            item, options.prompt, overflow=options.overflow, side=options.truncation_side
+        )
         return Job(head=self, item=item, options=options, encoded=encoded)
 
     def compute(self, hidden: Output, jobs: Sequence[Job], starts: Indices) -> None:

@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from models import Pipeline
-from tests.export.reading.test_projection import add_modules
+from tests.export.reading.sentences.test_projection import add_modules
 from tests.helpers.checkpoints import write_json
 from tests.helpers.server import Server, check_same, serve
 from tests.helpers.store import Store

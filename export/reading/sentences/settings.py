@@ -11,8 +11,8 @@ from typing import Any, get_args
 
 from export.errors import SourceError, UnsupportedModel
 from export.reading.files import has_file, read_object
-from export.reading.modules import TRANSFORMERS, Module, list_modules
-from export.reading.pooling import Splade, read_pooling, read_splade, refuse_unknown
+from export.reading.sentences.modules import TRANSFORMERS, Module, list_modules
+from export.reading.sentences.pooling import Splade, read_pooling, read_splade, refuse_unknown
 from models.bundle.manifest import Function, Pooling, PoolingSource, Similarity
 
 _CONFIG = "config_sentence_transformers.json"

@@ -14,9 +14,9 @@ from sentence_transformers.sentence_transformer.modules import dropout, layer_no
 from transformers import PreTrainedTokenizerBase
 
 from export.errors import ExportError, SourceError, UnsupportedModel
-from export.reading.pooling import KEYS as POOLING_KEYS
-from export.reading.projection import DENSE_KEYS, NORM_KEYS
-from export.reading.sentences import (
+from export.reading.sentences.pooling import KEYS as POOLING_KEYS
+from export.reading.sentences.projection import DENSE_KEYS, NORM_KEYS
+from export.reading.sentences.settings import (
     CONFIG_KEYS,
     SETTINGS_KEYS,
     choose_pooling,

@@ -13,8 +13,8 @@ import torch
 
 from export.errors import SourceError, UnsupportedModel
 from export.reading.files import first_line, read_object
-from export.reading.modules import Module
-from export.reading.pooling import refuse_unknown
+from export.reading.sentences.modules import Module
+from export.reading.sentences.pooling import refuse_unknown
 from export.reading.weights import check_floating, find_weights, read_tensors
 
 _SENTENCE = "sentence_embedding"

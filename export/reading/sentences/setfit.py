@@ -18,8 +18,8 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 from export.errors import SourceError, UnsupportedModel
 from export.reading.files import first_line, has_file, read_object
 from export.reading.heads import SourceHead
-from export.reading.projection import Normalize, read_projection
-from export.reading.sentences import Sentences
+from export.reading.sentences.projection import Normalize, read_projection
+from export.reading.sentences.settings import Sentences
 
 _CONFIG = "config_setfit.json"
 _PICKLE = "model_head.pkl"

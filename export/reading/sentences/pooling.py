@@ -8,7 +8,7 @@ import torch
 
 from export.errors import SourceError, UnsupportedModel
 from export.reading.files import read_object
-from export.reading.modules import Module
+from export.reading.sentences.modules import Module
 from models.bundle.manifest import POOLINGS, Pooling
 
 # As older saves have it, each with a boolean; several stand side by side in this order.
