@@ -43,7 +43,9 @@ from models.heads import (
     Span,
     SparseOptions,
     SparseVector,
+    TextRole,
     TokenClassifyOptions,
+    TokensOptions,
     WindowedText,
     spread,
 )
@@ -143,10 +145,27 @@ class Pipeline:
         top_k: int | None = None,
         overflow: Overflow = "error",
         prompt: str | None = None,
+        truncation_side: Side | None = None,
     ) -> list[SparseVector]:
         """For each text the words of the vocabulary that stand for it, with their weights."""
-        options = SparseOptions(top_k, overflow, prompt)
+        options = SparseOptions(top_k, overflow, prompt, truncation_side)
         return self.answer(self.find_head("embed", "sparse"), texts, options)
+
+    def embed_tokens(
+        self,
+        texts: Sequence[str],
+        *,
+        role: TextRole | None = "document",
+        overflow: Overflow = "error",
+        prompt: str | None = None,
+        truncation_side: Side | None = None,
+    ) -> list[NDArray[np.float32]]:
+        """For each text the vectors of its tokens, [tokens, dimensions], for late interaction.
+
+        `role`: what it is, a query or a document; None takes it as it stands.
+        """
+        options = TokensOptions(role, overflow, prompt, truncation_side)
+        return self.answer(self.find_head("embed", "tokens"), texts, options)
 
     def embed_windows(
         self,

@@ -58,6 +58,18 @@ def export_projection(projection: torch.nn.Module, width: int, file: Path) -> No
     )
 
 
+def export_tokens(modules: torch.nn.Module, width: int, file: Path) -> None:
+    """Write the graph of a ColBERT: input `hidden` [rows, width], output `vectors` [rows, D]."""
+    export_graph(
+        modules,
+        (torch.zeros(3, width),),
+        inputs=["hidden"],
+        output="vectors",
+        dynamic=({0: torch.export.Dim("rows")},),
+        file=file,
+    )
+
+
 def export_head(head: SourceHead, family: Family, file: Path) -> None:
     """Write the head's graph: input `hidden` [rows, H], output `logits` [rows, classes]."""
     model = head.model

@@ -22,6 +22,8 @@ from models.families import Layout
 
 _FLAT = "cloze_flat"
 _FUSED = ("com.microsoft", "MultiHeadAttention")
+# Where tokens see their neighbours outside attention, too.
+_NEIGHBOURS = ("mobilebert",)
 
 
 class Stream(NamedTuple):
@@ -68,13 +70,15 @@ class Trunk(torch.nn.Module, ABC):
 class FlatTrunk(Trunk):
     """For models whose tokens see each other in attention alone, which looks at the rows."""
 
-    def __init__(self, model: PreTrainedModel, stage: Stage) -> None:
+    def __init__(self, model: PreTrainedModel, stage: Stage, *, aside: bool = False) -> None:
         super().__init__(model)
         self.stage = stage
+        self.aside = aside
 
     def run(self, stream: Stream) -> torch.Tensor:
         """Run the encoder once over the stream."""
-        same_text = stream.row_sequence[:, None, :, None] == stream.row_sequence[:, None, None, :]
+        seeing = stream.row_sequence.abs() if self.aside else stream.row_sequence
+        same_text = seeing[:, None, :, None] == stream.row_sequence[:, None, None, :]
         bias = _make_bias(same_text)
         extra = {"token_type_ids": stream.token_type_ids[None]} if self.segments else {}
         with self.stage.show(Plan(stream.row_index, stream.flat_index, bias, stream.row_sequence)):
@@ -127,12 +131,21 @@ class PaddedTrunk(Trunk):
         return cells.index_select(0, stream.flat_index)
 
 
-def export_trunk(model: PreTrainedModel, file: Path, layout: Layout = "flat") -> int:
+def export_trunk(
+    model: PreTrainedModel, file: Path, layout: Layout = "flat", *, aside: bool = False
+) -> int:
     """Write the trunk's graph, and return its number of fused attention nodes.
 
-    Raises UnsupportedModel where a flat trunk has not one a layer. A padded one has none: there
+    With `aside` a cell whose sequence is below 0 sees that text and is not seen. Raises
+    UnsupportedModel where a flat trunk has not one fused node a layer. A padded one has none: there
     attention is as the model's own code computes it.
     """
+    near = model.config.model_type in _NEIGHBOURS or find_window(model) is not None
+    if aside and (layout == "padded" or near):
+        raise UnsupportedModel(
+            f"a {model.config.model_type} whose queries are filled with tokens that their words do "
+            "not see (attend false) is not supported"
+        )
     if layout == "padded":
         with use_tables(model):
             return count_fused(_export(PaddedTrunk(model), file))
@@ -142,7 +155,7 @@ def export_trunk(model: PreTrainedModel, file: Path, layout: Layout = "flat") ->
     model.set_attn_implementation(_FLAT)
     try:
         with stand_in(model, stage):
-            graph = _export(FlatTrunk(model, stage), file)
+            graph = _export(FlatTrunk(model, stage, aside=aside), file)
     finally:
         model.set_attn_implementation(before)
     fused = count_fused(graph)

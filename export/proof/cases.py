@@ -29,6 +29,7 @@ from models.heads import (
     NextSentenceOptions,
     SparseOptions,
     TokenClassifyOptions,
+    TokensOptions,
 )
 from models.heads.head import sigmoid, softmax
 
@@ -46,13 +47,14 @@ class Reference:
 
     `output` are logits [rows, classes] of the rows that the task's head reads, or the hidden states
     [T, H] where it has no weights. `vector` [D] is what the checkpoint's projection makes of these,
-    before normalising.
+    before normalising. `asked` are the options of this item where they are not those of its case.
     """
 
     item: Item
     ids: tuple[int, ...]
     output: Floats
     vector: Floats | None = None
+    asked: Any = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +165,15 @@ _REPRESENTED: dict[str, Case] = {
         _write_sparse,
         singles=TEXTS,
         limit=HIDDEN_LIMIT,
-    )
+    ),
+    "tokens": Case(
+        "embed",
+        TokensOptions(role=None, overflow="truncate", prompt=""),
+        Figures.count_tokens,
+        lambda _, reference: [[_round(part) for part in row] for row in reference.output],
+        singles=TEXTS,
+        limit=HIDDEN_LIMIT,
+    ),
 }
 
 CASES: dict[str, Case] = {

@@ -71,7 +71,7 @@ def _read(
     if isinstance(head, SparseHead):
         head.compute(hidden, batch, starts)
         return [head.spread(job.output)[None] for job in batch]
-    if head.task.weights:
+    if head.task.weights or head.entry.representation == "tokens":
         return head.logits(hidden, batch, starts)
     places = zip(batch, starts.tolist(), strict=True)
     rows = hidden.whole()
@@ -114,7 +114,7 @@ def _prepare(head: Head[Any, Any, Any], case: Case, reference: Reference) -> Job
         encoded = head.encoder.encode(*reference.item, overflow="truncate")
         job = Job(head=head, item=reference.item, options=case.options, encoded=encoded)
     else:
-        job = head.prepare(reference.item, case.options)
+        job = head.prepare(reference.item, reference.asked or case.options)
     if tuple(job.encoded.ids.tolist()) != reference.ids:
         raise ProofFailed(
             f"the tokenizer gives other ids than transformers' for {_quote(reference.item)}"

@@ -79,6 +79,10 @@ class Figures:
         """Count vectors [1, D] by their cosine."""
         self.cosines.append(float(normalize(wanted[0]) @ normalize(found[0])))
 
+    def count_tokens(self, wanted: Floats, found: Floats) -> None:
+        """Count vectors [tokens, D] by the cosine of their mean."""
+        self.cosines.append(float(pool(wanted, "mean") @ pool(found, "mean")))
+
     def count_labels(self, wanted: Floats, found: Floats) -> None:
         """Count logits [rows, labels] by the best label of each row, or by each label's sign."""
         if self.entry.problem_type == "multi_label_classification":

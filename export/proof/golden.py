@@ -48,7 +48,9 @@ def _make_task(
     short = [
         reference
         for reference in references
-        if len(reference.ids) <= longest and (case.golden_pairs or isinstance(reference.item, str))
+        if len(reference.ids) <= longest
+        and (case.golden_pairs or isinstance(reference.item, str))
+        and reference.asked is None
     ]
     cases = [
         {"input": reference.item, "answer": case.write_golden(head, reference)}

@@ -13,6 +13,7 @@ from export.proof.figures import pool_rows
 from export.proof.texts import ProofTexts
 from export.reading.checkpoint import Checkpoint
 from export.reading.heads import SourceHead
+from models.heads import TokensOptions
 from models.tasks import TASKS, Rows
 
 Progress = Callable[[str], None]
@@ -45,8 +46,11 @@ def ask_original(
     for head in heads:
         project = _keep if head.weights else _find_projection(checkpoint)
         references = []
-        for item in find_case(head).draw(texts):
-            references.append(project(_ask(checkpoint, head, item)))
+        for place, item in enumerate(find_case(head).draw(texts)):
+            # Of a ColBERT every second text is asked about as a query.
+            query = head.late is not None and head.late.expansion is not None and place % 2
+            ask = _ask_query if query else _ask
+            references.append(project(ask(checkpoint, head, item)))
             progress("original")
         answers.heads.append((head, references))
     return answers
@@ -75,6 +79,32 @@ def _ask(checkpoint: Checkpoint, head: SourceHead, item: Item) -> Reference:
     if TASKS[head.task].rows is Rows.MASK:
         found = found[ids == checkpoint.tokenizer.mask_token_id]
     return Reference(item, tuple(ids.tolist()), found.reshape(-1, found.shape[-1]).numpy())
+
+
+def _ask_query(checkpoint: Checkpoint, head: SourceHead, item: Item) -> Reference:
+    """A ColBERT's own query: filled with a token that sees the words, which see it or do not."""
+    late, tokenizer = head.late, checkpoint.tokenizer
+    assert late is not None
+    expansion = late.expansion
+    assert expansion is not None
+    longest = expansion.length if expansion.strategy == "fixed" else late.query_tokens
+    words: list[int] = tokenizer(
+        item,
+        truncation=True,
+        max_length=min(longest or checkpoint.max_tokens, checkpoint.max_tokens),
+    )["input_ids"]
+    filling = tokenizer.convert_tokens_to_ids(expansion.token or tokenizer.mask_token)
+    missing = max(expansion.length - len(words), 0)
+    ids = torch.tensor([words + [filling] * missing])
+    seen = torch.tensor([[1] * len(words) + [int(expansion.attend)] * missing])
+    with torch.inference_mode():
+        rows = late.modules(head.read_logits(head.model(input_ids=ids, attention_mask=seen))[0])
+    kept = torch.ones(len(rows), dtype=torch.bool)
+    if "query" in late.skipped_for:
+        skipped = torch.tensor(late.list_skipped(tokenizer))
+        kept[: len(words)] = ~torch.isin(torch.tensor(words), skipped)
+    asked = TokensOptions(role="query", overflow="truncate", prompt="")
+    return Reference(item, tuple(ids[0].tolist()), rows[kept].numpy(), asked=asked)
 
 
 def _keep(reference: Reference) -> Reference:

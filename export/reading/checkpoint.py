@@ -27,10 +27,12 @@ from export.reading.heads import (
     list_heads,
     load_named_heads,
     make_sparse_head,
+    make_tokens_head,
     make_trunk_head,
 )
 from export.reading.kinds import refuse_other_kinds
 from export.reading.labels import check_labels
+from export.reading.sentences.colbert import STANFORD, Late, read_colbert
 from export.reading.sentences.modules import find_encoder
 from export.reading.sentences.pooling import Splade
 from export.reading.sentences.projection import read_projection
@@ -43,6 +45,8 @@ from models.bundle.manifest import split_poolings
 from models.families import Family
 
 # What an architecture is named by that was trained to answer otherwise than by a vector.
+# What a ColBERT of Stanford's has beside its encoder.
+_PROJECTION = ["linear.weight"]
 _OTHER_ANSWERS = ("ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering")
 
 
@@ -66,6 +70,7 @@ class Checkpoint:
     trunk: PreTrainedModel
     heads: list[SourceHead]
     sentences: Sentences
+    late: Late | None = None
     notes: list[str] = field(default_factory=list)
 
     def release(self) -> None:
@@ -105,8 +110,10 @@ class Checkpoint:
     def all_heads(self) -> list[SourceHead]:
         """All that answers: the trunk by itself, and the heads that stand on it.
 
-        Of a SPLADE no dense vectors: nothing says how they would be pooled.
+        Of a SPLADE or ColBERT no dense vectors: nothing says how they would be pooled.
         """
+        if self.late is not None:
+            return [make_tokens_head(self.trunk, self.late), *self.heads]
         if self.sentences.splade is None:
             return [make_trunk_head(self.trunk), *self.heads]
         return [*make_sparse_head(self.heads, self.sentences.splade), *self.heads]
@@ -136,6 +143,8 @@ class Checkpoint:
 
     def read_projection(self) -> torch.nn.Sequential | None:
         """What sentence-transformers computes on the pooled vector, if anything."""
+        if self.late is not None:
+            return None
         return read_projection(self.sentences.modules, self.pooled_size)
 
 
@@ -160,7 +169,11 @@ def load_checkpoint(
     config = load_config(declared, weights)
     if architecture.endswith("Classification"):
         check_labels(declared.file)
+    stanford = read_architecture(declared.content) == STANFORD
+    late = read_colbert(path, sentences, stanford=stanford, width=config.hidden_size)
     tokenizer = load_tokenizer(encoder, config, lower_case=sentences.lower_case)
+    if late is not None:
+        late.register(tokenizer)
     embeds = embeds or sentences.pooling is not None
     model, unused, headless = _load_model(encoder, config, architecture, weights, embeds=embeds)
     heads = [] if headless else list_heads(model, architecture, family)
@@ -177,6 +190,7 @@ def load_checkpoint(
         trunk=model.base_model,
         heads=[apply_activation(head, sentences) for head in heads],
         sentences=sentences,
+        late=late,
         notes=[*declared.notes, *sentences.notes],
     )
     if weights.prefix:
@@ -194,7 +208,7 @@ def load_checkpoint(
         raise UnsupportedModel(
             f"{encoder} holds weights that {architecture} does not compute with: {shorten(unused)}"
         )
-    elif unused:
+    elif unused and unused != _PROJECTION:
         checkpoint.notes.append(f"weights that {architecture} has no use for: {shorten(unused)}")
     _check_length(checkpoint)
     return checkpoint
@@ -203,6 +217,8 @@ def load_checkpoint(
 def _find_architecture(declared: Declared, weights: Weights) -> str:
     family = declared.family
     name = read_architecture(declared.content) or name_base(family.name)
+    if name == STANFORD:
+        return name_base(family.name)
     kind: Any = find_class(name)
     known = inspect.isclass(kind) and issubclass(kind, PreTrainedModel)
     if not known or getattr(kind.config_class, "model_type", None) != family.name:

@@ -18,6 +18,7 @@ from export.errors import SourceError, UnsupportedModel
 from export.reading.configuration import check_sizes
 from export.reading.files import first_line, read_architecture, read_object
 from export.reading.labels import check_labels
+from export.reading.sentences.colbert import Late
 from export.reading.sentences.pooling import Splade
 from export.reading.sentences.settings import Sentences
 from export.reading.weights import Weights, check_floating, read_weights
@@ -34,7 +35,8 @@ class SourceHead:
     first, or all of them pooled. `prompted`: the checkpoint's prompts go before its texts.
 
     A `representation` is an embed head that gives something else than dense vectors: `pool` makes
-    it of the logits [tokens, vocabulary] of a text, which the fill-mask graph gives.
+    it of the logits [tokens, vocabulary] of a text, which the fill-mask graph gives, or of its
+    hidden states, which its own graph reads: that is made of `pool`.
     """
 
     task: str
@@ -48,6 +50,7 @@ class SourceHead:
     prompted: bool = False
     representation: Representation | None = None
     pool: Callable[[torch.Tensor], torch.Tensor] | None = None
+    late: Late | None = None
 
     @property
     def weights(self) -> bool:
@@ -59,6 +62,7 @@ class SourceHead:
         """The name of its graph."""
         if self.representation == "sparse":
             return head_file("fill-mask", None)
+        # Of tokens: head.embed.tokens.onnx.
         return head_file(self.task, self.name)
 
     def read_logits(self, output: Any) -> torch.Tensor:
@@ -153,6 +157,19 @@ def _find_pooling(config: PretrainedConfig, architecture: str) -> Pooling | None
     if declared == "max" and is_own(config.model_type):
         return "max"
     raise UnsupportedModel(f"{architecture} pools by {declared!r}; supported is one of cls, mean")
+
+
+def make_tokens_head(trunk: PreTrainedModel, late: Late) -> SourceHead:
+    """The head of a ColBERT."""
+    return SourceHead(
+        "embed",
+        "tokens",
+        trunk,
+        "last_hidden_state",
+        representation="tokens",
+        pool=late.modules,
+        late=late,
+    )
 
 
 def make_sparse_head(heads: Sequence[SourceHead], splade: Splade) -> list[SourceHead]:

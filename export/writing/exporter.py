@@ -16,7 +16,7 @@ import torch
 
 from export.errors import OutputError, ProofFailed, SourceError, UnsupportedModel
 from export.graphs.fp16 import narrow
-from export.graphs.head import export_head, export_projection
+from export.graphs.head import export_head, export_projection, export_tokens
 from export.graphs.int8 import Inputs, Watcher, quantize
 from export.graphs.onnx_file import weigh_graph
 from export.graphs.trunk import export_trunk
@@ -156,7 +156,8 @@ def _write_graphs(
     (folder / TOKENIZER).write_text(tokenizer, encoding="utf-8")
     report.begin("export the trunk")
     layout = checkpoint.family.layout
-    fused = export_trunk(checkpoint.trunk, folder / trunk_file("fp32"), layout)
+    aside = checkpoint.late is not None and checkpoint.late.aside
+    fused = export_trunk(checkpoint.trunk, folder / trunk_file("fp32"), layout, aside=aside)
     # By file: sparse vectors and fill-mask have one graph.
     weighted = {head.file: head for head in heads if head.weights}
     report.begin("export the heads", len(weighted))
@@ -165,7 +166,10 @@ def _write_graphs(
             projection, checkpoint.pooled_size, folder / head_file(heads[0].task, None)
         )
     for name, head in weighted.items():
-        export_head(head, checkpoint.family, folder / name)
+        if head.late is not None:
+            export_tokens(head.late.modules, checkpoint.config.hidden_size, folder / name)
+        else:
+            export_head(head, checkpoint.family, folder / name)
         report.advance()
     return fused
 

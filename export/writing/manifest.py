@@ -19,6 +19,7 @@ from models.bundle.manifest import (
     FORMAT_VERSION,
     FileEntry,
     HeadEntry,
+    LateInteraction,
     Manifest,
     Source,
     SpecialToken,
@@ -104,6 +105,7 @@ def _describe_settings(entry: HeadEntry) -> list[str]:
 
 def _describe_head(head: SourceHead, checkpoint: Checkpoint) -> HeadEntry:
     said = checkpoint.sentences if head.prompted else Sentences()
+    prompts = head.late.prompts if head.late else said.prompts
     splade = checkpoint.sentences.splade if head.representation == "sparse" else None
     return HeadEntry(
         task=head.task,
@@ -113,12 +115,38 @@ def _describe_head(head: SourceHead, checkpoint: Checkpoint) -> HeadEntry:
         problem_type=head.problem_type,
         function=head.function,
         pooling=head.pooling,
-        prompts=dict(said.prompts) or None,
+        prompts=dict(prompts) or None,
         default_prompt=said.default_prompt,
         representation=head.representation,
         activation=splade.activation if splade else None,
         aggregation=splade.aggregation if splade else None,
-        dimensions=checkpoint.config.vocab_size if splade else None,
+        dimensions=_count_dimensions(head, checkpoint),
+        late=_describe_late(head, checkpoint),
+    )
+
+
+def _count_dimensions(head: SourceHead, checkpoint: Checkpoint) -> int | None:
+    if head.late is not None:
+        return head.late.dimensions
+    return checkpoint.config.vocab_size if head.representation == "sparse" else None
+
+
+def _describe_late(head: SourceHead, checkpoint: Checkpoint) -> LateInteraction | None:
+    late, tokenizer = head.late, checkpoint.tokenizer
+    if late is None:
+        return None
+    expansion, filling = late.expansion, None
+    if expansion is not None:
+        filling = tokenizer.convert_tokens_to_ids(expansion.token or tokenizer.mask_token)
+    fixed = expansion is not None and expansion.strategy == "fixed"
+    return LateInteraction(
+        query_tokens=expansion.length if expansion and fixed else late.query_tokens,
+        document_tokens=late.document_tokens,
+        expansion_token=filling,
+        expanded_tokens=expansion.length if expansion else 0,
+        attend=expansion.attend if expansion else True,
+        skipped=late.list_skipped(tokenizer),
+        skipped_for=late.skipped_for,
     )
 
 

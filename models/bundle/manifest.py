@@ -25,7 +25,7 @@ PoolingSource = Literal["sentence-transformers", "option", "default"]
 ProblemType = Literal["single_label_classification", "multi_label_classification", "regression"]
 Function = Literal["softmax", "sigmoid", "none"]
 # What an embed head gives of a text where that is not one dense vector.
-Representation = Literal["sparse"]
+Representation = Literal["sparse", "tokens"]
 # Where a text that is too long is cut unless a request says otherwise.
 TruncationSide = Literal["right", "left"]
 # How two vectors are compared, by the words of sentence-transformers.
@@ -84,6 +84,23 @@ class SpecialToken(Part):
     id: int = Field(ge=0, le=_MOST)
 
 
+class LateInteraction(Part):
+    """How a ColBERT asks its queries and documents.
+
+    `query_tokens` and `document_tokens` are the longest of each. Queries are filled with
+    `expansion_token` up to `expanded_tokens`; without `attend` the words of a query do not see
+    these, which see the words. The ids in `skipped` are not answered to the roles in `skipped_for`.
+    """
+
+    query_tokens: int | None = Field(default=None, gt=0, le=_MOST)
+    document_tokens: int | None = Field(default=None, gt=0, le=_MOST)
+    expansion_token: int | None = Field(default=None, ge=0, le=_MOST)
+    expanded_tokens: int = Field(default=0, ge=0, le=_MOST)
+    attend: bool = True
+    skipped: tuple[int, ...] = ()
+    skipped_for: tuple[Literal["query", "document"], ...] = ()
+
+
 class HeadEntry(Part):
     """One head of the bundle.
 
@@ -98,7 +115,8 @@ class HeadEntry(Part):
     the one that does unasked; without `include_prompt` its tokens are seen and not pooled.
 
     A `representation` is named as it is. A `sparse` one has the fill-mask graph, `activation` is
-    what it makes of the logits before log1p, and `aggregation` what of a text's tokens.
+    what it makes of the logits before log1p, and `aggregation` what of a text's tokens. One of
+    `tokens` has the graph that projects each of them, and `late` says how it is asked.
     """
 
     task: str
@@ -118,6 +136,7 @@ class HeadEntry(Part):
     representation: Representation | None = None
     activation: Literal["relu", "log1p_relu"] | None = None
     aggregation: Literal["max", "sum"] | None = None
+    late: LateInteraction | None = None
 
     @property
     def format_version(self) -> int:

@@ -15,6 +15,7 @@ from models.heads.token_classify import (
     TokenClassifyHead,
     TokenClassifyOptions,
 )
+from models.heads.tokens import TextRole, TokensHead, TokensOptions
 
 HEADS: dict[str, type[Head[Any, Any, Any]]] = {
     head.task.name: head
@@ -29,7 +30,10 @@ HEADS: dict[str, type[Head[Any, Any, Any]]] = {
 }
 
 # What an embed head is where it gives something else of a text than one dense vector.
-REPRESENTATIONS: dict[str, type[Head[Any, Any, Any]]] = {"sparse": SparseHead}
+REPRESENTATIONS: dict[str, type[Head[Any, Any, Any]]] = {
+    "sparse": SparseHead,
+    "tokens": TokensHead,
+}
 
 __all__ = [
     "HEADS",
@@ -56,8 +60,11 @@ __all__ = [
     "SparseHead",
     "SparseOptions",
     "SparseVector",
+    "TextRole",
     "TokenClassifyHead",
     "TokenClassifyOptions",
+    "TokensHead",
+    "TokensOptions",
     "Window",
     "WindowedText",
     "Windows",

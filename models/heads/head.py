@@ -182,13 +182,17 @@ class Head(ABC, Generic[ItemT, OptionsT, AnswerT]):
         *,
         overflow: Overflow,
         side: Side | None = None,
+        limit: int | None = None,
     ) -> Encoded:
         """A text, or a pair, behind the prompt of that name, which makes no text of what is none.
+
+        Of at most `limit` tokens, where that is less than the model takes.
 
         Raises the errors of Encoder.encode; InputTooLong where the prompt leaves nothing of it.
         """
         prompt = (self.entry.prompts or {})[name] if name else ""
-        encoded = self.encoder.encode(prompt + text, pair, overflow=overflow, side=side)
+        encoder = self.encoder.limit(limit)
+        encoded = encoder.encode(prompt + text, pair, overflow=overflow, side=side)
         if not prompt:
             return encoded
         if len(encoded.ids) <= self.count_ahead(prompt) + 1:

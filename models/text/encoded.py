@@ -38,13 +38,15 @@ class Encoded:
     """One text (or pair) as the trunk takes it: ids and segment ids [tokens], both int64.
 
     `truncated_at` says where it was cut, None where it is whole; `origins` are there where they
-    were asked for.
+    were asked for. The last `aside` tokens see the others, which do not see them, and they do not
+    see each other: for graphs that were exported so.
     """
 
     ids: Indices
     type_ids: Indices
     truncated_at: Cut | None = None
     origins: Origins | None = None
+    aside: int = 0
 
     @property
     def truncated(self) -> bool:

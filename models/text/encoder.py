@@ -7,6 +7,7 @@ no more is read than what stays of it, and what tells that more is there.
 """
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -70,6 +71,14 @@ class Encoder:
         self._segments = segments
         self._special_in_text = self.tokenizer.num_special_tokens_to_add(is_pair=False)
         self._special_in_pair = self.tokenizer.num_special_tokens_to_add(is_pair=True)
+
+    def limit(self, max_tokens: int | None) -> "Encoder":
+        """One with the same tokenizer for texts of so many tokens, where that is less."""
+        if max_tokens is None or max_tokens >= self.max_tokens:
+            return self
+        limited = copy(self)
+        limited.max_tokens = max_tokens
+        return limited
 
     @property
     def room(self) -> int:

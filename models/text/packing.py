@@ -30,8 +30,9 @@ class Packed:
     """A batch as the trunk takes it. T tokens stand in R rows of W cells.
 
     `row_index` [R, W] says which token of the stream stands in a cell, `row_sequence` [R, W]
-    which text the cell belongs to (0: none), `flat_index` [T] in which of the R*W cells a token
-    stands. Text i is `starts[i] : starts[i] + lengths[i]` of the stream.
+    which text the cell belongs to (0: none; below 0 where it sees that text and is not seen),
+    `flat_index` [T] in which of the R*W cells a token stands. Text i is
+    `starts[i] : starts[i] + lengths[i]` of the stream.
     """
 
     input_ids: Indices
@@ -87,6 +88,8 @@ def pack(texts: Sequence[Encoded], position_start: int = 0, layout: Layout = "fl
         flat_index[tokens_of_text] = stream[:length] + cell
         row_index[cell : cell + length] = stream[tokens_of_text]
         row_sequence[cell : cell + length] = text + 1
+        if texts[text].aside:
+            row_sequence[cell + length - texts[text].aside : cell + length] = -(text + 1)
     return Packed(
         input_ids=np.concatenate([text.ids for text in texts]),
         token_type_ids=np.concatenate([text.type_ids for text in texts]),

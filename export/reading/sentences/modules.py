@@ -16,7 +16,10 @@ TRANSFORMERS = ("Transformer", "MLMTransformer")
 _KINDS = (
     *TRANSFORMERS,
     *("Pooling", "Dense", "LayerNorm", "Normalize", "Dropout", "SpladePooling"),
+    "MultiVectorMask",
 )
+# Of another package, and the same.
+_ALIASES = {"pylate.models.Dense.Dense": "sentence_transformers.models.Dense"}
 _PACKAGE = "sentence_transformers."
 
 
@@ -52,6 +55,7 @@ def find_encoder(path: Path) -> Path:
 
 def _read(file: Path, module: dict[str, Any]) -> Module:
     named = str(module.get("type", ""))
+    named = _ALIASES.get(named, named)
     kind = named.rsplit(".", 1)[-1]
     if not named.startswith(_PACKAGE):
         raise UnsupportedModel(

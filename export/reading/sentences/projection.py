@@ -18,6 +18,7 @@ from export.reading.sentences.pooling import refuse_unknown
 from export.reading.weights import check_floating, find_weights, read_tensors
 
 _SENTENCE = "sentence_embedding"
+_TOKENS = "token_embeddings"
 # The keys of their config.json.
 DENSE_KEYS = {
     *("in_features", "out_features", "bias", "activation_function", "use_residual"),
@@ -114,6 +115,35 @@ def read_projection(modules: Sequence[Module], width: int) -> torch.nn.Sequentia
     return torch.nn.Sequential(*parts).eval()
 
 
+def read_token_modules(
+    modules: Sequence[Module], width: int
+) -> tuple[list[torch.nn.Module], int, Module | None]:
+    """What goes from hidden rows [n, width] to the vectors of tokens [n, D]; D; and the mask.
+
+    Raises SourceError or UnsupportedModel.
+    """
+    parts: list[torch.nn.Module] = []
+    mask = None
+    for module in modules[1:]:
+        match module.kind:
+            case "Normalize":
+                _refuse_other_features(module.folder / "config.json", _TOKENS)
+                parts.append(Normalize())
+            case "Dense":
+                dense = _read_dense(module, width, _TOKENS)
+                width = dense.linear.out_features
+                parts.append(dense)
+            case "MultiVectorMask":
+                mask = module
+            case "Dropout":
+                pass
+            case kind:
+                raise UnsupportedModel(
+                    f"{module.folder} has a {kind} module, which no ColBERT here has"
+                )
+    return parts, width, mask
+
+
 def _read_norm(module: Module, width: int) -> LayerNorm:
     file = module.folder / "config.json"
     config = read_object(file)
@@ -127,7 +157,7 @@ def _read_norm(module: Module, width: int) -> LayerNorm:
     return norm
 
 
-def _read_dense(module: Module, width: int) -> Dense:
+def _read_dense(module: Module, width: int, feature: str = _SENTENCE) -> Dense:
     file = module.folder / "config.json"
     config = read_object(file)
     refuse_unknown(file, config, DENSE_KEYS)
@@ -145,7 +175,7 @@ def _read_dense(module: Module, width: int) -> Dense:
     bias, residual = config.get("bias", True), config.get("use_residual", False)
     if not isinstance(bias, bool) or not isinstance(residual, bool):
         raise SourceError(f"{file} has a bias or use_residual that is neither true nor false")
-    _refuse_other_features(file)
+    _refuse_other_features(file, feature)
     dense = Dense(
         width, outside, bias=bias, activation=_find_activation(file, config), residual=residual
     )
@@ -164,12 +194,12 @@ def _find_activation(file: Path, config: dict[str, Any]) -> torch.nn.Module:
     return activation
 
 
-def _refuse_other_features(file: Path) -> None:
-    """A module may read or write something else than the vector of the text."""
+def _refuse_other_features(file: Path, feature: str = _SENTENCE) -> None:
+    """A module may read or write something else than the vector of the text, or of its tokens."""
     config = read_object(file, required=False)
     for key in ("module_input_name", "module_output_name"):
-        if config.get(key) not in (None, _SENTENCE):
-            raise UnsupportedModel(f"{file} has {key} {config[key]!r}; supported is {_SENTENCE}")
+        if config.get(key) not in (None, feature):
+            raise UnsupportedModel(f"{file} has {key} {config[key]!r}; supported is {feature}")
 
 
 def _load(folder: Path, module: torch.nn.Module) -> None:

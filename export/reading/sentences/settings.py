@@ -47,6 +47,14 @@ _HARMLESS = {
     *("padding", "return_tensors", "return_attention_mask", "return_token_type_ids"),
     *("local_files_only", "token", "revision", "device_map", "pad_to_multiple_of"),
 }
+# What a ColBERT's files call it, sentence-transformers' own first and then PyLate's, which has at
+# the top level of config_sentence_transformers.json what the other has in its modules.
+MULTI_VECTOR = ("MultiVectorEncoder", "ColBERT")
+PYLATE_KEYS = {
+    *("query_prefix", "document_prefix", "query_length", "document_length", "query_expansion"),
+    *("do_query_expansion", "attend_to_expansion_tokens", "attend_to_mask_tokens"),
+    "skiplist_words",
+}
 _FUNCTIONS: dict[str, Function] = {
     "torch.nn.modules.linear.Identity": "none",
     "torch.nn.modules.activation.Sigmoid": "sigmoid",
@@ -59,7 +67,9 @@ class Sentences:
     """What the files say; as it is here, where there are none.
 
     `pooling` is one or several joined by `+`, `dimensions` how many of a vector are given unasked,
-    `function` what a cross-encoder applies to its logits, `max_tokens` the longest text.
+    `function` what a cross-encoder applies to its logits, `max_tokens` the longest text. A
+    `multi_vector` one is a ColBERT, which is read out of the contents of its files, `config` and
+    `settings`.
     """
 
     modules: tuple[Module, ...] = ()
@@ -74,6 +84,9 @@ class Sentences:
     function: Function | None = None
     max_tokens: int | None = None
     lower_case: bool = False
+    multi_vector: bool = False
+    config: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
 
@@ -88,9 +101,10 @@ def read_sentences(path: Path) -> Sentences:
     encoder = modules[0].folder if modules and modules[0].kind in TRANSFORMERS else path
     file = next((encoder / name for name in _SETTINGS if has_file(encoder / name)), None)
     settings = read_object(file) if file is not None else {}
+    config = read_object(path / _CONFIG, required=False)
     if file is not None:
         _check_settings(file, settings, modules)
-    config = read_object(path / _CONFIG, required=False)
+    multi_vector = config.get("model_type") in MULTI_VECTOR
     prompts, default = _read_prompts(path / _CONFIG, config)
     return Sentences(
         modules=modules,
@@ -100,14 +114,18 @@ def read_sentences(path: Path) -> Sentences:
         prompts=prompts,
         default_prompt=default,
         dimensions=_read_size(path / _CONFIG, "truncate_dim", config.get("truncate_dim")),
-        similarity=_read_similarity(path / _CONFIG, config),
+        similarity=None if multi_vector else _read_similarity(path / _CONFIG, config),
         cross_encoder=_is_cross_encoder(config, settings),
         function=_read_function(path, encoder, config),
         max_tokens=_read_length(file, settings) if file is not None else None,
         lower_case=bool(settings.get("do_lower_case")),
+        multi_vector=multi_vector,
+        config=config,
+        settings=settings,
         notes=tuple(
             f"{_CONFIG} has {key}, which sentence-transformers does not read"
-            for key in sorted(config.keys() - CONFIG_KEYS)
+            for key in sorted(config)
+            if key not in CONFIG_KEYS and not (multi_vector and key in PYLATE_KEYS)
         ),
     )
 
@@ -196,7 +214,9 @@ def _check_settings(file: Path, settings: dict[str, Any], modules: Sequence[Modu
     """Raise UnsupportedModel for a setting of the Transformer module that is not honoured."""
     refuse_unknown(file, settings, SETTINGS_KEYS)
     _check_output(file, settings, modules)
-    for key in ("tokenizer_name_or_path", "query_expansion", "query_length", "document_length"):
+    late = {"query_expansion", "query_length", "document_length"}
+    masked = any(module.kind == "MultiVectorMask" for module in modules)
+    for key in ("tokenizer_name_or_path", *(() if masked else sorted(late))):
         if settings.get(key) is not None:
             raise UnsupportedModel(f"{file} has {key} {settings[key]!r}, which is not supported")
     for key in ("model_args", "model_kwargs", "config_args", "config_kwargs"):

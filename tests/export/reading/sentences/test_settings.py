@@ -9,15 +9,22 @@ import pytest
 from sentence_transformers.base import model as base_model
 from sentence_transformers.base.modules import dense, normalize, transformer
 from sentence_transformers.cross_encoder import model as cross_encoder
+from sentence_transformers.multi_vector_encoder import model as multi_vector
+from sentence_transformers.multi_vector_encoder.modules import MultiVectorMask
 from sentence_transformers.sentence_transformer import model as sentence_transformer
 from sentence_transformers.sentence_transformer.modules import dropout, layer_norm, pooling
+from sentence_transformers.sparse_encoder import model as sparse_encoder
+from sentence_transformers.sparse_encoder.modules import SpladePooling
 from transformers import PreTrainedTokenizerBase
 
 from export.errors import ExportError, SourceError, UnsupportedModel
+from export.reading.sentences.colbert import MASK_KEYS
 from export.reading.sentences.pooling import KEYS as POOLING_KEYS
+from export.reading.sentences.pooling import SPLADE_KEYS
 from export.reading.sentences.projection import DENSE_KEYS, NORM_KEYS
 from export.reading.sentences.settings import (
     CONFIG_KEYS,
+    PYLATE_KEYS,
     SETTINGS_KEYS,
     choose_pooling,
     read_sentences,
@@ -243,10 +250,6 @@ def test_files_of_the_real_checkpoint(minilm_source: Path) -> None:
     assert (said.pooling, said.max_tokens, said.notes) == ("mean", 256, ())
 
 
-# Keys that are read for other models than a text encoder's vectors or a cross-encoder's scores.
-MULTI_VECTOR = {"query_prefix", "document_prefix"}
-
-
 def test_every_key_that_the_library_reads_is_known() -> None:
     """Fails when a release of sentence-transformers reads one more."""
     for module, known in (
@@ -256,19 +259,20 @@ def test_every_key_that_the_library_reads_is_known() -> None:
         (layer_norm.LayerNorm, NORM_KEYS),
         (normalize.Normalize, DENSE_KEYS),
         (dropout.Dropout, {"dropout"}),
+        (SpladePooling, SPLADE_KEYS),
+        (MultiVectorMask, MASK_KEYS),
     ):
         read = {*module.config_keys, *getattr(module, "config_key_renames", {})}
         assert read <= known, module
     assert set(pooling._LEGACY_POOLING_MODE_KWARGS) <= POOLING_KEYS
     given = set(inspect.signature(transformer.Transformer.__init__).parameters)
     assert given - {"self", "args", "kwargs", "model_name_or_path", "backend"} <= SETTINGS_KEYS
-    for library in (base_model, sentence_transformer, cross_encoder):
+    for library in (base_model, sentence_transformer, cross_encoder, multi_vector, sparse_encoder):
         source = inspect.getsource(library)
         # Not what is inside of its `__version__`.
         read = set(re.findall(r"""[^"]model_config(?:\.get\(|\[)["'](\w+)["']""", source))
         read |= set(re.findall(r"""["'](\w+)["'] in model_config\b[^\[]""", source))
-        assert read
-        assert read <= CONFIG_KEYS | MULTI_VECTOR, library
+        assert read <= CONFIG_KEYS | PYLATE_KEYS, library
     older = set(re.findall(r"config\.(sbert_\w+)", inspect.getsource(cross_encoder)))
     assert older == {"sbert_ce_default_activation_function"}
 
