@@ -121,6 +121,7 @@ def _describe_head(head: SourceHead, checkpoint: Checkpoint) -> HeadEntry:
         activation=splade.activation if splade else None,
         aggregation=splade.aggregation if splade else None,
         dimensions=_count_dimensions(head, checkpoint),
+        default_dimensions=said.weights if splade else None,
         late=_describe_late(head, checkpoint),
     )
 

@@ -23,7 +23,10 @@ _BLOCK = 1 << 22
 
 @dataclass(frozen=True, slots=True)
 class SparseOptions:
-    """`top_k` keeps the so many largest weights; the others are as of EmbedOptions."""
+    """`top_k` keeps the so many largest weights, left out as many as the bundle does.
+
+    The others are as of EmbedOptions.
+    """
 
     top_k: int | None = None
     overflow: Overflow = "error"
@@ -43,13 +46,15 @@ class SparseHead(Head[str, SparseOptions, SparseVector]):
     """One sparse vector over the vocabulary a text."""
 
     task = TASKS["embed"]
-    golden_options = SparseOptions(prompt="")
+    # All of them, however few are given unasked.
+    golden_options = SparseOptions(top_k=(1 << 31) - 1, prompt="")
 
     def resolve(self, options: SparseOptions) -> SparseOptions:
-        """Fill in the bundle's default prompt."""
+        """Fill in the bundle's own prompt, and how many weights it gives unasked."""
         if options.top_k is not None and options.top_k < 1:
             raise InvalidValue(f"{options.top_k} is not at least 1", param="top_k")
-        return replace(options, prompt=self.choose_prompt(options.prompt))
+        top_k = options.top_k or self.entry.default_dimensions
+        return replace(options, top_k=top_k, prompt=self.choose_prompt(options.prompt))
 
     def prepare(self, item: str, options: SparseOptions) -> Job:
         """A job for a text."""

@@ -91,6 +91,21 @@ def test_equal_to_sparse_encoder(  # noqa: PLR0917 - fixtures
     }
 
 
+def test_as_many_weights_as_the_checkpoint_gives(
+    exported: Export, take_graphs: TakeGraphs, tmp_path: Path
+) -> None:
+    original = exported("bert", "ForMaskedLM")
+    take_graphs(original.bundle)
+    encoder = Transformer(str(original.source), transformer_task="fill-mask")
+    model = SparseEncoder(modules=[encoder, SpladePooling("max")], device="cpu", max_active_dims=7)
+    model.save(str(tmp_path / "saved"), create_model_card=False)
+    result = export_bundle(ExportRequest(str(tmp_path / "saved"), tmp_path / "bundle"))
+    pipeline = Pipeline(result.bundle)
+    check_same(tmp_path / "saved", pipeline)
+    (few,), (more,) = pipeline.embed_sparse(TEXTS[:1]), pipeline.embed_sparse(TEXTS[:1], top_k=20)
+    assert (len(few.weights), len(more.weights)) == (7, 20)
+
+
 @pytest.fixture(scope="module")
 def splade(exported: Export, tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
     """A masked LM that no file says to be a SPLADE, as naver's are."""

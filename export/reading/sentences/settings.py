@@ -21,9 +21,10 @@ _SETTINGS = tuple(
     f"sentence_{name}_config.json"
     for name in ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
 )
-# In config_sentence_transformers.json. The last four say nothing of a BERT's answers in fp32.
+# In config_sentence_transformers.json. The last three say nothing of a BERT's answers in fp32.
 CONFIG_KEYS = {
     *("prompts", "default_prompt_name", "truncate_dim", "similarity_fn_name", "activation_fn"),
+    "max_active_dims",
     *("model_type", "__version__", "requirements", "keep_in_fp32_modules"),
 }
 # In sentence_bert_config.json. `unpad_inputs` is about speed alone.
@@ -67,6 +68,7 @@ class Sentences:
     """What the files say; as it is here, where there are none.
 
     `pooling` is one or several joined by `+`, `dimensions` how many of a vector are given unasked,
+    `weights` how many of a sparse one,
     `function` what a cross-encoder applies to its logits, `max_tokens` the longest text. A
     `multi_vector` one is a ColBERT, which is read out of the contents of its files, `config` and
     `settings`.
@@ -75,6 +77,7 @@ class Sentences:
     modules: tuple[Module, ...] = ()
     pooling: str | None = None
     splade: Splade | None = None
+    weights: int | None = None
     include_prompt: bool = True
     prompts: Mapping[str, str] = field(default_factory=dict)
     default_prompt: str | None = None
@@ -110,6 +113,7 @@ def read_sentences(path: Path) -> Sentences:
         modules=modules,
         pooling=pooling,
         splade=splade,
+        weights=_read_size(path / _CONFIG, "max_active_dims", config.get("max_active_dims")),
         include_prompt=include_prompt,
         prompts=prompts,
         default_prompt=default,

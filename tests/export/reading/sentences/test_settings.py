@@ -167,7 +167,7 @@ def test_activations(
     assert (said.cross_encoder, said.function) == (True, wanted)
 
 
-@pytest.mark.parametrize("kind", ["LSTM", "CNN", "WeightedLayerPooling", "SpladePooling", "Router"])
+@pytest.mark.parametrize("kind", ["LSTM", "CNN", "WeightedLayerPooling", "Router"])
 def test_modules_that_change_the_vector(tmp_path: Path, kind: str) -> None:
     declare(tmp_path, "Transformer", "Pooling", kind, pooling=MEAN)
     with pytest.raises(UnsupportedModel, match=f"has a {kind} module"):
