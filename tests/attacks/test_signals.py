@@ -106,7 +106,7 @@ def hear(monkeypatch: pytest.MonkeyPatch, step: str, number: signal.Signals) -> 
 def cheapen(step: str = "") -> dict[str, Any]:
     """Steps without torch, but for this one: what lies in the directory is all that counts."""
 
-    def write(_: Any, file: Path, *__: Any) -> int:
+    def write(_: Any, file: Path, *__: Any, **___: Any) -> int:
         file.write_bytes(b"graph")
         return 2
 

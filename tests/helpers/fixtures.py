@@ -232,7 +232,7 @@ def take_graphs(monkeypatch: pytest.MonkeyPatch) -> TakeGraphs:
     """
 
     def take(bundle: Path) -> None:
-        def take_trunk(_: Any, file: Path, *__: Any) -> int | None:
+        def take_trunk(_: Any, file: Path, *__: Any, **___: Any) -> int | None:
             shutil.copyfile(bundle / file.name, file)
             return Bundle.open(bundle).manifest.fused_attention
 
