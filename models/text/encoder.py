@@ -26,6 +26,7 @@ from models.errors import (
 from models.text.boundaries import Boundaries
 from models.text.encoded import Encoded
 from models.text.reading import Reading, trace, trace_texts
+from models.text.runs import Runs, Shortened
 from models.text.truncation import (
     Overflow,
     Side,
@@ -100,18 +101,20 @@ class Encoder:
         `side` or else the checkpoint says `left`; of a pair from the longer text first. Raises
         EmptyInput, InvalidValue, or InputTooLong with overflow `error`.
         """
-        parts = (text,) if pair is None else (text, pair)
         read = None
         if len(text) + (0 if pair is None else len(pair)) > _SHORT_CHARACTERS:
-            read = self._read(parts, side or self.truncation_side, overflow)
+            read = self._read(_as_parts(text, pair), side or self.truncation_side, overflow)
         found = self.tokenize(text, pair, special=True) if read is None else read.encoding
         special = self._special_in_text if pair is None else self._special_in_pair
         if len(found) <= special or (pair is not None and len(set(found.sequence_ids)) < 3):
-            self._check_not_empty(text, pair)
+            texts = (text, pair) if read is None else (part.text for part in read.parts)
+            self._check_not_empty(*texts)
         if len(found) <= self.max_tokens:
             encoded = self._finish(found)
-            return replace(encoded, origins=trace(found)) if origins else encoded
-        read = read or Reading.whole_of(found, parts)
+            if not origins:
+                return encoded
+            return replace(encoded, origins=trace(found) if read is None else read.trace())
+        read = read or Reading.whole_of(found, _as_parts(text, pair))
         if overflow == "error":
             tokens = f"{'' if all(read.whole) else 'more than '}{len(found)}"
             # A traceback would keep it: a gigabyte for a text of a few million tokens.
@@ -124,7 +127,7 @@ class Encoder:
 
     def _truncate(self, read: Reading, side: Side, special: int, *, origins: bool) -> Encoded:
         """What stays of a text or a pair that has more tokens than the model takes."""
-        found = trace(read.encoding, read.starts) if origins else trace_texts(read.encoding)
+        found = read.trace() if origins else trace_texts(read.encoding)
         texts = found.places(0), found.places(1)
         room = max(self.max_tokens - special, 0)
         counts = cut_longest_first(len(texts[0]), len(texts[1]), room)
@@ -141,31 +144,40 @@ class Encoder:
     def _boundaries(self) -> Boundaries | None:
         return Boundaries.of(self.tokenizer)
 
-    def _read(self, parts: tuple[str, ...], side: Side, overflow: Overflow) -> Reading:
+    @cached_property
+    def _runs(self) -> Runs | None:
+        return Runs.of(self.tokenizer)
+
+    def _read(self, parts: tuple[Shortened, ...], side: Side, overflow: Overflow) -> Reading:
         """The tokens of a long text or pair, or enough of them to say what stays and what does not.
 
         Each part is read from that side, to where a word ends whatever follows: there are such
-        boundaries in almost every text. One without is read whole.
+        boundaries in almost every text. One without is read whole, but for the middle of long runs.
         """
         size = max(_CHARACTERS_A_TOKEN * self.max_tokens, _SHORT_CHARACTERS // 2)
         if overflow == "error":
             size = max(size, _COUNTED_CHARACTERS)
-        while self._boundaries is not None and size < max(map(len, parts)):
-            spans = [self._boundaries.cut(part, size, side) for part in parts]
+        shortened = False
+        while self._boundaries is not None and size < max(len(part.text) for part in parts):
+            spans = [self._boundaries.cut(part.text, size, side) for part in parts]
             known = tuple(span for span in spans if span is not None)
             if len(known) == len(parts):
                 read = Reading(self._tokenize_spans(parts, known), parts, known)
                 if self._is_enough(read, overflow):
                     return read
-            size *= _GROWTH
-        return Reading.whole_of(self.tokenize(*parts, special=True), parts)
+            if not shortened and self._runs is not None:
+                parts = tuple(self._runs.shorten(part.text) for part in parts)
+            size *= _GROWTH if shortened else 1
+            shortened = True
+        texts = (part.text for part in parts)
+        return Reading.whole_of(self.tokenize(*texts, special=True), parts)
 
     def _tokenize_spans(
-        self, parts: tuple[str, ...], spans: tuple[tuple[int, int], ...]
+        self, parts: tuple[Shortened, ...], spans: tuple[tuple[int, int], ...]
     ) -> Encoding:
         for part in parts:
-            _check_unicode(part)
-        cut = (part[start:end] for part, (start, end) in zip(parts, spans, strict=True))
+            _check_unicode(part.text)
+        cut = (part.text[start:end] for part, (start, end) in zip(parts, spans, strict=True))
         return self.tokenize(*cut, special=True)
 
     def _is_enough(self, read: Reading, overflow: Overflow) -> bool:
@@ -217,7 +229,7 @@ class Encoder:
             overlap_tokens=overlap_tokens,
             overflow=overflow,
         )
-        read = Reading.whole_of(encoding, (first, second))
+        read = Reading.whole_of(encoding, _as_parts(first, second))
         at = (
             read.find_end(0, ahead, kept, side),
             read.find_end(1, body, body[: starts[-1] + room], "right"),
@@ -244,7 +256,7 @@ class Encoder:
             np.maximum(origins.offsets, 0, out=origins.offsets)
         body = origins.places(0)
         if not len(body):
-            self._check_not_empty(text, None)
+            self._check_not_empty(text)
         ahead = len(encoding) - len(body) - self._special_in_text
         room = self.room - ahead
         if room < 1:
@@ -313,7 +325,7 @@ class Encoder:
         )
         return Encoded(ids=ids, type_ids=type_ids)
 
-    def _check_not_empty(self, text: str, pair: str | None) -> None:
+    def _check_not_empty(self, text: str, pair: str | None = None) -> None:
         for part in (text, pair):
             if part is not None and not len(self.tokenize(part)):
                 raise EmptyInput(
@@ -321,6 +333,12 @@ class Encoder:
                     if not part.strip()
                     else "the text has no tokens the model knows of; send at least one word"
                 )
+
+
+def _as_parts(text: str, pair: str | None) -> tuple[Shortened, ...]:
+    """As they were sent, of full length."""
+    parts = (text,) if pair is None else (text, pair)
+    return tuple(Shortened(part, len(part)) for part in parts)
 
 
 def _check_unicode(text: str) -> None:

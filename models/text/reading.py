@@ -11,6 +11,7 @@ import numpy as np
 from tokenizers import Encoding
 
 from models.text.encoded import Cut, Indices, Origins
+from models.text.runs import Shortened
 from models.text.truncation import Side
 
 
@@ -19,25 +20,29 @@ class Reading:
     """The tokens of one or two texts, of each of them those between two of its characters."""
 
     encoding: Encoding
-    parts: tuple[str, ...]
+    parts: tuple[Shortened, ...]
     spans: tuple[tuple[int, int], ...]
 
     @classmethod
-    def whole_of(cls, encoding: Encoding, parts: tuple[str, ...]) -> Self:
+    def whole_of(cls, encoding: Encoding, parts: tuple[Shortened, ...]) -> Self:
         """All of the texts."""
-        return cls(encoding, parts, tuple((0, len(part)) for part in parts))
+        return cls(encoding, parts, tuple((0, len(part.text)) for part in parts))
 
     @property
     def whole(self) -> tuple[bool, ...]:
         """Which of the texts were read whole."""
         return tuple(
-            span == (0, len(part)) for span, part in zip(self.spans, self.parts, strict=True)
+            span == (0, len(part.text)) for span, part in zip(self.spans, self.parts, strict=True)
         )
 
-    @property
-    def starts(self) -> tuple[int, ...]:
-        """Where in each text reading began."""
-        return tuple(start for start, _ in self.spans)
+    def trace(self) -> Origins:
+        """Where each token comes from."""
+        origins = trace(self.encoding, [start for start, _ in self.spans])
+        for text, part in enumerate(self.parts):
+            if part.seams:
+                own = origins.texts == text
+                origins.offsets[own] = part.locate(origins.offsets[own])
+        return origins
 
     def find_cut(
         self, texts: tuple[Indices, Indices], kept: tuple[Indices, Indices], side: Side
@@ -54,12 +59,13 @@ class Reading:
         if len(kept) == len(tokens) and self.whole[text]:
             return None
         if not len(kept):
-            return 0 if side == "right" else len(self.parts[text])
+            return 0 if side == "right" else self.parts[text].length
         # One by one: all the offsets take 100 bytes a token on their way from the tokenizer.
         token = int(kept[-1] if side == "right" else kept[0])
         found = self.encoding.token_to_chars(token)
         assert found is not None  # it is no special token
-        return int(found[1] if side == "right" else found[0]) + self.spans[text][0]
+        place = found[1] if side == "right" else found[0]
+        return int(self.parts[text].locate(np.array(place + self.spans[text][0], np.int64)))
 
 
 def trace(encoding: Encoding, starts: Sequence[int] = (0,)) -> Origins:

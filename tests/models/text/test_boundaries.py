@@ -49,6 +49,7 @@ class Pair:
             Encoder(file, max_tokens=max_tokens, vocabulary_size=size, segments=True)
             for _ in range(2)
         )
+        # Computed once it is asked for: this one reads every text whole.
         self.whole.__dict__["_boundaries"] = None
 
     def check(self, text: str, pair: str | None, side: Side) -> None:

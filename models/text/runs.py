@@ -1,0 +1,147 @@
+"""Long runs of one kind of character, shortened where a WordPiece tokenizer cannot tell.
+
+Owns what is left out of them, and where the rest stands in the text as it was sent. Megabytes of
+blanks or accents have no tokens, and a word of that length is one unknown token.
+"""
+
+import json
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from tokenizers import Tokenizer
+from tokenizers.models import WordPiece
+
+from models.text.encoded import Indices
+
+# So many characters of a run stay at each end: more than a word may have, or an added token has.
+_KEPT = 256
+# A run of twice as many is found, looking at one character in so many.
+_STEP = 2048
+
+_BLANKS = " \t\n\r"
+# What BertNormalizer may drop, blanks of any kind not among it: those count where a token strips.
+_DROPPED = [
+    *(range(0x09), range(0x0E, 0x1C), range(0x7F, 0x85), range(0x86, 0xA0)),
+    *(range(0xAD, 0xAE), range(0x200B, 0x2010), range(0x202A, 0x202F), range(0x2060, 0x2065)),
+    *(range(0xFEFF, 0xFF00), range(0xFFFD, 0xFFFE), range(0x0300, 0x0370)),
+]
+# What it may take for a part of a word, each for one.
+_LETTERS = [range(0x30, 0x3A), range(0x41, 0x5B), range(0x61, 0x7B)]
+_EMOJI = [range(0x1F300, 0x1F3FB), range(0x1F400, 0x1F650), range(0x1F680, 0x1F700)]
+
+
+@dataclass(frozen=True, slots=True)
+class Shortened:
+    """A text without the middle of its long runs, and its length as it was sent.
+
+    `seams` are where something was left out, `removed` how many characters up to there, after 0.
+    """
+
+    text: str
+    length: int
+    seams: tuple[int, ...] = ()
+    removed: tuple[int, ...] = (0,)
+
+    def locate(self, characters: Indices) -> Indices:
+        """Where these characters stand in the text as it was sent."""
+        before = np.searchsorted(np.array(self.seams, np.int64), characters, side="left")
+        found: Indices = characters + np.array(self.removed, np.int64)[before]
+        return found
+
+
+class Runs:
+    """The kinds of characters of which a tokenizer's texts may have less."""
+
+    def __init__(self, kinds: tuple[str, ...]) -> None:
+        self._kinds = {
+            character: (pattern, kind)
+            for kind, pattern in zip(kinds, map(_compile, kinds), strict=True)
+            for character in kind
+        }
+
+    @classmethod
+    def of(cls, tokenizer: Tokenizer) -> Self | None:
+        """Those of a BERT's own tokenizer, None of any other."""
+        model, normalizer, splitter = (
+            tokenizer.model,
+            tokenizer.normalizer,
+            tokenizer.pre_tokenizer,
+        )
+        if not isinstance(model, WordPiece) or model.max_input_chars_per_word > _KEPT:
+            return None
+        for part, name in ((normalizer, "BertNormalizer"), (splitter, "BertPreTokenizer")):
+            if part is None or json.loads(part.__getstate__())["type"] != name:
+                return None
+
+        def is_blank(characters: str) -> bool:
+            return bool(normalizer.normalize_str(f"a{characters}b") == f"a{' ' * len(characters)}b")
+
+        def is_dropped(characters: str) -> bool:
+            return bool(normalizer.normalize_str(f"a{characters}b") == "ab")
+
+        def is_word(characters: str) -> bool:
+            lower = normalizer.normalize_str(characters).lower() == characters.lower()
+            return lower and len(splitter.pre_tokenize_str(characters)) == 1
+
+        kinds = tuple(
+            kind
+            for kind in (
+                _pick([range(ord(one), ord(one) + 1) for one in _BLANKS], is_blank),
+                _pick(_DROPPED, is_dropped),
+                _pick(_LETTERS, is_word),
+                _pick(_EMOJI, is_word),
+            )
+            if kind
+        )
+        for token in tokenizer.get_added_tokens_decoder().values():
+            # One of such characters alone could stand in what is left out.
+            for written in (token.content, normalizer.normalize_str(token.content)):
+                if len(written) > _KEPT or any(not set(written) - set(kind) for kind in kinds):
+                    return None
+        return cls(kinds)
+
+    def shorten(self, text: str) -> Shortened:
+        """The text with the ends of its long runs alone."""
+        parts: list[str] = []
+        seams: list[int] = []
+        removed = [0]
+        begin = size = 0
+        for start, end in self._find(text):
+            parts.append(text[begin : start + _KEPT])
+            size += len(parts[-1])
+            begin = end - _KEPT
+            seams.append(size)
+            removed.append(begin - size)
+        parts.append(text[begin:])
+        return Shortened("".join(parts), len(text), tuple(seams), tuple(removed))
+
+    def _find(self, text: str) -> Iterator[tuple[int, int]]:
+        last = place = 0
+        while place < len(text):
+            pattern, kind = self._kinds.get(text[place], (None, ""))
+            match = None if pattern is None else pattern.match(text, place)
+            if match is None or match.end() - place < _STEP:
+                place += _STEP
+                continue
+            ahead = text[max(last, place - _STEP) : place]
+            last = match.end()
+            yield place - (len(ahead) - len(ahead.rstrip(kind))), last
+            place = -(-last // _STEP) * _STEP
+
+
+def _pick(ranges: Sequence[range], wanted: Callable[[str], bool]) -> str:
+    """Those of the characters that are wanted, asked for all together where all of them are."""
+    every = "".join(chr(code) for codes in ranges for code in codes)
+    return every if wanted(every) else "".join(filter(wanted, every))
+
+
+def _compile(kind: str) -> re.Pattern[str]:
+    """As many of them as there are. Written as ranges, which are ten times as fast."""
+    codes = sorted(map(ord, kind))
+    starts = [code for code in codes if code - 1 not in codes]
+    ends = [code for code in codes if code + 1 not in codes]
+    ranges = (f"\\U{start:08x}-\\U{end:08x}" for start, end in zip(starts, ends, strict=True))
+    return re.compile(f"[{''.join(ranges)}]+")

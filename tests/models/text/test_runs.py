@@ -1,0 +1,105 @@
+"""Long runs of one kind of character are shortened, and nobody can tell."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tokenizers import AddedToken, Tokenizer, normalizers
+
+from models.text import encoder as encoder_module
+from models.text import runs as runs_module
+from models.text.runs import Runs
+from models.text.truncation import Side
+from tests.helpers.checkpoints import make_tokenizer
+from tests.models.text.test_boundaries import PIECES, Pair
+
+STEP = 600
+# Kinds that are shortened, some that are not, and odd ones that lie beside them.
+ENDLESS = st.tuples(
+    st.sampled_from(
+        (
+            *(" ", "\n", " \t", "\0", "\u200b", "\0\ufeff", "\u0301", "\u0323\u0301", "a", "a1B"),
+            *("😀", "\u3000", "\x1c", "日", "ing", "\0 ", ",", "a\u0301", "é", "[MASK]"),
+        )
+    ),
+    st.integers(1, 2 * STEP),
+).map(lambda run: run[0] * run[1])
+TEXTS = st.lists(PIECES | PIECES | ENDLESS, min_size=1, max_size=14).map("".join)
+
+
+@pytest.fixture(autouse=True)
+def _short(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runs_module, "_STEP", STEP)
+    monkeypatch.setattr(encoder_module, "_SHORT_CHARACTERS", 6)
+    monkeypatch.setattr(encoder_module, "_CHARACTERS_A_TOKEN", 1)
+
+
+def find_runs(tokenizer: Tokenizer) -> Runs:
+    runs = Runs.of(tokenizer)
+    assert runs is not None
+    return runs
+
+
+@pytest.fixture(scope="module", params=["bert", "mpnet", "minilm"])
+def tokenizer(request: pytest.FixtureRequest, minilm_source: Path) -> Tokenizer:
+    if request.param == "minilm":
+        return Tokenizer.from_file(str(minilm_source / "tokenizer.json"))
+    made: Tokenizer = make_tokenizer(request.param).backend_tokenizer
+    return made
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+@pytest.mark.parametrize("max_tokens", [5, 40])
+def test_texts_of_long_runs(
+    tokenizer: Tokenizer, side: Side, max_tokens: int, tmp_path: Path
+) -> None:
+    file = tmp_path / "tokenizer.json"
+    tokenizer.save(str(file))
+    encoders = Pair(file, 40_000, max_tokens)
+
+    @settings(max_examples=60, deadline=None)
+    @given(TEXTS, st.none() | TEXTS)
+    def check(text: str, pair: str | None) -> None:
+        encoders.check(text, pair, side)
+
+    check()
+
+
+@settings(max_examples=200, deadline=None)
+@given(TEXTS)
+def test_what_is_left_out(text: str) -> None:
+    runs = find_runs(make_tokenizer("bert").backend_tokenizer)
+    found = runs.shorten(text)
+    places = found.locate(np.arange(len(found.text) + 1))
+    assert found.length == len(text)
+    for here, place in enumerate(places[:-1].tolist()):
+        # At a seam either side of what was left out will do: no token begins or ends there.
+        assert text[place] == found.text[here] or here in found.seams
+    assert int(places[-1]) == len(text)
+
+
+def test_megabytes_become_little() -> None:
+    runs = find_runs(make_tokenizer("bert").backend_tokenizer)
+    for character in (" ", "\n", "\0", "\u0301", "a", "😀"):
+        text = f"the{character * 100_000} king {character * 100_000}"
+        found = runs.shorten(text)
+        assert len(found.text) < 1_200
+        place = np.array(found.text.index("king"))
+        # Inside of the runs nobody asks.
+        assert int(found.locate(place)) == text.index("king")
+
+
+def test_tokenizers_that_could_tell() -> None:
+    for family in ("roberta", "xlm-roberta", "albert", "deberta-v2"):
+        assert Runs.of(make_tokenizer(family).backend_tokenizer) is None
+    cased = make_tokenizer("bert").backend_tokenizer
+    cased.normalizer = normalizers.BertNormalizer(lowercase=False)
+    # Accents count, blanks do not.
+    text = "\u0301" * 5_000 + " " * 5_000
+    assert 5_000 < len(find_runs(cased).shorten(text).text) < 6_000
+    for content in ("aaa", "a" * 300 + "-", "AB12"):
+        tokenizer = make_tokenizer("bert").backend_tokenizer
+        tokenizer.add_tokens([AddedToken(content, normalized=False)])
+        assert Runs.of(tokenizer) is None, content
