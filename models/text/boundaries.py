@@ -7,9 +7,11 @@ is not known here has no boundaries: its texts are read whole.
 import json
 import re
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from typing import Any, Self
 
 from tokenizers import Tokenizer
+from tokenizers.models import Unigram
 
 from models.text.truncation import Side
 
@@ -21,6 +23,9 @@ _PLAIN = (
     "\u4e00-\u9fff\uac00-\ud7a3\U0001f300-\U0001f3fa\U0001f400-\U0001f64f\U0001f680-\U0001f6ff]"
 )
 _IDEOGRAPH = "[\u4e00-\u9fff]"
+# What such texts have instead of blanks, and what may stand behind it without joining it.
+_SIGNS = "\u3002\u3001\uff0c\uff01\uff1f\uff1b\uff1a"
+_FULL_WIDTH = "[\u3041-\u3096\u30a1-\u30fa\u4e00-\u9fff]"
 # A cut is before the second character of a match.
 _AT_BLANKS = f"{_PLAIN} {_PLAIN}"
 _AT_LINES = f"{_PLAIN}[ \\n]{_PLAIN}"
@@ -47,8 +52,9 @@ _WINDOWS = 32
 class Boundaries:
     """The places of one tokenizer's texts at which these may be cut."""
 
-    def __init__(self, pattern: re.Pattern[str]) -> None:
-        self._pattern = pattern
+    def __init__(self, pattern: str, tokenizer: Tokenizer) -> None:
+        self._pattern = re.compile(pattern)
+        self._tokenizer = tokenizer
 
     @classmethod
     def of(cls, tokenizer: Tokenizer) -> Self | None:
@@ -59,10 +65,7 @@ class Boundaries:
         if not local or getattr(tokenizer.model, "dropout", None):
             return None
 
-        def normalize(text: str) -> str:
-            found = tokenizer.normalizer
-            return text if found is None else str(found.normalize_str(text))
-
+        normalize = cls("", tokenizer)._normalize
         added = list(tokenizer.get_added_tokens_decoder().values())
         for token in added:
             # One that holds a blank could lie across a boundary, one with `rstrip` reach over it.
@@ -74,13 +77,40 @@ class Boundaries:
         kinds = {part["type"] for part in splitters}
         line = normalize("a\nb")
         if line != "a b" and not (line == "a\nb" and kinds & _SPLIT_AT_LINES):
-            return cls(re.compile(_AT_BLANKS))
+            return cls(_AT_BLANKS, tokenizer)
         # Blanks are put around each ideograph, and nothing is made of blanks.
         apart = any(part.get("handle_chinese_chars") for part in normalizers)
         inside = any(token.single_word or re.search(_IDEOGRAPH, token.content) for token in added)
         if apart and kinds == {"BertPreTokenizer"} and not inside:
-            return cls(re.compile(_AT_IDEOGRAPHS))
-        return cls(re.compile(_AT_LINES))
+            return cls(_AT_IDEOGRAPHS, tokenizer)
+        return cls(_AT_LINES, tokenizer)
+
+    def _normalize(self, text: str) -> str:
+        found = self._tokenizer.normalizer
+        return text if found is None else str(found.normalize_str(text))
+
+    @cached_property
+    def _at_signs(self) -> re.Pattern[str] | None:
+        """Behind which signs of Chinese and Japanese a text ends as well as any, if it is read on.
+
+        Where words are split at signs, behind all of them; of a Unigram model behind those after
+        which none of its pieces goes on, so that every way through the text has a stop there.
+        """
+        tokenizer = self._tokenizer
+        splitters = {part["type"] for part in _list_parts(tokenizer.pre_tokenizer, "pretokenizers")}
+        forms = {sign: self._normalize(sign) for sign in _SIGNS}
+        if isinstance(tokenizer.model, Unigram):
+            pieces = tokenizer.get_vocab()
+            forms = {sign: form for sign, form in forms.items() if form in pieces}
+            # Any of these may be followed by more in a piece: then a piece could reach over it.
+            inside = re.findall(f"[{_SIGNS},!?;:](?=.)", "\n".join(pieces))
+            forms = {sign: form for sign, form in forms.items() if form not in inside}
+        elif "ByteLevel" not in splitters:
+            return None
+        signs = [sign for sign, form in forms.items() if form in (*_SIGNS, *",!?;:")]
+        added = [token.content for token in tokenizer.get_added_tokens_decoder().values()]
+        known = "".join(sign for sign in signs if not any(sign in content for content in added))
+        return re.compile(f"[{known}]{_FULL_WIDTH}") if known else None
 
     def cut(self, text: str, characters: int, side: Side) -> tuple[int, int] | None:
         """About so many of the text's first characters, or last: where they begin and end.
@@ -91,19 +121,23 @@ class Boundaries:
         if size <= characters:
             return 0, size
         if side == "right":
-            found = self._find_last(text, characters)
+            found = _find_last(self._pattern, text, characters)
+            if found is None and self._at_signs is not None:
+                found = _find_last(self._at_signs, text, characters)
             return None if found is None else (0, found)
         match = self._pattern.search(text, size - characters, size - characters + _WINDOW * 8)
         return None if match is None else (match.start() + 1, size)
 
-    def _find_last(self, text: str, end: int) -> int | None:
-        for stop in range(end, max(end - _WINDOW * _WINDOWS, 0), -_WINDOW):
-            last = None
-            for match in self._pattern.finditer(text, max(stop - _WINDOW, 0), stop + 2):
-                last = match.start() + 1
-            if last is not None:
-                return last
-        return None
+
+def _find_last(pattern: re.Pattern[str], text: str, end: int) -> int | None:
+    """The last place at about `end` or before where the pattern has a boundary."""
+    for stop in range(end, max(end - _WINDOW * _WINDOWS, 0), -_WINDOW):
+        last = None
+        for match in pattern.finditer(text, max(stop - _WINDOW, 0), stop + 2):
+            last = match.start() + 1
+        if last is not None:
+            return last
+    return None
 
 
 def _list_parts(part: Any, inside: str) -> Iterator[Mapping[str, Any]]:

@@ -24,7 +24,23 @@ _ODD = (
     *("\0", "\x1f", "\x85", "\u00a0", "\u00ad", "\u200b", "\u200d", "\u2028", "\u3000", "\ufeff"),
     *("\u0301", "\u0323", "\u3099", "\u0345", "\u093c", "\u0e33", "\u0d4e", "\u0600", "\u302e"),
     *("\ufdfa", "\ufc5e", "\u1e9b\u0323", "\u212b", "\uff76\uff9e", "\u1112\u1161", "\uac00"),
-    *("日本", "今", "日", "雨", "😀", "👨\u200d👩", "\U0001f1e9\U0001f1ea", "\U0001f3fb", "é", "ß"),
+    *(
+        "。",
+        "、",
+        "，日",
+        "！",
+        "雨。今",
+        "日本",
+        "今",
+        "日",
+        "雨",
+        "😀",
+        "👨\u200d👩",
+        "\U0001f1e9\U0001f1ea",
+        "\U0001f3fb",
+        "é",
+        "ß",
+    ),
     *("``", "''", "▁", "Ġ", "##", ",", "(", "'s", "1", "x" * 120, "\n", "\r\n", "\t", "  ", " "),
     *("[MASK]", "<mask>", "[SEP]", "</s>", "[UNK]", "<unk>", "[mask", "mask>"),
 )
@@ -211,6 +227,59 @@ def test_other_tokenizers(parts: dict[str, Any], side: Side, tmp_path: Path) -> 
 
     @settings(max_examples=150, deadline=None)
     @given(TEXTS)
+    def check(text: str) -> None:
+        pair.check(text, None, side)
+
+    check()
+
+
+PIECES_OF_CJK = [
+    "[UNK]",
+    "▁",
+    *"日本今雨。！,:",
+    "日本",
+    "、",
+    "、日",
+    "今日",
+    "▁今",
+    "雨。",
+    "本今",
+    "?,",
+]
+KINDS: dict[str, tuple[dict[str, Any], str]] = {
+    # Of the commas one goes on with a word, the other is written as another one.
+    "unigram": (
+        {
+            "model": models.Unigram(
+                [(piece, -float(len(piece) * place)) for place, piece in enumerate(PIECES_OF_CJK)],
+                unk_id=0,
+            ),
+            "normalizer": normalizers.NFKC(),
+            "pre_tokenizer": pre_tokenizers.Sequence([BLANKS, pre_tokenizers.Metaspace()]),
+        },
+        "。，：",
+    ),
+    "bytes": ({"pre_tokenizer": pre_tokenizers.ByteLevel()}, "。、，！？；："),
+    "words": ({"pre_tokenizer": BLANKS}, ""),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_texts_that_have_signs_for_blanks(kind: str, side: Side, tmp_path: Path) -> None:
+    parts, signs = KINDS[kind]
+    file = tmp_path / "tokenizer.json"
+    make_variant(**parts).save(str(file))
+    pair = Pair(file, 300)
+    boundaries = pair.lazy._boundaries
+    assert boundaries is not None
+    found = boundaries._at_signs
+    assert signs == (
+        "" if found is None else "".join(s for s in "。、，！？；：" if s in found.pattern)
+    )
+
+    @settings(max_examples=400, deadline=None)
+    @given(st.text("日本今雨。、，！？：?,雪も ", min_size=10, max_size=60))
     def check(text: str) -> None:
         pair.check(text, None, side)
 
