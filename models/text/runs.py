@@ -26,8 +26,12 @@ _BLANKS = " \t\n\r"
 _DROPPED = [
     *(range(0x09), range(0x0E, 0x1C), range(0x7F, 0x85), range(0x86, 0xA0)),
     *(range(0xAD, 0xAE), range(0x200B, 0x2010), range(0x202A, 0x202F), range(0x2060, 0x2065)),
-    *(range(0xFEFF, 0xFF00), range(0xFFFD, 0xFFFE), range(0x0300, 0x0370)),
+    *(range(0xFEFF, 0xFF00), range(0xFFFD, 0xFFFE)),
 ]
+# Marks above a letter, which stay in order; those of other classes would go before them.
+_ACCENTS = [range(0x0300, 0x0315), range(0x033D, 0x0340), range(0x0363, 0x0370)]
+# Beside these no dropped run is a part of a longer one.
+_STARTS = frozenset(map(chr, range(0x20, 0x7F))) | frozenset("\t\n\r")
 # What it may take for a part of a word, each for one.
 _LETTERS = [range(0x30, 0x3A), range(0x41, 0x5B), range(0x61, 0x7B)]
 _EMOJI = [range(0x1F300, 0x1F3FB), range(0x1F400, 0x1F650), range(0x1F680, 0x1F700)]
@@ -55,7 +59,8 @@ class Shortened:
 class Runs:
     """The kinds of characters of which a tokenizer's texts may have less."""
 
-    def __init__(self, kinds: tuple[str, ...]) -> None:
+    def __init__(self, kinds: tuple[str, ...], dropped: str) -> None:
+        self._dropped = dropped
         self._kinds = {
             character: (pattern, kind)
             for kind, pattern in zip(kinds, map(_compile, kinds), strict=True)
@@ -86,11 +91,12 @@ class Runs:
             lower = normalizer.normalize_str(characters).lower() == characters.lower()
             return lower and len(splitter.pre_tokenize_str(characters)) == 1
 
+        dropped = _pick(_DROPPED, is_dropped), _pick(_ACCENTS, is_dropped)
         kinds = tuple(
             kind
             for kind in (
                 _pick([range(ord(one), ord(one) + 1) for one in _BLANKS], is_blank),
-                _pick(_DROPPED, is_dropped),
+                *dropped,
                 _pick(_LETTERS, is_word),
                 _pick(_EMOJI, is_word),
             )
@@ -101,7 +107,7 @@ class Runs:
             for written in (token.content, normalizer.normalize_str(token.content)):
                 if len(written) > _KEPT or any(not set(written) - set(kind) for kind in kinds):
                     return None
-        return cls(kinds)
+        return cls(kinds, "".join(dropped))
 
     def shorten(self, text: str) -> Shortened:
         """The text with the ends of its long runs alone."""
@@ -127,9 +133,15 @@ class Runs:
                 place += _STEP
                 continue
             ahead = text[max(last, place - _STEP) : place]
-            last = match.end()
-            yield place - (len(ahead) - len(ahead.rstrip(kind))), last
+            start, last = place - len(ahead) + len(ahead.rstrip(kind)), match.end()
             place = -(-last // _STEP) * _STEP
+            if text[last - 1] not in self._dropped or self._stands_alone(text, start, last):
+                yield start, last
+
+    def _stands_alone(self, text: str, start: int, end: int) -> bool:
+        """Whether what is dropped does not belong to more marks, which would be put in order."""
+        beside = text[max(start - 1, 0) : start] + text[end : end + 1]
+        return all(character in _STARTS for character in beside)
 
 
 def _pick(ranges: Sequence[range], wanted: Callable[[str], bool]) -> str:
