@@ -108,7 +108,7 @@ class FillMaskHead(Head[str, FillMaskOptions, list[Mask]]):
             raise MissingMask(f"the text has no mask; put {COMMON_MASK} where a word is missing")
         own = self._masks.sub(lambda _: self._mask.token, item)
         encoded = self.encoder.encode(own, overflow=options.overflow, side=options.truncation_side)
-        if encoded.truncated and own != item:
+        if encoded.truncated_at is not None and own != item:
             encoded = replace(encoded, truncated_at=self._place(item, encoded.truncated_at))
         rows = np.flatnonzero(encoded.ids == self._mask.id)
         return Job(head=self, item=item, options=options, encoded=encoded, rows=rows)
@@ -132,7 +132,7 @@ class FillMaskHead(Head[str, FillMaskOptions, list[Mask]]):
         text: str = job.item
         spans = [match.span() for match in self._masks.finditer(text)]
         side = job.options.truncation_side or self.encoder.truncation_side
-        if job.encoded.truncated and side == "left":
+        if job.encoded.truncated_at is not None and side == "left":
             # The first of them were cut away.
             spans = spans[len(spans) - len(job.output) :]
         masks = []
