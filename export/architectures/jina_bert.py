@@ -187,6 +187,8 @@ class JinaBertPreTrainedModel(PreTrainedModel):
     base_model_prefix = "bert"
     _supports_sdpa = True
     _supports_attention_backend = True
+    # Buffers that follow from the config.
+    _keys_to_ignore_on_load_unexpected = (r"position_ids$", r"token_type_ids$", r"encoder\.alibi$")
 
 
 class JinaBertModel(JinaBertPreTrainedModel):

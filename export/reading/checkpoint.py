@@ -55,7 +55,8 @@ class Checkpoint:
     """A loaded checkpoint. `trunk` is its encoder, `heads` what stands on it.
 
     `path` is its folder, `encoder` the one in it that holds config, weights and tokenizer, most
-    often the same. `sentences` is what sentence-transformers' files say of its answers.
+    often the same. `sentences` is what sentence-transformers' files say of its answers. `longest`
+    is the longest text that its class computes as it was trained, where config.json says more.
     """
 
     path: Path
@@ -71,6 +72,7 @@ class Checkpoint:
     heads: list[SourceHead]
     sentences: Sentences
     late: Late | None = None
+    longest: int | None = None
     notes: list[str] = field(default_factory=list)
 
     def release(self) -> None:
@@ -102,8 +104,8 @@ class Checkpoint:
             )
         if 0 < longest < 1e9:
             limits.append(int(longest))
-        if self.sentences.max_tokens is not None:
-            limits.append(self.sentences.max_tokens)
+        said = (self.sentences.max_tokens, self.longest)
+        limits += [limit for limit in said if limit is not None]
         return min(limits)
 
     @property
@@ -191,6 +193,7 @@ def load_checkpoint(
         heads=[apply_activation(head, sentences) for head in heads],
         sentences=sentences,
         late=late,
+        longest=declared.longest,
         notes=[*declared.notes, *sentences.notes],
     )
     if weights.prefix:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
 
-from export.architectures.classes import find_config
+from export.architectures.classes import find_config, is_own
 from export.errors import SourceError, UnsupportedModel
 from export.reading.files import first_line, has_file
 from export.reading.variants import Declared
@@ -61,7 +61,7 @@ def load_config(declared: Declared, weights: Weights) -> PretrainedConfig:
     try:
         config: PretrainedConfig = (
             find_config(declared.family.name).from_dict(raw)
-            if declared.translated
+            if declared.translated or is_own(declared.family.name)
             else AutoConfig.from_pretrained(file.parent, trust_remote_code=False)
         )
     except Exception as error:

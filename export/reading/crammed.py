@@ -51,6 +51,18 @@ POOLED_PADDING = (
     "its classifier was trained on the mean of all rows, those of padding included: answers are "
     "those to a text without padding"
 )
+SINGLE_AS_PAIR = (
+    "its own code asks a classifier about a single text as the first of a pair whose second is "
+    "empty, which cannot be asked here: a single text is answered by its own template"
+)
+
+
+def list_notes(content: dict[str, Any]) -> tuple[str, ...]:
+    """How a classifier's answers differ from those of its own code, of a translated config."""
+    pooling = content.get("classifier_pooling")
+    if pooling is None:
+        return ()
+    return (POOLED_PADDING, SINGLE_AS_PAIR) if pooling == "mean" else (SINGLE_AS_PAIR,)
 
 
 def translate_crammed(file: Path, raw: dict[str, Any]) -> dict[str, Any]:

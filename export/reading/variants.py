@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from export.errors import SourceError, UnsupportedModel
-from export.reading.crammed import LOCAL_FILE, POOLED_PADDING, translate_crammed
+from export.reading.crammed import LOCAL_FILE, list_notes, translate_crammed
 from export.reading.files import has_file, read_architecture, read_object
 from models.families import FAMILIES, Family
 
@@ -56,13 +56,15 @@ _CAUSAL = ("LMHeadModel", "ForCausalLM")
 class Declared:
     """A config as it was declared: its file, and what it says in the words of its class.
 
-    `translated` says that these words are not the file's own.
+    `translated` says that these words are not the file's own, `longest` is the longest text that
+    the class computes as the checkpoint was trained, where that is not what the config says.
     """
 
     file: Path
     family: Family
     content: dict[str, Any]
     translated: bool = False
+    longest: int | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -72,13 +74,7 @@ def read_declared(path: Path) -> Declared:
     if not has_file(file) and has_file(path / LOCAL_FILE):
         file = path / LOCAL_FILE
     raw = read_object(file)
-    content = raw
-    if raw.get("model_type") == "new":
-        content = _translate_new(raw)
-    elif raw.get("model_type") == "crammedBERT" or file.name == LOCAL_FILE:
-        content = translate_crammed(file, raw)
-    elif raw.get("position_embedding_type") == "alibi" and _names_jina(raw):
-        content = _translate_jina(file, raw)
+    content = _translate(file, raw)
     kind = content.get("model_type")
     if not isinstance(kind, str) or kind not in FAMILIES:
         raise UnsupportedModel(
@@ -94,14 +90,21 @@ def read_declared(path: Path) -> Declared:
     if check is not None:
         content = check(file, content)
     _refuse_turns(file, content)
-    counts_padding = kind == "crammedBERT" and content.get("classifier_pooling") == "mean"
-    return Declared(
-        file,
-        FAMILIES[kind],
-        content,
-        translated=content != raw,
-        notes=(POOLED_PADDING,) if counts_padding else (),
-    )
+    longest, notes = _limit_big_bird(raw) if kind == "big_bird" else (None, ())
+    if kind == "crammedBERT":
+        notes = list_notes(content)
+    return Declared(file, FAMILIES[kind], content, content != raw, longest, notes)
+
+
+def _translate(file: Path, raw: dict[str, Any]) -> dict[str, Any]:
+    """The config in the words of its class, where it is in those of its own code."""
+    if raw.get("model_type") == "new":
+        return _translate_new(raw)
+    if raw.get("model_type") == "crammedBERT" or file.name == LOCAL_FILE:
+        return translate_crammed(file, raw)
+    if raw.get("position_embedding_type") == "alibi" and _names_jina(raw):
+        return _translate_jina(file, raw)
+    return raw
 
 
 def _refuse_causal(file: Path, raw: dict[str, Any]) -> None:
@@ -223,15 +226,20 @@ def _check_big_bird(file: Path, content: dict[str, Any]) -> dict[str, Any]:
             f"{file} names architecture 'BigBirdForQuestionAnswering', whose head looks for the "
             "end of the question; supported are heads that read each token by itself"
         )
-    kind = content.get("attention_type", "block_sparse")
-    if kind != "original_full":
-        raise UnsupportedModel(
-            f"{file} has attention_type {kind!r}, in which "
-            "long texts are attended to in random blocks; supported is 'original_full', by which "
-            "transformers reads short texts: set it there, with a max_position_embeddings or a "
-            "model_max_length of texts that short"
-        )
-    return content
+    # As transformers itself computes what is short enough.
+    return content | {"attention_type": "original_full"}
+
+
+def _limit_big_bird(raw: dict[str, Any]) -> tuple[int | None, tuple[str, ...]]:
+    """The longest text that is attended to as a whole, not in random blocks, and a note on it."""
+    sizes = [raw.get("num_random_blocks", 3), raw.get("block_size", 64)]
+    if raw.get("attention_type", "block_sparse") == "original_full":
+        return None, ()
+    if not all(isinstance(size, int) and size >= 0 for size in sizes):
+        return None, ()
+    longest = (5 + 2 * sizes[0]) * sizes[1]
+    note = f"texts of more than {longest} tokens, which it reads in random blocks, are not answered"
+    return longest, (note,)
 
 
 def _check_xmod(file: Path, content: dict[str, Any]) -> dict[str, Any]:

@@ -225,12 +225,6 @@ REFUSED: dict[str, tuple[str, dict[str, Any], type[ExportError], str]] = {
         UnsupportedModel,
         "export jinaai/jina-embeddings-v3-hf",
     ),
-    "blocks at random": (
-        "big_bird",
-        {"attention_type": "block_sparse"},
-        UnsupportedModel,
-        "has attention_type 'block_sparse'",
-    ),
     "a head that looks for the question's end": (
         "big_bird",
         {"architectures": ["BigBirdForQuestionAnswering"]},
@@ -281,3 +275,23 @@ def test_more_positions_than_any_tensor_has_rows(tmp_path: Path, family: str) ->
     change_json(source / "config.json", max_position_embeddings=10**12)
     with pytest.raises(SourceError, match=r"asks for 1000000000000 positions, above 1048576"):
         load_checkpoint(str(source))
+
+
+def test_big_bird_as_far_as_it_sees_the_whole_text(tmp_path: Path, exports: Store) -> None:
+    """As it is published: transformers reads short texts as a whole, and longer ones in blocks."""
+    blocks = {"attention_type": "block_sparse", "block_size": 4, "num_random_blocks": 1}
+    source = make_checkpoint(tmp_path / "source", "big_bird", "BigBirdModel", **blocks)
+    checkpoint = load_checkpoint(str(source))
+    assert checkpoint.max_tokens == 28
+    assert checkpoint.notes == [
+        "texts of more than 28 tokens, which it reads in random blocks, are not answered"
+    ]
+    pipeline = Pipeline.open(exports.export(source, "big-bird"), threads=1)
+    texts = [text for text in TEXTS if len(text.split()) < 20]
+    original = Exported(source, source).original
+    original.max_tokens = 28
+    found = pipeline.embed(texts, normalize=False, overflow="truncate")
+    assert measure(found, np.stack([pool(original.hidden(text)) for text in texts])) < NEAR
+    whole = {"num_random_blocks": 5}
+    change_json(source / "config.json", **whole)
+    assert load_checkpoint(str(source)).max_tokens == 60

@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerFast
 
 from export.errors import ExportError, SourceError, UnsupportedModel
 from export.reading.checkpoint import load_checkpoint
-from export.reading.crammed import POOLED_PADDING
+from export.reading.crammed import POOLED_PADDING, SINGLE_AS_PAIR
 from models import Pipeline
 from models.bundle.bundle import Bundle
 from tests.export.architectures.checks import (
@@ -261,6 +261,7 @@ def test_labels(tmp_path: Path, exports: Store, pooler: str, labels: int) -> Non
     )
     checkpoint = load_checkpoint(str(source))
     assert (POOLED_PADDING in checkpoint.notes) == (pooler == "avg")
+    assert SINGLE_AS_PAIR in checkpoint.notes
     # As its code chooses the loss of one label.
     assert checkpoint.heads[0].function == ("none" if labels == 1 else "softmax")
     options = EVERY_PRECISION if pooler == "avg" else {}
