@@ -19,7 +19,8 @@ _HEAD = """\
 
 By `make test-slow && python -m tests.support`: each family of
 [models/families.py](../models/families.py) with each head that transformers has for it, as a tiny
-checkpoint with random weights, exported in each precision and proven against transformers.
+checkpoint with random weights, exported in each precision and proven against transformers, or
+against the exporter's own class where transformers has none.
 
 fp32: the largest difference of hidden states (embed) or logits, relative to the largest value.
 int8 and fp16: the worst cosine of vectors (embed), or how often the best answer is the original's.

@@ -1,11 +1,14 @@
 """Models that are no encoder of BERT's kind, told by their files before any of these is missed."""
 
+import zipfile
 from pathlib import Path
 
 from export.errors import UnsupportedModel
 from export.reading.files import has_file, read_json
 
 _FLAIR = ("final-model.pt", "best-model.pt")
+_OF_FLAIR = "a model of flair, which saves classes of its own in a pickle"
+_LOOKED_AT = 1 << 20
 
 
 def refuse_other_kinds(path: Path) -> None:
@@ -25,5 +28,19 @@ def _name_kind(path: Path) -> str | None:
     if isinstance(config, dict) and config.get("model_type") == "model2vec":
         return "a static embedding (model2vec): a vector a token, and no encoder"
     if config is None and any(has_file(path / name) for name in _FLAIR):
-        return "a model of flair, which saves classes of its own in a pickle"
+        return _OF_FLAIR
+    if config is None and _mentions_flair(path / "pytorch_model.bin"):
+        return _OF_FLAIR
     return None
+
+
+def _mentions_flair(file: Path) -> bool:
+    """Whether torch's archive names flair's classes; its pickle is looked at, and never run."""
+    if not has_file(file):
+        return False
+    try:
+        with zipfile.ZipFile(file) as archive:
+            names = [name for name in archive.namelist() if name.endswith("/data.pkl")]
+            return any(b"flair" in archive.open(name).read(_LOOKED_AT) for name in names[:1])
+    except (OSError, zipfile.BadZipFile, NotImplementedError, RuntimeError):
+        return False

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from export.errors import SourceError, UnsupportedModel
 from export.reading.checkpoint import load_checkpoint
@@ -28,6 +29,15 @@ def test_models_of_other_libraries(tmp_path: Path, file: str, content: Any, sent
     with pytest.raises(UnsupportedModel) as caught:
         load_checkpoint(str(tmp_path))
     assert caught.value.message.startswith(f"{tmp_path} {sentence}")
+
+
+def test_a_model_of_flair_by_what_its_archive_names(tmp_path: Path) -> None:
+    torch.save({"model": "flair.models.SequenceTagger"}, tmp_path / "pytorch_model.bin")
+    with pytest.raises(UnsupportedModel, match="is a model of flair"):
+        load_checkpoint(str(tmp_path))
+    torch.save({"model": "another"}, tmp_path / "pytorch_model.bin")
+    with pytest.raises(SourceError, match=r"config\.json is not there"):
+        load_checkpoint(str(tmp_path))
 
 
 @pytest.mark.parametrize(
