@@ -4,6 +4,7 @@ Owns the order of the steps (prepare, pack, trunk, heads, decode), which the ser
 with a queue between the first and the second. Knows nothing of requests.
 """
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -19,6 +20,7 @@ from models.errors import (
     BundleDamaged,
     CallerError,
     HeadNotFound,
+    InputTooLong,
     InternalError,
     InvalidValue,
     RunStopped,
@@ -58,6 +60,7 @@ from models.text.truncation import Overflow, Side
 MAX_BATCH_TOKENS = 512
 # Fill-mask answers with the text once for each candidate: a few kilobytes could ask for gigabytes.
 MAX_ANSWER_CHARACTERS = 1 << 25
+_TOO_MANY_WINDOWS = "the texts take more windows than one request may have; send several requests"
 # The tokens of so many leave holes in the heap behind that are given back at once.
 _LARGE_CHARACTERS = 1 << 20
 
@@ -181,16 +184,8 @@ class Pipeline:
 
         A window has as many tokens as the model takes, and begins `overlap` before the last ended.
         """
-        head = self.find_head("embed")
-        options = EmbedOptions(
-            normalize=normalize,
-            dimensions=dimensions,
-            overflow=overflow,
-            prompt=prompt,
-            windows="each",
-            window_overlap=overlap,
-        )
-        return self.answer(head, texts, options)
+        options = EmbedOptions(None, normalize, dimensions, overflow, prompt, None, "each", overlap)
+        return self.answer(self.find_head("embed"), texts, options)
 
     def fill_mask(
         self,
@@ -386,11 +381,16 @@ class Pipeline:
 
 
 def prepare(
-    head: Head[Any, Any, Any], items: Iterable[Any], options: Any, field: str = "inputs"
+    head: Head[Any, Any, Any],
+    items: Iterable[Any],
+    options: Any,
+    field: str = "inputs",
+    windows: float = math.inf,
 ) -> list[Job]:
     """The items as jobs; an item that cannot be one is named by its place in the field.
 
-    Raises InvalidValue where the answers together were longer than `MAX_ANSWER_CHARACTERS`.
+    Raises InvalidValue where the answers together were longer than `MAX_ANSWER_CHARACTERS`, and
+    InputTooLong for more than so many windows of long texts.
     """
     jobs = []
     read, written = 0, 0
@@ -399,6 +399,9 @@ def prepare(
             read += _count_characters(item)
             try:
                 job = head.prepare(item, options)
+                windows -= len(job.more)
+                if windows < 0:
+                    raise InputTooLong(f"with this item {_TOO_MANY_WINDOWS}")
                 if head.writes_texts:
                     written += head.count_characters(job)
                     _check_answer(written)

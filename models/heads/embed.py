@@ -129,7 +129,7 @@ class EmbedHead(Head[str | Sequence[int], EmbedOptions, Floats | WindowedText]):
     def prepare(self, item: str | Sequence[int], options: EmbedOptions) -> Job:
         """A job for a text or for token ids; without `include_prompt`, for the rows after it.
 
-        With `windows`, for the first of them.
+        With `windows`, for the first of them; the item of each is where it begins and ends.
         """
         if options.windows is not None:
             return self._prepare_windows(item, options)
@@ -156,12 +156,20 @@ class EmbedHead(Head[str | Sequence[int], EmbedOptions, Floats | WindowedText]):
         windows = self.encoder.split(
             item, overlap_tokens=options.window_overlap, overflow=options.overflow, prompt=prompt
         )
-        first, *others = (Job(head=self, item=item, options=options, encoded=w) for w in windows)
-        first.more = tuple(others)
-        if prompt and not self.entry.include_prompt:
-            for job in (first, *others):
-                job.rows = np.arange(int(_find_text(job)[0]), job.tokens)
-        return first
+        jobs = []
+        for window in windows:
+            assert window.origins is not None
+            places = window.origins.places(0)
+            offsets = window.origins.offsets[places[[0, -1]]]
+            place = (int(offsets[0, 0]), int(offsets[1, 1]))
+            # Where each token comes from takes more memory than the tokens, and is told no more.
+            encoded = replace(window, origins=None)
+            job = Job(head=self, item=place, options=options, encoded=encoded)
+            if prompt and not self.entry.include_prompt:
+                job.rows = np.arange(int(places[0]), job.tokens)
+            jobs.append(job)
+        jobs[0].more = tuple(jobs[1:])
+        return jobs[0]
 
     def compute(self, hidden: Output, jobs: Sequence[Job], starts: Indices) -> None:
         """Pool each text's rows: over all tokens, special ones included, as in Reimers 2019."""
@@ -197,12 +205,6 @@ class EmbedHead(Head[str | Sequence[int], EmbedOptions, Floats | WindowedText]):
         return float(np.abs(answer - np.array(golden, np.float32)).max())
 
 
-def _find_text(job: Job) -> Indices:
-    """Where the tokens of the text itself stand in a window, the prompt's left out."""
-    assert job.encoded.origins is not None
-    return job.encoded.origins.places(0)
-
-
 def _decode_windows(job: Job) -> Floats | WindowedText:
     options: EmbedOptions = job.options
     every = (job, *job.more)
@@ -217,9 +219,6 @@ def _decode_windows(job: Job) -> Floats | WindowedText:
         return vector
     windows = []
     for each, part in zip(every, vectors[1:], strict=True):
-        origins = each.encoded.origins
-        assert origins is not None
-        places = _find_text(each)
-        start, end = origins.offsets[places[0], 0], origins.offsets[places[-1], 1]
-        windows.append(Window(int(start), int(end), part))
+        start, end = each.item
+        windows.append(Window(start, end, part))
     return WindowedText(vectors[0], tuple(windows))

@@ -35,6 +35,8 @@ _LARGE_ITEMS = 16
 # milliseconds, and has threads of its own: others do not wait until it has been read.
 _LONG_CHARACTERS = 100_000
 _ITEM_CHARACTERS = 125
+# Of the texts of one request together, besides the first of each. They take four kilobytes each.
+_MAX_WINDOWS = 1 << 14
 
 # Whom to ask when the client leaves, and what comes from it: see Cancellation.
 Client = tuple[Departure | None, Receive]
@@ -164,8 +166,10 @@ class Answerer:
             wanted = cancellation.while_it_lasts(items)
             long = characters + _ITEM_CHARACTERS * len(items) > _LONG_CHARACTERS
             threads = self._reading if long else self._tokenizing
-            return await cancellation.run(threads, lambda: prepare(head, wanted, options, field))
-        return prepare(head, items, options, field)
+            return await cancellation.run(
+                threads, lambda: prepare(head, wanted, options, field, _MAX_WINDOWS)
+            )
+        return prepare(head, items, options, field, _MAX_WINDOWS)
 
     async def _run(
         self, model: LoadedModel, ticket: Ticket, record: RequestRecord, cancellation: Cancellation

@@ -10,6 +10,7 @@ import pytest
 from models import Pipeline
 from models.errors import CallerError, InvalidValue
 from models.heads import EmbedOptions
+from models.pipeline import prepare
 from models.text.truncation import MAX_WINDOWS
 from tests.helpers.checkpoints import EACH_FAMILY
 from tests.helpers.fixtures import Export
@@ -169,6 +170,12 @@ def test_windows_that_cannot_be(pretraining: Exported) -> None:
         with pytest.raises(CallerError) as refused:
             pipeline.answer(head, ["a", item], EmbedOptions(windows="mean"))
         assert (refused.value.code, refused.value.param) == (code, "inputs[1]")
+    # Those of one request together are counted, too, where somebody says how many may be.
+    texts, options = ["king " * 150] * 3, head.resolve(EmbedOptions(windows="mean"))
+    assert len(prepare(head, texts, options, windows=6)) == 3
+    with pytest.raises(CallerError, match="more windows than one request may have") as refused:
+        prepare(head, texts, options, windows=5)
+    assert (refused.value.code, refused.value.param) == ("input_too_long", "inputs[2]")
     many = "king " * (62 * MAX_WINDOWS + 1)
     with pytest.raises(CallerError, match=f"takes {MAX_WINDOWS + 1} windows of 62") as refused:
         pipeline.embed_windows(["a", many])

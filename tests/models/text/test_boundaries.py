@@ -113,7 +113,7 @@ def test_every_family_has_boundaries(family: Pair, minilm: Pair) -> None:
 
 @pytest.mark.parametrize("side", ["right", "left"])
 def test_texts_cut_before_they_are_read(family: Pair, side: Side) -> None:
-    @settings(max_examples=150, deadline=None)
+    @settings(max_examples=60, deadline=None)
     @given(TEXTS)
     def check(text: str) -> None:
         family.check(text, None, side)
@@ -123,7 +123,7 @@ def test_texts_cut_before_they_are_read(family: Pair, side: Side) -> None:
 
 @pytest.mark.parametrize("side", ["right", "left"])
 def test_pairs_cut_before_they_are_read(family: Pair, side: Side) -> None:
-    @settings(max_examples=80, deadline=None)
+    @settings(max_examples=40, deadline=None)
     @given(TEXTS, TEXTS)
     def check(text: str, pair: str) -> None:
         family.check(text, pair, side)
@@ -133,7 +133,7 @@ def test_pairs_cut_before_they_are_read(family: Pair, side: Side) -> None:
 
 @pytest.mark.parametrize("side", ["right", "left"])
 def test_a_real_tokenizer(minilm: Pair, side: Side) -> None:
-    @settings(max_examples=300, deadline=None)
+    @settings(max_examples=120, deadline=None)
     @given(TEXTS, st.none() | TEXTS)
     def check(text: str, pair: str | None) -> None:
         minilm.check(text, pair, side)
@@ -225,7 +225,7 @@ def test_other_tokenizers(parts: dict[str, Any], side: Side, tmp_path: Path) -> 
     pair = Pair(file, 300)
     assert pair.lazy._boundaries is not None
 
-    @settings(max_examples=150, deadline=None)
+    @settings(max_examples=60, deadline=None)
     @given(TEXTS)
     def check(text: str) -> None:
         pair.check(text, None, side)
@@ -278,7 +278,7 @@ def test_texts_that_have_signs_for_blanks(kind: str, side: Side, tmp_path: Path)
         "" if found is None else "".join(s for s in "。、，！？；：" if s in found.pattern)
     )
 
-    @settings(max_examples=400, deadline=None)
+    @settings(max_examples=120, deadline=None)
     @given(st.text("日本今雨。、，！？：?,雪も ", min_size=10, max_size=60))
     def check(text: str) -> None:
         pair.check(text, None, side)

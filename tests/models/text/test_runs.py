@@ -59,7 +59,7 @@ def test_texts_of_long_runs(
     tokenizer.save(str(file))
     encoders = Pair(file, 40_000, max_tokens)
 
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=30, deadline=None)
     @given(TEXTS, st.none() | TEXTS)
     def check(text: str, pair: str | None) -> None:
         encoders.check(text, pair, side)
@@ -67,7 +67,7 @@ def test_texts_of_long_runs(
     check()
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(TEXTS)
 def test_what_is_left_out(text: str) -> None:
     runs = find_runs(make_tokenizer("bert").backend_tokenizer)
