@@ -18,6 +18,7 @@ FIELDS = {
     "vocabulary_size",
     "position_start",
     "segments",
+    "truncation_side",
     "special_tokens",
     "tasks",
     "heads",
