@@ -38,7 +38,7 @@ _LOCAL_NORMALIZERS = frozenset(
     | {"Precompiled"}
 )
 # Those that find runs of blanks: one blank between two characters that are none is no such run.
-_LOCAL_PATTERNS = frozenset((r"\s{2,}|[\n\r\t]", r"\s{2,}", " {2,}"))
+RUNS_OF_BLANKS = frozenset((r"\s{2,}|[\n\r\t]", r"\s{2,}", " {2,}"))
 _SPLIT_AT_BLANKS = frozenset(("BertPreTokenizer", "Whitespace", "WhitespaceSplit"))
 _SPLIT_AT_LINES = _SPLIT_AT_BLANKS | {"ByteLevel"}
 # How the library splits at a sign without joining it to what may be a blank.
@@ -59,9 +59,9 @@ class Boundaries:
     @classmethod
     def of(cls, tokenizer: Tokenizer) -> Self | None:
         """Those of the tokenizer; None where it is not known to have any."""
-        normalizers = list(_list_parts(tokenizer.normalizer, "normalizers"))
-        splitters = list(_list_parts(tokenizer.pre_tokenizer, "pretokenizers"))
-        local = all(map(_is_local, normalizers)) and _splits_at_blanks(splitters)
+        normalizers = list(list_parts(tokenizer.normalizer, "normalizers"))
+        splitters = list(list_parts(tokenizer.pre_tokenizer, "pretokenizers"))
+        local = all(map(is_local, normalizers)) and _splits_at_blanks(splitters)
         if not local or getattr(tokenizer.model, "dropout", None):
             return None
 
@@ -97,7 +97,7 @@ class Boundaries:
         which none of its pieces goes on, so that every way through the text has a stop there.
         """
         tokenizer = self._tokenizer
-        splitters = {part["type"] for part in _list_parts(tokenizer.pre_tokenizer, "pretokenizers")}
+        splitters = {part["type"] for part in list_parts(tokenizer.pre_tokenizer, "pretokenizers")}
         forms = {sign: self._normalize(sign) for sign in _SIGNS}
         if isinstance(tokenizer.model, Unigram):
             pieces = tokenizer.get_vocab()
@@ -140,7 +140,7 @@ def _find_last(pattern: re.Pattern[str], text: str, end: int) -> int | None:
     return None
 
 
-def _list_parts(part: Any, inside: str) -> Iterator[Mapping[str, Any]]:
+def list_parts(part: Any, inside: str) -> Iterator[Mapping[str, Any]]:
     """What a normalizer or pre-tokenizer is made of, as tokenizer.json has it."""
     if part is not None:
         yield from _flatten(json.loads(part.__getstate__()), inside)
@@ -154,7 +154,7 @@ def _flatten(part: Mapping[str, Any], inside: str) -> Iterator[Mapping[str, Any]
         yield part
 
 
-def _is_local(part: Mapping[str, Any]) -> bool:
+def is_local(part: Mapping[str, Any]) -> bool:
     """Whether a normalizer treats what lies on both sides of a boundary as if it stood alone."""
     if part["type"] == "Strip":
         # At the left it would take the blank that a last part begins with.
@@ -163,7 +163,7 @@ def _is_local(part: Mapping[str, Any]) -> bool:
         return part["type"] in _LOCAL_NORMALIZERS
     pattern = part["pattern"]
     if "Regex" in pattern:
-        return pattern["Regex"] in _LOCAL_PATTERNS and part["content"] == " "
+        return pattern["Regex"] in RUNS_OF_BLANKS and part["content"] == " "
     written = pattern.get("String", "")
     return bool(written) and not re.search(r"\s", written + part["content"])
 

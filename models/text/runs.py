@@ -1,19 +1,19 @@
-"""Long runs of one kind of character, shortened where a WordPiece tokenizer cannot tell.
+"""Long runs of one kind of character, shortened where a tokenizer cannot tell.
 
 Owns what is left out of them, and where the rest stands in the text as it was sent. Megabytes of
-blanks or accents have no tokens, and a word of that length is one unknown token.
+blanks are one or none, of accents BERT drops all, and a word of that length is one unknown token.
 """
 
-import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from tokenizers import Tokenizer
 from tokenizers.models import WordPiece
 
+from models.text.boundaries import RUNS_OF_BLANKS, is_local, list_parts
 from models.text.encoded import Indices
 
 # So many characters of a run stay at each end: more than a word may have, or an added token has.
@@ -59,7 +59,7 @@ class Shortened:
 class Runs:
     """The kinds of characters of which a tokenizer's texts may have less."""
 
-    def __init__(self, kinds: tuple[str, ...], dropped: str) -> None:
+    def __init__(self, kinds: Sequence[str], dropped: str) -> None:
         self._dropped = dropped
         self._kinds = {
             character: (pattern, kind)
@@ -69,43 +69,24 @@ class Runs:
 
     @classmethod
     def of(cls, tokenizer: Tokenizer) -> Self | None:
-        """Those of a BERT's own tokenizer, None of any other."""
-        model, normalizer, splitter = (
-            tokenizer.model,
-            tokenizer.normalizer,
-            tokenizer.pre_tokenizer,
-        )
-        if not isinstance(model, WordPiece) or model.max_input_chars_per_word > _KEPT:
+        """Those of the tokenizer; None where it is not known to have any."""
+        normalizer = tokenizer.normalizer
+        normalizers = list(list_parts(normalizer, "normalizers"))
+        splitters = [part["type"] for part in list_parts(tokenizer.pre_tokenizer, "pretokenizers")]
+        if _is_bert(tokenizer.model, normalizers, splitters):
+            blanks, dropped, words = _find_kinds(normalizer, tokenizer.pre_tokenizer)
+        elif _joins_blanks(normalizers, splitters):
+            blanks, dropped, words = [" "], [], []
+        else:
             return None
-        for part, name in ((normalizer, "BertNormalizer"), (splitter, "BertPreTokenizer")):
-            if part is None or json.loads(part.__getstate__())["type"] != name:
-                return None
-
-        def is_blank(characters: str) -> bool:
-            return bool(normalizer.normalize_str(f"a{characters}b") == f"a{' ' * len(characters)}b")
-
-        def is_dropped(characters: str) -> bool:
-            return bool(normalizer.normalize_str(f"a{characters}b") == "ab")
-
-        def is_word(characters: str) -> bool:
-            lower = normalizer.normalize_str(characters).lower() == characters.lower()
-            return lower and len(splitter.pre_tokenize_str(characters)) == 1
-
-        dropped = _pick(_DROPPED, is_dropped), _pick(_ACCENTS, is_dropped)
-        kinds = tuple(
-            kind
-            for kind in (
-                _pick([range(ord(one), ord(one) + 1) for one in _BLANKS], is_blank),
-                *dropped,
-                _pick(_LETTERS, is_word),
-                _pick(_EMOJI, is_word),
-            )
-            if kind
-        )
+        kinds = [kind for kind in (*blanks, *dropped, *words) if kind]
         for token in tokenizer.get_added_tokens_decoder().values():
+            written = [token.content]
+            if normalizer is not None:
+                written.append(normalizer.normalize_str(token.content))
             # One of such characters alone could stand in what is left out.
-            for written in (token.content, normalizer.normalize_str(token.content)):
-                if len(written) > _KEPT or any(not set(written) - set(kind) for kind in kinds):
+            for text in written:
+                if len(text) > _KEPT or any(not set(text) - set(kind) for kind in kinds):
                     return None
         return cls(kinds, "".join(dropped))
 
@@ -142,6 +123,51 @@ class Runs:
         """Whether what is dropped does not belong to more marks, which would be put in order."""
         beside = text[max(start - 1, 0) : start] + text[end : end + 1]
         return all(character in _STARTS for character in beside)
+
+
+def _is_bert(
+    model: Any, normalizers: Sequence[Mapping[str, Any]], splitters: Sequence[str]
+) -> bool:
+    """Whether what is dropped is dropped first, and a word that is too long is one token."""
+    types = {part["type"] for part in normalizers}
+    return (
+        isinstance(model, WordPiece)
+        and model.max_input_chars_per_word <= _KEPT
+        and "BertNormalizer" in types
+        and types <= {"BertNormalizer", "Lowercase"}
+        and splitters == ["BertPreTokenizer"]
+    )
+
+
+def _joins_blanks(normalizers: Sequence[Mapping[str, Any]], splitters: Sequence[str]) -> bool:
+    """Whether of many blanks as much is left as of few, and nothing else changes by it."""
+    if not all(map(is_local, normalizers)):
+        return False
+    joined = any(part.get("pattern", {}).get("Regex") in RUNS_OF_BLANKS for part in normalizers)
+    return splitters == ["WhitespaceSplit", "Metaspace"] or (
+        joined and splitters in (["Metaspace"], ["Punctuation", "Metaspace"])
+    )
+
+
+def _find_kinds(normalizer: Any, splitter: Any) -> tuple[list[str], list[str], list[str]]:
+    """What BertNormalizer takes for blanks, what it drops, and what are parts of words."""
+
+    def is_blank(characters: str) -> bool:
+        return bool(normalizer.normalize_str(f"a{characters}b") == f"a{' ' * len(characters)}b")
+
+    def is_dropped(characters: str) -> bool:
+        return bool(normalizer.normalize_str(f"a{characters}b") == "ab")
+
+    def is_word(characters: str) -> bool:
+        lower = normalizer.normalize_str(characters).lower() == characters.lower()
+        return lower and len(splitter.pre_tokenize_str(characters)) == 1
+
+    blanks = [range(ord(blank), ord(blank) + 1) for blank in _BLANKS]
+    return (
+        [_pick(blanks, is_blank)],
+        [_pick(_DROPPED, is_dropped), _pick(_ACCENTS, is_dropped)],
+        [_pick(_LETTERS, is_word), _pick(_EMOJI, is_word)],
+    )
 
 
 def _pick(ranges: Sequence[range], wanted: Callable[[str], bool]) -> str:

@@ -42,7 +42,9 @@ def find_runs(tokenizer: Tokenizer) -> Runs:
     return runs
 
 
-@pytest.fixture(scope="module", params=["bert", "mpnet", "minilm"])
+@pytest.fixture(
+    scope="module", params=["bert", "mpnet", "minilm", "xlm-roberta", "albert", "deberta-v2"]
+)
 def tokenizer(request: pytest.FixtureRequest, minilm_source: Path) -> Tokenizer:
     if request.param == "minilm":
         return Tokenizer.from_file(str(minilm_source / "tokenizer.json"))
@@ -92,8 +94,14 @@ def test_megabytes_become_little() -> None:
 
 
 def test_tokenizers_that_could_tell() -> None:
-    for family in ("roberta", "xlm-roberta", "albert", "deberta-v2"):
+    for family in ("roberta", "modernbert"):
         assert Runs.of(make_tokenizer(family).backend_tokenizer) is None
+    for family in ("xlm-roberta", "albert", "deberta-v2", "camembert"):
+        runs = find_runs(make_tokenizer(family).backend_tokenizer)
+        # Blanks alone: what else there is are tokens.
+        assert len(runs.shorten(" " * 5_000).text) < 600
+        for character in ("\0", "a", "\u0301", "\n"):
+            assert len(runs.shorten(character * 5_000).text) == 5_000
     cased = make_tokenizer("bert").backend_tokenizer
     cased.normalizer = normalizers.BertNormalizer(lowercase=False)
     # Accents count, blanks do not.
