@@ -203,18 +203,24 @@ def load_checkpoint(
     checkpoint.notes += notes
     if splade and sentences.splade is None:
         _take_for_splade(checkpoint)
+    _judge_weights(checkpoint, unused, headless=headless)
+    _check_length(checkpoint)
+    return checkpoint
+
+
+def _judge_weights(checkpoint: Checkpoint, unused: Sequence[str], *, headless: bool) -> None:
+    """Note what is not there, and what nothing computes with; raise where that must not be."""
+    architecture = checkpoint.architecture
     if headless:
         checkpoint.notes.append(f"no weights of the head of {architecture}: embed only")
     elif not checkpoint.heads and not architecture.endswith("Model"):
         checkpoint.notes.append(f"the head of {architecture} is left out: no task here reads it")
-    elif unused and is_own(family.name):
+    elif unused and is_own(checkpoint.family.name):
         raise UnsupportedModel(
-            f"{encoder} holds weights that {architecture} does not compute with: {shorten(unused)}"
+            f"{checkpoint.encoder} holds weights that {architecture} does not compute with: {shorten(unused)}"
         )
     elif unused and unused != _PROJECTION:
         checkpoint.notes.append(f"weights that {architecture} has no use for: {shorten(unused)}")
-    _check_length(checkpoint)
-    return checkpoint
 
 
 def _find_architecture(declared: Declared, weights: Weights) -> str:
