@@ -217,7 +217,8 @@ def _judge_weights(checkpoint: Checkpoint, unused: Sequence[str], *, headless: b
         checkpoint.notes.append(f"the head of {architecture} is left out: no task here reads it")
     elif unused and is_own(checkpoint.family.name):
         raise UnsupportedModel(
-            f"{checkpoint.encoder} holds weights that {architecture} does not compute with: {shorten(unused)}"
+            f"{checkpoint.encoder} holds weights that {architecture} does not compute with: "
+            f"{shorten(unused)}"
         )
     elif unused and unused != _PROJECTION:
         checkpoint.notes.append(f"weights that {architecture} has no use for: {shorten(unused)}")
