@@ -142,9 +142,9 @@ class EmbedHead(Head[str | Sequence[int], EmbedOptions, Floats | WindowedText]):
             item, options.prompt, overflow=options.overflow, side=options.truncation_side
         )
         job = Job(head=self, item=item, options=options, encoded=encoded)
-        if options.prompt and not self.entry.include_prompt:
-            ahead = self.count_ahead((self.entry.prompts or {})[options.prompt])
-            job.rows = np.arange(ahead, job.tokens)
+        prompt = self.read_prompt(options.prompt)
+        if prompt and not self.entry.include_prompt:
+            job.rows = np.arange(self.count_ahead(prompt), job.tokens)
         return job
 
     def _prepare_windows(self, item: str | Sequence[int], options: EmbedOptions) -> Job:
@@ -152,7 +152,7 @@ class EmbedHead(Head[str | Sequence[int], EmbedOptions, Floats | WindowedText]):
             raise InvalidValue(
                 "token ids are computed exactly as given; send a text to have it read in windows"
             )
-        prompt = (self.entry.prompts or {})[options.prompt] if options.prompt else ""
+        prompt = self.read_prompt(options.prompt)
         windows = self.encoder.split(
             item, overlap_tokens=options.window_overlap, overflow=options.overflow, prompt=prompt
         )

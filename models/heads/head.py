@@ -174,6 +174,10 @@ class Head(ABC, Generic[ItemT, OptionsT, AnswerT]):
             )
         return name
 
+    def read_prompt(self, name: str | None) -> str:
+        """The text of a prompt that was chosen, empty for none."""
+        return (self.entry.prompts or {})[name] if name else ""
+
     def encode_prompted(
         self,
         text: str,
@@ -190,7 +194,7 @@ class Head(ABC, Generic[ItemT, OptionsT, AnswerT]):
 
         Raises the errors of Encoder.encode; InputTooLong where the prompt leaves nothing of it.
         """
-        prompt = (self.entry.prompts or {})[name] if name else ""
+        prompt = self.read_prompt(name)
         encoder = self.encoder.limit(limit)
         encoded = encoder.encode(prompt + text, pair, overflow=overflow, side=side)
         if not prompt:
