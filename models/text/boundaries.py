@@ -41,6 +41,8 @@ _LOCAL_NORMALIZERS = frozenset(
 RUNS_OF_BLANKS = frozenset((r"\s{2,}|[\n\r\t]", r"\s{2,}", " {2,}"))
 _SPLIT_AT_BLANKS = frozenset(("BertPreTokenizer", "Whitespace", "WhitespaceSplit"))
 _SPLIT_AT_LINES = _SPLIT_AT_BLANKS | {"ByteLevel"}
+# What they put there; either is where a word begins, for Metaspace.
+_BLANK = (" ", "\u2581")
 # How the library splits at a sign without joining it to what may be a blank.
 _APART = ("Isolated", "Removed", "Contiguous")
 
@@ -163,7 +165,7 @@ def is_local(part: Mapping[str, Any]) -> bool:
         return part["type"] in _LOCAL_NORMALIZERS
     pattern = part["pattern"]
     if "Regex" in pattern:
-        return pattern["Regex"] in RUNS_OF_BLANKS and part["content"] == " "
+        return pattern["Regex"] in RUNS_OF_BLANKS and part["content"] in _BLANK
     written = pattern.get("String", "")
     return bool(written) and not re.search(r"\s", written + part["content"])
 

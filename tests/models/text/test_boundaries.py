@@ -1,13 +1,16 @@
 """Of a long text only what stays is read, and its tokens are those of the whole text."""
 
 import random
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import sentencepiece
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sentencepiece.sentencepiece_model_pb2 import ModelProto
 from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers
 
 from models.errors import InputTooLong, InvalidValue
@@ -45,6 +48,7 @@ _ODD = (
     *("[MASK]", "<mask>", "[SEP]", "</s>", "[UNK]", "<unk>", "[mask", "mask>"),
 )
 PIECES = st.sampled_from([*_ODD, *_ODD, *WORDS[:40], *ODD_WORDS, *[" "] * 60])
+SIGNS = st.text("日本今雨。、，！？：?,雪も ", min_size=10, max_size=60)
 TEXTS = st.lists(PIECES, min_size=1, max_size=60).map("".join)
 
 
@@ -87,9 +91,10 @@ class Pair:
         if origins:
             assert found.origins is not None
             told += [found.origins.texts.tolist(), found.origins.offsets.tolist()]
-            words = found.origins.words
-            # Counted from where reading began.
-            told.append((np.diff(words) * (words[1:] >= 0) * (words[:-1] >= 0)).tolist())
+            # Words are counted from where reading began.
+            words, texts = found.origins.words, found.origins.texts
+            same = (words[1:] >= 0) & (words[:-1] >= 0) & (texts[1:] == texts[:-1])
+            told.append((np.diff(words) * same).tolist())
         return told
 
 
@@ -233,6 +238,53 @@ def test_other_tokenizers(parts: dict[str, Any], side: Side, tmp_path: Path) -> 
     check()
 
 
+def make_sentencepiece() -> Tokenizer:
+    """As transformers makes it of a sentencepiece model (XLM-R, e5, bge-m3): with its real map."""
+    model = BytesIO()
+    lines = [write_text(random.Random(number), 20) for number in range(60)]
+    lines += ["日本今雨。今日、雨！", "雨今日本。日本、今", "naïve café 😀 e\u0301tude"] * 5
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(lines),
+        model_writer=model,
+        vocab_size=330,
+        hard_vocab_limit=False,
+        character_coverage=1.0,
+        minloglevel=2,
+    )
+    proto = ModelProto()
+    proto.ParseFromString(model.getvalue())
+    tokenizer = Tokenizer(
+        models.Unigram([(piece.piece, piece.score) for piece in proto.pieces], unk_id=0)
+    )
+    tokenizer.normalizer = normalizers.Sequence(
+        [
+            normalizers.Precompiled(proto.normalizer_spec.precompiled_charsmap),
+            normalizers.Strip(left=False, right=True),
+            normalizers.Replace(Regex(" {2,}"), "▁"),
+        ]
+    )
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always")
+    tokenizer.add_special_tokens([AddedToken("<mask>", lstrip=True), AddedToken("</s>")])
+    return tokenizer
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_sentencepiece_with_its_map(side: Side, tmp_path: Path) -> None:
+    file = tmp_path / "tokenizer.json"
+    make_sentencepiece().save(str(file))
+    encoders = Pair(file, 1_000)
+    boundaries = encoders.lazy._boundaries
+    assert boundaries is not None
+    assert boundaries._at_signs is not None
+
+    @settings(max_examples=120, deadline=None)
+    @given(TEXTS | SIGNS, st.none() | TEXTS)
+    def check(text: str, pair: str | None) -> None:
+        encoders.check(text, pair, side)
+
+    check()
+
+
 PIECES_OF_CJK = [
     "[UNK]",
     "▁",
@@ -279,7 +331,7 @@ def test_texts_that_have_signs_for_blanks(kind: str, side: Side, tmp_path: Path)
     )
 
     @settings(max_examples=120, deadline=None)
-    @given(st.text("日本今雨。、，！？：?,雪も ", min_size=10, max_size=60))
+    @given(SIGNS)
     def check(text: str) -> None:
         pair.check(text, None, side)
 

@@ -13,9 +13,10 @@ from models.text import runs as runs_module
 from models.text.runs import Runs
 from models.text.truncation import Side
 from tests.helpers.checkpoints import make_tokenizer
-from tests.models.text.test_boundaries import PIECES, Pair
+from tests.models.text.test_boundaries import PIECES, Pair, make_sentencepiece
 
 STEP = 600
+FAMILIES = ["bert", "mpnet", "minilm", "xlm-roberta", "albert", "deberta-v2", "sentencepiece"]
 # Kinds that are shortened, some that are not, and odd ones that lie beside them.
 ENDLESS = st.tuples(
     st.sampled_from(
@@ -43,11 +44,14 @@ def find_runs(tokenizer: Tokenizer) -> Runs:
 
 
 @pytest.fixture(
-    scope="module", params=["bert", "mpnet", "minilm", "xlm-roberta", "albert", "deberta-v2"]
+    scope="module",
+    params=FAMILIES,
 )
 def tokenizer(request: pytest.FixtureRequest, minilm_source: Path) -> Tokenizer:
     if request.param == "minilm":
         return Tokenizer.from_file(str(minilm_source / "tokenizer.json"))
+    if request.param == "sentencepiece":
+        return make_sentencepiece()
     made: Tokenizer = make_tokenizer(request.param).backend_tokenizer
     return made
 
