@@ -166,9 +166,11 @@ class Encoder:
                 if self._is_enough(read, overflow):
                     return read
             if not shortened and self._runs is not None:
-                parts = tuple(self._runs.shorten(part.text) for part in parts)
-            size *= _GROWTH if shortened else 1
-            shortened = True
+                parts, shortened = tuple(self._runs.shorten(part.text) for part in parts), True
+                continue
+            # Of a pair it is then open which text is the longer one: the other is read whole.
+            shorter = min(len(part.text) for part in parts) if len(parts) == 2 else 0
+            size = max(size * _GROWTH, shorter)
         texts = (part.text for part in parts)
         return Reading.whole_of(self.tokenize(*texts, special=True), parts)
 
