@@ -24,15 +24,16 @@ def wrap(source: Path, prefix: str, *, pickled: bool = False) -> None:
 
 @pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "_orig_mod.module."])
 @pytest.mark.parametrize("pickled", [False, True])
-@pytest.mark.parametrize("ending", ["Model", "ForMaskedLM"])
+@pytest.mark.parametrize("name", ["BertModel", "BertForMaskedLM", "GteForMaskedLM"])
 def test_a_model_that_was_saved_in_its_wrapper(
     tmp_path: Path,
     prefix: str,
     pickled: bool,  # noqa: FBT001
-    ending: str,
+    name: str,
 ) -> None:
-    """As torch's DataParallel and torch.compile name everything."""
-    source = make_checkpoint(tmp_path / "source", "bert", f"Bert{ending}")
+    """As torch's DataParallel and torch.compile name everything, whatever else is renamed."""
+    family = "gte" if name.startswith("Gte") else "bert"
+    source = make_checkpoint(tmp_path / "source", family, name)
     wanted = load_checkpoint(str(source))
     wrap(source, prefix, pickled=pickled)
     found = load_checkpoint(str(source))
