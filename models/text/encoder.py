@@ -106,7 +106,8 @@ class Encoder:
             read = self._read(_as_parts(text, pair), side or self.truncation_side, overflow)
         found = self.tokenize(text, pair, special=True) if read is None else read.encoding
         special = self._special_in_text if pair is None else self._special_in_pair
-        if len(found) <= special or (pair is not None and len({0, 1}.intersection(found.sequence_ids)) < 2):
+        empty = pair is not None and not {0, 1} <= set(found.sequence_ids)
+        if len(found) <= special or empty:
             texts = (text, pair) if read is None else (part.text for part in read.parts)
             self._check_not_empty(*texts)
         if len(found) <= self.max_tokens:
