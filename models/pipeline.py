@@ -138,7 +138,7 @@ class Pipeline:
             EmbedOptions(pooling, normalize, dimensions, overflow, prompt, truncation_side)
         )
         vectors = self.answer(head, texts, options)
-        size = options.dimensions or head.count(options.pooling)
+        size = options.dimensions or head.count(options.pooling or "mean")
         return np.stack(vectors) if vectors else np.zeros((0, size), np.float32)
 
     def embed_sparse(

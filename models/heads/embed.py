@@ -6,14 +6,14 @@ Has weights where the checkpoint projects the pooled vector: sentence-transforme
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from models.bundle.manifest import split_poolings
 from models.engines import Output
 from models.errors import InvalidValue
-from models.heads.head import Floats, Head, Indices, Job, count_tokens, pool
+from models.heads.head import Floats, Head, Indices, Job, pool
 from models.tasks import TASKS
 from models.text.truncation import Overflow, Side
 
@@ -70,20 +70,16 @@ class EmbedHead(Head[str | Sequence[int], EmbedOptions, Floats | WindowedText]):
     task = TASKS["embed"]
     golden_options = EmbedOptions(prompt="")
 
-    @property
-    def dimensions(self) -> int:
-        """The size of its vectors, as the model gives them."""
-        return self.count(None)
+    def __init__(self, *parts: Any) -> None:
+        super().__init__(*parts)
+        self._trained = self.entry.pooling or "mean"
+        self.dimensions = self.count(self._trained)  # of its vectors, as the model gives them
 
-    @property
-    def _trained(self) -> str:
-        return self.entry.pooling or "mean"
-
-    def count(self, pooling: str | None) -> int:
+    def count(self, pooling: str) -> int:
         """The size of the vectors pooled like that, before any are left out."""
         if self._session is not None and self.entry.dimensions:
             return self.entry.dimensions
-        return self.manifest.hidden_size * len(split_poolings(pooling or self._trained))
+        return self.manifest.hidden_size * len(split_poolings(pooling))
 
     def resolve(self, options: EmbedOptions) -> EmbedOptions:
         """Fill in the bundle's pooling, dimensions and prompt.
@@ -99,8 +95,10 @@ class EmbedHead(Head[str | Sequence[int], EmbedOptions, Floats | WindowedText]):
                 "leave pooling out",
                 param="pooling",
             )
-        size, dimensions = self.count(pooling), options.dimensions
-        if dimensions is None and pooling == self._trained:
+        size, dimensions = self.dimensions, options.dimensions
+        if pooling != self._trained:
+            size = self.count(pooling)
+        elif dimensions is None:
             dimensions = self.entry.default_dimensions
         if dimensions is not None and not 1 <= dimensions <= size:
             raise InvalidValue(
@@ -109,7 +107,10 @@ class EmbedHead(Head[str | Sequence[int], EmbedOptions, Floats | WindowedText]):
             )
         if options.window_overlap:
             self._check_overlap(options)
-        prompt = self.choose_prompt(options.prompt)
+        # Most bundles have none, and nobody asks for one.
+        prompt = ""
+        if options.prompt or self.entry.prompts:
+            prompt = self.choose_prompt(options.prompt)
         return replace(options, pooling=pooling, dimensions=dimensions, prompt=prompt)
 
     def _check_overlap(self, options: EmbedOptions) -> None:
@@ -135,6 +136,11 @@ class EmbedHead(Head[str | Sequence[int], EmbedOptions, Floats | WindowedText]):
             return self._prepare_windows(item, options)
         if not isinstance(item, str):
             encoded = self.encoder.encode_ids(
+                item, overflow=options.overflow, side=options.truncation_side
+            )
+            return Job(head=self, item=item, options=options, encoded=encoded)
+        if not options.prompt:
+            encoded = self.encoder.encode(
                 item, overflow=options.overflow, side=options.truncation_side
             )
             return Job(head=self, item=item, options=options, encoded=encoded)
@@ -174,13 +180,16 @@ class EmbedHead(Head[str | Sequence[int], EmbedOptions, Floats | WindowedText]):
     def compute(self, hidden: Output, jobs: Sequence[Job], starts: Indices) -> None:
         """Pool each text's rows: over all tokens, special ones included, as in Reimers 2019."""
         ahead = np.array([0 if job.rows is None else job.rows[0] for job in jobs], np.int64)
-        lengths = count_tokens(jobs) - ahead
+        lengths = np.array([job.tokens for job in jobs], np.int64) - ahead
         # One request may want another pooling than the next: each kind is asked for once.
         wanted: list[str] = [job.options.pooling or "mean" for job in jobs]
         for pooling in dict.fromkeys(wanted):
             places = np.array([place for place, one in enumerate(wanted) if one == pooling])
-            first = ahead[places]
-            vectors = pool(hidden, pooling, starts[places] + first, lengths[places], first)
+            first, counts = starts[places] + ahead[places], lengths[places]
+            if pooling == "mean":
+                vectors = hidden.pool("mean", first, counts)
+            else:
+                vectors = pool(hidden, pooling, first, counts, ahead[places])
             if self._session is not None:
                 vectors = self._session.run({"pooled": vectors}).whole()
             for place, vector in zip(places.tolist(), vectors, strict=True):
