@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
+from models.asking import Asking
 from models.bundle.bundle import TOKENIZER, Bundle
-from models.bundle.manifest import Function, Manifest, Pooling, trunk_file
+from models.bundle.manifest import Manifest, trunk_file
 from models.checks import check_head, check_trunk, make_last_token
 from models.engines import ENGINE, HostOutput, Output, Role, Session, Spin, open_session
 from models.errors import (
@@ -29,33 +29,14 @@ from models.errors import (
 from models.heads import (
     HEADS,
     REPRESENTATIONS,
-    Aggregation,
-    AnswerOptions,
-    ClassifyOptions,
-    EmbedHead,
-    EmbedOptions,
-    Entity,
-    FillMaskOptions,
     Head,
     Job,
-    Label,
-    Mask,
-    NextSentence,
-    NextSentenceOptions,
-    Span,
-    SparseOptions,
-    SparseVector,
-    TextRole,
-    TokenClassifyOptions,
-    TokensOptions,
-    WindowedText,
     spread,
 )
 from models.machine.allocator import return_freed_memory
 from models.text.encoded import Encoded
 from models.text.encoder import Encoder
 from models.text.packing import Extent, Packed, group_by_length, pack
-from models.text.truncation import Overflow, Side
 
 MAX_BATCH_TOKENS = 512
 # Fill-mask answers with the text once for each candidate: a few kilobytes could ask for gigabytes.
@@ -65,7 +46,7 @@ _TOO_MANY_WINDOWS = "the texts take more windows than one request may have; send
 _LARGE_CHARACTERS = 1 << 20
 
 
-class Pipeline:
+class Pipeline(Asking):
     """A bundle ready to answer: one session for the trunk, one for each head that has weights.
 
     Thread-safe; callers that run it from several threads share the trunk's own threads.
@@ -120,155 +101,6 @@ class Pipeline:
     def manifest(self) -> Manifest:
         """The manifest of the bundle."""
         return self.bundle.manifest
-
-    def embed(
-        self,
-        texts: Sequence[str | Sequence[int]],
-        *,
-        pooling: Pooling | None = None,
-        normalize: bool = True,
-        dimensions: int | None = None,
-        overflow: Overflow = "error",
-        prompt: str | None = None,
-        truncation_side: Side | None = None,
-    ) -> NDArray[np.float32]:
-        """One vector a text, [texts, dimensions]; `prompt` names one of the bundle's."""
-        head: EmbedHead = self.find_head("embed")  # type: ignore[assignment]
-        options = head.resolve(
-            EmbedOptions(pooling, normalize, dimensions, overflow, prompt, truncation_side)
-        )
-        vectors = self.answer(head, texts, options)
-        size = options.dimensions or head.count(options.pooling or "mean")
-        return np.stack(vectors) if vectors else np.zeros((0, size), np.float32)
-
-    def embed_sparse(
-        self,
-        texts: Sequence[str],
-        *,
-        top_k: int | None = None,
-        overflow: Overflow = "error",
-        prompt: str | None = None,
-        truncation_side: Side | None = None,
-    ) -> list[SparseVector]:
-        """For each text the words of the vocabulary that stand for it, with their weights."""
-        options = SparseOptions(top_k, overflow, prompt, truncation_side)
-        return self.answer(self.find_head("embed", "sparse"), texts, options)
-
-    def embed_tokens(
-        self,
-        texts: Sequence[str],
-        *,
-        role: TextRole | None = "document",
-        overflow: Overflow = "error",
-        prompt: str | None = None,
-        truncation_side: Side | None = None,
-    ) -> list[NDArray[np.float32]]:
-        """For each text the vectors of its tokens, [tokens, dimensions], for late interaction.
-
-        `role`: what it is, a query or a document; None takes it as it stands.
-        """
-        options = TokensOptions(role, overflow, prompt, truncation_side)
-        return self.answer(self.find_head("embed", "tokens"), texts, options)
-
-    def embed_windows(
-        self,
-        texts: Sequence[str],
-        *,
-        overlap: int = 0,
-        normalize: bool = True,
-        dimensions: int | None = None,
-        overflow: Overflow = "error",
-        prompt: str | None = None,
-    ) -> list[WindowedText]:
-        """For each text, of any length, its vector, and those of its windows.
-
-        A window has as many tokens as the model takes, and begins `overlap` before the last ended.
-        """
-        options = EmbedOptions(None, normalize, dimensions, overflow, prompt, None, "each", overlap)
-        return self.answer(self.find_head("embed"), texts, options)
-
-    def fill_mask(
-        self,
-        texts: Sequence[str],
-        *,
-        top_k: int | None = None,
-        targets: Sequence[str] | None = None,
-        overflow: Overflow = "error",
-        truncation_side: Side | None = None,
-    ) -> list[list[Mask]]:
-        """For each text its masks, each with its likeliest tokens."""
-        wanted = None if targets is None else tuple(targets)
-        options = FillMaskOptions(top_k, wanted, overflow, truncation_side=truncation_side)
-        return self.answer(self.find_head("fill-mask"), texts, options)
-
-    def next_sentence(
-        self,
-        pairs: Sequence[tuple[str, str]],
-        *,
-        overflow: Overflow = "error",
-        truncation_side: Side | None = None,
-    ) -> list[NextSentence]:
-        """For each pair whether the second text follows the first."""
-        options = NextSentenceOptions(overflow, truncation_side)
-        return self.answer(self.find_head("next-sentence"), pairs, options)
-
-    def classify(
-        self,
-        texts: Sequence[str | tuple[str, str]],
-        *,
-        head: str | None = None,
-        top_k: int | None = None,
-        function: Function | None = None,
-        overflow: Overflow = "error",
-        truncation_side: Side | None = None,
-    ) -> list[list[Label]]:
-        """For each text or pair its labels, best first."""
-        options = ClassifyOptions(top_k, function, overflow, truncation_side=truncation_side)
-        return self.answer(self.find_head("classify", head), texts, options)
-
-    def token_classify(
-        self,
-        texts: Sequence[str],
-        *,
-        head: str | None = None,
-        aggregation: Aggregation = "none",
-        ignore_labels: Sequence[str] = ("O",),
-        stride: int | None = None,
-        overflow: Overflow = "error",
-        truncation_side: Side | None = None,
-    ) -> list[list[Entity]]:
-        """For each text its tokens, words or groups of words with their labels, in order.
-
-        With `stride` long texts are read whole, in windows that overlap by so many tokens.
-        """
-        ignored = tuple(ignore_labels)
-        options = TokenClassifyOptions(aggregation, ignored, overflow, truncation_side, stride)
-        return self.answer(self.find_head("token-classify", head), texts, options)
-
-    def answer_questions(  # noqa: PLR0913 - all by name, as the options have them
-        self,
-        pairs: Sequence[tuple[str, str]],
-        *,
-        head: str | None = None,
-        top_k: int = 1,
-        max_answer_tokens: int = 15,
-        doc_stride: int | None = None,
-        impossible: bool = False,
-        align_to_words: bool = True,
-        overflow: Overflow = "error",
-        truncation_side: Side | None = None,
-    ) -> list[list[Span]]:
-        """For each question and its context the likeliest spans of the context, best first."""
-        options = AnswerOptions(
-            top_k=top_k,
-            max_answer_tokens=max_answer_tokens,
-            doc_stride=doc_stride,
-            impossible=impossible,
-            align_to_words=align_to_words,
-            overflow=overflow,
-            truncation_side=truncation_side,
-        )
-        return self.answer(self.find_head("answer", head), pairs, options)
 
     def find_head(self, task: str, name: str | None = None) -> Head[Any, Any, Any]:
         """The head of that name, or the task's first. Raises TaskUnsupported, HeadNotFound."""

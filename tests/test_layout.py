@@ -63,7 +63,7 @@ FILES = (
 LISTS: dict[str, Callable[[Task], bool]] = {
     "models/tasks.py": lambda task: TASKS[task.name] is task,
     "models/heads/__init__.py": lambda task: HEADS[task.name].task is task,
-    "models/pipeline.py": lambda task: hasattr(Pipeline, METHODS.get(task.name, task.stem)),
+    "models/asking.py": lambda task: hasattr(Pipeline, METHODS.get(task.name, task.stem)),
     "export/reading/heads.py": lambda task: (task.name in list_carried()) == task.weights,
     "export/proof/cases.py": lambda task: CASES[task.name].task == task.name,
     "service/api/__init__.py": lambda task: _import_route(task).router in ROUTERS,
