@@ -5,16 +5,16 @@ blanks are one or none, of accents BERT drops all, and a word of that length is 
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
 from tokenizers import Tokenizer
-from tokenizers.models import WordPiece
+from tokenizers.models import Unigram, WordPiece
 
-from models.text.boundaries import RUNS_OF_BLANKS, is_local, list_parts
 from models.text.encoded import Indices
+from models.text.parts import PLAIN_RANGES, RUNS_OF_BLANKS, is_local, list_parts, list_replaced
 
 # So many characters of a run stay at each end: more than a word may have, or an added token has.
 _KEPT = 256
@@ -59,8 +59,9 @@ class Shortened:
 class Runs:
     """The kinds of characters of which a tokenizer's texts may have less."""
 
-    def __init__(self, kinds: Sequence[str], dropped: str) -> None:
-        self._dropped = dropped
+    def __init__(self, kinds: Sequence[str], dropped: str, unknown: str) -> None:
+        self._dropped = frozenset(dropped)
+        self._unknown = frozenset(unknown)
         self._kinds = {
             character: (pattern, kind)
             for kind, pattern in zip(kinds, map(_compile, kinds), strict=True)
@@ -71,12 +72,14 @@ class Runs:
     def of(cls, tokenizer: Tokenizer) -> Self | None:
         """Those of the tokenizer; None where it is not known to have any."""
         normalizer = tokenizer.normalizer
+        unknown = ""
         normalizers = list(list_parts(normalizer, "normalizers"))
         splitters = [part["type"] for part in list_parts(tokenizer.pre_tokenizer, "pretokenizers")]
         if _is_bert(tokenizer.model, normalizers, splitters):
             blanks, dropped, words = _find_kinds(normalizer, tokenizer.pre_tokenizer)
         elif _joins_blanks(normalizers, splitters):
-            blanks, dropped, words = [" "], [], []
+            blanks, dropped, unknown = _find_other_kinds(tokenizer)
+            words = [unknown]
         else:
             return None
         kinds = [kind for kind in (*blanks, *dropped, *words) if kind]
@@ -88,7 +91,7 @@ class Runs:
             for text in written:
                 if len(text) > _KEPT or any(not set(text) - set(kind) for kind in kinds):
                     return None
-        return cls(kinds, "".join(dropped))
+        return cls(kinds, "".join(dropped), unknown)
 
     def shorten(self, text: str) -> Shortened:
         """The text with the ends of its long runs alone."""
@@ -116,11 +119,19 @@ class Runs:
             ahead = text[max(last, place - _STEP) : place]
             start, last = place - len(ahead) + len(ahead.rstrip(kind)), match.end()
             place = -(-last // _STEP) * _STEP
-            if text[last - 1] not in self._dropped or self._stands_alone(text, start, last):
+            if self._stands_alone(text, start, last):
                 yield start, last
 
     def _stands_alone(self, text: str, start: int, end: int) -> bool:
-        """Whether what is dropped does not belong to more marks, which would be put in order."""
+        """Whether what lies beside does not tell how much was left out.
+
+        What is dropped may belong to more marks, which would be put in order. The best way through
+        a word is told by sums, which are rounded: a run of unknown ones has to be its end.
+        """
+        if text[end - 1] in self._unknown:
+            return text[end : end + 1] in ("", " ")
+        if text[end - 1] not in self._dropped:
+            return True
         beside = text[max(start - 1, 0) : start] + text[end : end + 1]
         return all(character in _STARTS for character in beside)
 
@@ -170,7 +181,38 @@ def _find_kinds(normalizer: Any, splitter: Any) -> tuple[list[str], list[str], l
     )
 
 
-def _pick(ranges: Sequence[range], wanted: Callable[[str], bool]) -> str:
+def _find_other_kinds(tokenizer: Tokenizer) -> tuple[list[str], list[str], str]:
+    """What a tokenizer of sentencepiece takes for blanks, what it drops, and does not know."""
+    normalizer, splitter = tokenizer.normalizer, tokenizer.pre_tokenizer
+
+    def normalize(text: str) -> str:
+        return text if normalizer is None else str(normalizer.normalize_str(text))
+
+    def split(text: str) -> list[str]:
+        return [word for word, _ in splitter.pre_tokenize_str(normalize(text))]
+
+    def is_blank(characters: str) -> bool:
+        return split(f"a{characters * 3}b") == split("a b")
+
+    def is_dropped(characters: str) -> bool:
+        return normalize(f"a{characters}b") == "ab"
+
+    def is_kept(characters: str) -> bool:
+        return normalize(characters) == characters
+
+    blanks = _pick([range(ord(blank), ord(blank) + 1) for blank in " \t\n"], is_blank)
+    controls, accents = _pick(_DROPPED, is_dropped), _pick(_ACCENTS, is_dropped)
+    unknown = ""
+    if isinstance(tokenizer.model, Unigram):
+        known = set().union(*tokenizer.get_vocab(with_added_tokens=False))
+        codes = (code for codes in (*_DROPPED, *_ACCENTS, *PLAIN_RANGES) for code in codes)
+        known |= list_replaced(normalizer) | {*controls, *accents}
+        other = sorted(map(ord, set(map(chr, codes)) - known))
+        unknown = _pick([other], is_kept)
+    return [blanks], [controls, accents], unknown
+
+
+def _pick(ranges: Iterable[Iterable[int]], wanted: Callable[[str], bool]) -> str:
     """Those of the characters that are wanted, asked for all together where all of them are."""
     every = "".join(chr(code) for codes in ranges for code in codes)
     return every if wanted(every) else "".join(filter(wanted, every))
@@ -178,8 +220,8 @@ def _pick(ranges: Sequence[range], wanted: Callable[[str], bool]) -> str:
 
 def _compile(kind: str) -> re.Pattern[str]:
     """As many of them as there are. Written as ranges, which are ten times as fast."""
-    codes = sorted(map(ord, kind))
-    starts = [code for code in codes if code - 1 not in codes]
-    ends = [code for code in codes if code + 1 not in codes]
+    codes = set(map(ord, kind))
+    starts = sorted(code for code in codes if code - 1 not in codes)
+    ends = sorted(code for code in codes if code + 1 not in codes)
     ranges = (f"\\U{start:08x}-\\U{end:08x}" for start, end in zip(starts, ends, strict=True))
     return re.compile(f"[{''.join(ranges)}]+")

@@ -18,6 +18,7 @@ from models.text import encoder as encoder_module
 from models.text.boundaries import Boundaries
 from models.text.encoder import Encoder
 from models.text.truncation import Side, cut_longest_first, is_settled
+from models.text.words import Words
 from tests.helpers.checkpoints import FAMILIES, WORDS, make_tokenizer
 from tests.helpers.oracle import ODD_WORDS, write_text
 
@@ -167,6 +168,34 @@ def test_no_more_is_read_than_is_needed(
     assert max(read) < 2_000
     with pytest.raises(InvalidValue, match="surrogate"):
         family.lazy.encode(f"{long}\ud800{long}", overflow="truncate", side=side)
+
+
+@pytest.mark.parametrize("text", ["a", "the  king", "Ab+/9", "12", "日本", "😀", "\u0301", "aab"])
+def test_a_word_without_an_end_is_not_read_to_its_end(
+    family: Pair, minilm: Pair, text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[int] = []
+    whole = Encoder.tokenize
+
+    def tokenize(encoder: Encoder, *parts: str, **options: Any) -> Any:
+        read.extend(map(len, parts))
+        return whole(encoder, *parts, **options)
+
+    monkeypatch.setattr(Encoder, "tokenize", tokenize)
+    for encoders in (family, minilm):
+        found = encoders.lazy.encode(f"the {text * 20_000}", overflow="truncate", side="right")
+        assert 0 < len(found.ids) <= MAX_TOKENS
+    assert max(read) < 4_000
+
+
+def test_merges_out_of_order_have_no_such_places() -> None:
+    letters = [*pre_tokenizers.ByteLevel.alphabet()]
+    for merges in ([("a", "b"), ("ab", "c")], [("ab", "c"), ("a", "b")], [("a", "b"), ("a", "€")]):
+        made = [*letters, "ab", "abc", "€", "a€"]
+        model = models.BPE({piece: place for place, piece in enumerate(made)}, merges)
+        tokenizer = Tokenizer(model)
+        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        assert (Words.of(tokenizer) is None) == (merges[0] != ("a", "b") or "€" in merges[1])
 
 
 def make_variant(**parts: Any) -> Tokenizer:

@@ -6,23 +6,40 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import AddedToken, Tokenizer, normalizers
+from tokenizers import AddedToken, Regex, Tokenizer, normalizers, pre_tokenizers
 
 from models.text import encoder as encoder_module
 from models.text import runs as runs_module
+from models.text.boundaries import _PATTERNS
 from models.text.runs import Runs
 from models.text.truncation import Side
 from tests.helpers.checkpoints import make_tokenizer
 from tests.models.text.test_boundaries import PIECES, Pair, make_sentencepiece
 
 STEP = 600
-FAMILIES = ["bert", "mpnet", "minilm", "xlm-roberta", "albert", "deberta-v2", "sentencepiece"]
+FAMILIES = [
+    *("bert", "mpnet", "minilm", "xlm-roberta", "albert", "deberta-v2", "sentencepiece"),
+    *("roberta", "modernbert", "modernbert-real", "nfkc", "llama"),
+]
 # Kinds that are shortened, some that are not, and odd ones that lie beside them.
 ENDLESS = st.tuples(
     st.sampled_from(
         (
             *(" ", "\n", " \t", "\0", "\u200b", "\0\ufeff", "\u0301", "\u0323\u0301", "a", "a1B"),
             *("😀", "\u3000", "\x1c", "日", "ing", "\0 ", ",", "a\u0301", "é", "[MASK]"),
+            *(
+                "the  king",
+                "the\tking,",
+                "Ab+/9",
+                "aab",
+                "😀🎉",
+                "雨日",
+                "12",
+                "~",
+                "\r\n",
+                "Æ",
+                "``",
+            ),
         )
     ),
     st.integers(1, 2 * STEP),
@@ -35,6 +52,27 @@ def _short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runs_module, "_STEP", STEP)
     monkeypatch.setattr(encoder_module, "_SHORT_CHARACTERS", 6)
     monkeypatch.setattr(encoder_module, "_CHARACTERS_A_TOKEN", 1)
+
+
+# As the real ModernBERT has it, another form of Unicode, and words as Llama 3 has them.
+OTHERS = ("modernbert-real", "nfkc", "llama")
+
+
+def make_other(kind: str) -> Tokenizer:
+    found: Tokenizer = make_tokenizer("modernbert").backend_tokenizer
+    if kind == "llama":
+        found.pre_tokenizer = pre_tokenizers.Sequence(
+            [
+                pre_tokenizers.Split(Regex(_PATTERNS[1]), "isolated"),
+                pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+            ]
+        )
+        return found
+    found.normalizer = normalizers.NFC() if kind == "modernbert-real" else normalizers.NFKC()
+    if kind == "modernbert-real":
+        found.add_tokens([AddedToken(" " * size, normalized=True) for size in range(2, 25)])
+        found.add_tokens([AddedToken("|||IP_ADDRESS|||", normalized=True)])
+    return found
 
 
 def find_runs(tokenizer: Tokenizer) -> Runs:
@@ -52,6 +90,8 @@ def tokenizer(request: pytest.FixtureRequest, minilm_source: Path) -> Tokenizer:
         return Tokenizer.from_file(str(minilm_source / "tokenizer.json"))
     if request.param == "sentencepiece":
         return make_sentencepiece()
+    if request.param in OTHERS:
+        return make_other(request.param)
     made: Tokenizer = make_tokenizer(request.param).backend_tokenizer
     return made
 
@@ -102,10 +142,11 @@ def test_tokenizers_that_could_tell() -> None:
         assert Runs.of(make_tokenizer(family).backend_tokenizer) is None
     for family in ("xlm-roberta", "albert", "deberta-v2", "camembert"):
         runs = find_runs(make_tokenizer(family).backend_tokenizer)
-        # Blanks alone: what else there is are tokens.
-        assert len(runs.shorten(" " * 5_000).text) < 600
-        for character in ("\0", "a", "\u0301", "\n"):
-            assert len(runs.shorten(character * 5_000).text) == 5_000
+        # Blanks, and what is unknown where the word ends: what else there is are tokens.
+        shortened = (" " * 5_000, "🎈" * 5_000, "🎈" * 5_000 + " a")
+        assert max(len(runs.shorten(run).text) for run in shortened) < 600
+        kept = ("a" * 5_000, "🎈" * 5_000 + "a")
+        assert min(len(runs.shorten(run).text) for run in kept) >= 5_000
     cased = make_tokenizer("bert").backend_tokenizer
     cased.normalizer = normalizers.BertNormalizer(lowercase=False)
     # Accents count, blanks do not.
