@@ -11,6 +11,7 @@ class EmbedUser(TaskUser):
 
     name = "embed"
     path = "/v1/embeddings"
+    share = 4
 
     def make_body(self, count: int) -> dict[str, Any]:
         """Texts."""

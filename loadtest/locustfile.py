@@ -20,12 +20,21 @@ from loadtest.embed import EmbedUser
 from loadtest.fill_mask import FillMaskUser
 from loadtest.measurements import Measurements
 from loadtest.next_sentence import NextSentenceUser
+from loadtest.question_answering import QuestionAnsweringUser
 from loadtest.report import Report
 from loadtest.shapes import SHAPES, Plan, find_users
 from loadtest.texts import MIXES
+from loadtest.token_classify import TokenClassifyUser
 from loadtest.verdict import Bound, WrongBound, judge, parse_bound, read_bounds
 
-USERS = (EmbedUser, FillMaskUser, NextSentenceUser, ClassifyUser)
+USERS = (
+    EmbedUser,
+    FillMaskUser,
+    NextSentenceUser,
+    ClassifyUser,
+    TokenClassifyUser,
+    QuestionAnsweringUser,
+)
 TASKS = tuple(user.name for user in USERS)
 _KEY = "cloze"
 _DEFAULT_RUN_TIME_S = 60.0
@@ -51,9 +60,11 @@ def add_options(parser: ArgumentParser) -> None:
     group = parser.add_argument_group("Cloze")
     group.add_argument("--mix", choices=list(MIXES), default="real", help="lengths of the texts")
     for user in USERS:
-        weight = 4 if user is EmbedUser else 1
         group.add_argument(
-            f"--{user.name}", type=int, default=weight, help=f"weight of its users ({weight})"
+            f"--{user.name}",
+            type=int,
+            default=user.share,
+            help=f"weight of its users ({user.share})",
         )
     group.add_argument("--batch", type=int, default=1, help="items a request (1)")
     group.add_argument("--think", type=float, default=0.0, help="seconds between requests (0)")

@@ -19,6 +19,8 @@ class TaskUser(FastHttpUser):
     abstract = True
     name: ClassVar[str]
     path: ClassVar[str]
+    # How many of the users ask for it, where the command line does not say.
+    share: ClassVar[int] = 1
     network_timeout = 120.0
     connection_timeout = 10.0
 

@@ -19,7 +19,7 @@ from tests.soak.tasks import TASKS as SOAKED
 
 ROOT = Path(__file__).parents[1]
 # Answered by models.Pipeline alone so far; a task leaves this list with its route.
-WITHOUT_ROUTE = ("token-classify", "answer")
+WITHOUT_ROUTE: tuple[str, ...] = ()
 # Where the HTTP side has another word than the bundles.
 ROUTE_STEMS = {"answer": "question_answering"}
 METHODS = {"answer": "answer_questions"}
@@ -47,8 +47,8 @@ def _is_loaded(task: Task) -> bool:
     """Read, not imported: locust changes the process that imports it."""
     text = (ROOT / "loadtest/locustfile.py").read_text()
     found = re.search(rf"^from loadtest\.{_find_stem(task)} import (\w+)$", text, re.MULTILINE)
-    (users,) = re.findall(r"^USERS = \((.*)\)$", text, re.MULTILINE)
-    return found is not None and found[1] in users.split(", ")
+    (users,) = re.findall(r"^USERS = \(([^)]*)\)$", text, re.MULTILINE)
+    return found is not None and found[1] in re.findall(r"\w+", users)
 
 
 # The places where a task has a file of its own, and those where it is one of a list.

@@ -2,7 +2,13 @@
 
 from fastapi import APIRouter
 
-from service.api.native import classify, fill_mask, next_sentence
+from service.api.native import (
+    classify,
+    fill_mask,
+    next_sentence,
+    question_answering,
+    token_classify,
+)
 from service.api.openai import embed, models
 from service.api.operations import admin, documents, health
 
@@ -11,6 +17,8 @@ ROUTERS: tuple[APIRouter, ...] = (
     fill_mask.router,
     next_sentence.router,
     classify.router,
+    token_classify.router,
+    question_answering.router,
     models.router,
     health.router,
     health.probes,

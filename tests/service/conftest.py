@@ -36,6 +36,13 @@ def tiny(pretraining_bundle: Path, classify_bundle: Path, heads_bundle: Path) ->
 
 
 @pytest.fixture(scope="session")
+def reading(reader_bundle: Path, pretraining_bundle: Path) -> Iterator[Server]:
+    """Serves a tiny reader, which finds people too, and a model that does neither."""
+    with serve(pretraining_bundle, reader_bundle) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
 def cutting(pretraining_bundle: Path, classify_bundle: Path) -> Iterator[Server]:
     """Serves two tiny models, and truncates what is too long unless it is told not to."""
     with serve(pretraining_bundle, classify_bundle, overflow="truncate") as server:
@@ -65,6 +72,12 @@ def pretraining(pretraining_bundle: Path) -> Pipeline:
 def classifier(classify_bundle: Path) -> Pipeline:
     """The tiny classifier in this process."""
     return Pipeline.open(classify_bundle)
+
+
+@pytest.fixture(scope="session")
+def reader(reader_bundle: Path) -> Pipeline:
+    """The tiny reader in this process."""
+    return Pipeline.open(reader_bundle)
 
 
 @pytest.fixture(scope="session")

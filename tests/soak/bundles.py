@@ -21,8 +21,10 @@ from service.settings import DEFAULT_BUNDLE
 
 MAIN = DEFAULT_BUNDLE.name
 OTHER = "lacuna-other"
-# What the small one keeps: a task without weights, and one head.
+# What the small one keeps: a task without weights, and one head, which reads tokens too: whether
+# each is bad or good, and whether an answer begins or ends there.
 _KEPT = ((None, "embed"), ("sentiment", "classify"))
+_READERS = ("token-classify", "answer")
 _SCALES = (1.6, 0.5)
 _TRUNK = trunk_file("fp32")
 
@@ -82,16 +84,18 @@ def _make_small(bundle: Path, scale: float) -> None:
 
     def change(manifest: dict[str, Any]) -> None:
         heads = [head for head in manifest["heads"] if (head["name"], head["task"]) in _KEPT]
+        heads += [_read_tokens(bundle, heads[-1], task) for task in _READERS]
         graphs = (head["file"] for head in heads if head["file"])
         kept = {_TRUNK, TOKENIZER, GOLDEN, *graphs}
         # Proven was the original; these answers are compared with a pipeline's own.
         (bundle / GOLDEN).write_text('{"format_version": 1, "tasks": []}\n', encoding="utf-8")
         entries = {name: entry for name, entry in manifest["files"].items() if name in kept}
-        files = entries | {name: _describe(bundle / name) for name in (_TRUNK, GOLDEN)}
+        made = (_TRUNK, GOLDEN, *(head["file"] for head in heads if head["task"] in _READERS))
+        files = entries | {name: _describe(bundle / name) for name in made}
         manifest |= {
             "name": OTHER,
             "heads": heads,
-            "tasks": [task for _, task in _KEPT],
+            "tasks": [head["task"] for head in heads],
             "files": files,
             "parity": [],
         }
@@ -100,6 +104,14 @@ def _make_small(bundle: Path, scale: float) -> None:
                 each.unlink()
 
     _change_manifest(bundle, change)
+
+
+def _read_tokens(bundle: Path, head: dict[str, Any], task: str) -> dict[str, Any]:
+    """The same head as one that reads each token, in a file of its own."""
+    file = f"head.{task}.onnx"
+    shutil.copyfile(bundle / head["file"], bundle / file)
+    labels = head["labels"] if task == "token-classify" else None
+    return head | {"task": task, "name": None, "file": file, "labels": labels}
 
 
 def _touch(bundle: Path, times: int) -> None:

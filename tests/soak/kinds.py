@@ -64,8 +64,8 @@ Bad = Sequence[tuple[Any, Refused]]
 class Asked:
     """How a route is asked, and a pipeline for the same.
 
-    `wrap` makes of an answer what the route says, `items` is the name that it has for
-    the items, `pair` are those for two texts.
+    `wrap` makes of an answer what the route says, and `finish` of that what it says of this item.
+    `items` is the name that it has for the items, `pair` are those for two texts.
     """
 
     path: str
@@ -77,6 +77,7 @@ class Asked:
     pair: tuple[str, str] = ("text", "text_pair")
     sent: Mapping[str, Any] = field(default_factory=dict)
     plain: bool = False
+    finish: Callable[[dict[str, Any], Any], dict[str, Any]] = lambda answer, item: answer
 
 
 def make_kind(name: str, pipelines: Sequence[Pipeline], items: Sequence[Any], asked: Asked) -> Kind:
@@ -102,8 +103,8 @@ def _answer(pipeline: Pipeline, items: Sequence[Any], asked: Asked) -> list[Know
     return [
         Known(
             _write_item(item, asked),
-            _finish(asked.wrap(_simplify(head.decode(job))), job),
-            job.tokens,
+            _finish(asked.finish(asked.wrap(_simplify(head.decode(job))), item), job),
+            sum(window.tokens for window in spread([job])),
         )
         for item, job in zip(items, jobs, strict=True)
     ]

@@ -5,7 +5,14 @@ from typing import Protocol
 
 from models.pipeline import Pipeline
 from tests.soak.kinds import Bad, Kind
-from tests.soak.tasks import classify, embed, fill_mask, next_sentence
+from tests.soak.tasks import (
+    classify,
+    embed,
+    fill_mask,
+    next_sentence,
+    question_answering,
+    token_classify,
+)
 from tests.soak.texts import Texts
 
 
@@ -22,4 +29,11 @@ class SoakedTask(Protocol):
         """The ways to ask the small one, whose versions answer differently."""
 
 
-TASKS: tuple[SoakedTask, ...] = (embed, fill_mask, next_sentence, classify)
+TASKS: tuple[SoakedTask, ...] = (
+    embed,
+    fill_mask,
+    next_sentence,
+    classify,
+    token_classify,
+    question_answering,
+)

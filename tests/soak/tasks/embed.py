@@ -14,7 +14,7 @@ BAD: Bad = (({"input": [[10**6]]}, Refused(422, "invalid_token")),)
 
 
 def make_kinds(pipeline: Pipeline, texts: Texts) -> list[Kind]:
-    """By text, in base64, by token ids, and cut."""
+    """By text, in base64, by token ids, cut, and in windows."""
     main = [pipeline]
     encode = texts.encoder.encode
     tokens = [encode(text, overflow="error").ids.tolist() for text in texts.some]
@@ -25,11 +25,17 @@ def make_kinds(pipeline: Pipeline, texts: Texts) -> list[Kind]:
         options=EmbedOptions(None, normalize=False, dimensions=64, overflow="truncate"),
         sent={"normalize": False, "dimensions": 64, "overflow": "truncate"},
     )
+    whole = replace(
+        _ASKED,
+        options=EmbedOptions(windows="mean", window_overlap=8),
+        sent={"windows": "mean", "window_overlap": 8},
+    )
     return [
         make_kind("embed", main, texts.some, replace(_ASKED, plain=True)),
         make_kind("embed base64", main, texts.some, base64),
         make_kind("embed token ids", main, tokens, _ASKED),
         make_kind("embed truncated", main, some_long, cut),
+        make_kind("embed windows", main, some_long, whole),
     ]
 
 
