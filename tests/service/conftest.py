@@ -29,16 +29,11 @@ def minilm(minilm_bundle: Path) -> Iterator[Server]:
 
 
 @pytest.fixture(scope="session")
-def tiny(pretraining_bundle: Path, classify_bundle: Path, heads_bundle: Path) -> Iterator[Server]:
-    """Serves three tiny models, which answer every task between them."""
-    with serve(pretraining_bundle, classify_bundle, heads_bundle) as server:
-        yield server
-
-
-@pytest.fixture(scope="session")
-def reading(reader_bundle: Path, pretraining_bundle: Path) -> Iterator[Server]:
-    """Serves a tiny reader, which finds people too, and a model that does neither."""
-    with serve(pretraining_bundle, reader_bundle) as server:
+def tiny(
+    pretraining_bundle: Path, classify_bundle: Path, heads_bundle: Path, reader_bundle: Path
+) -> Iterator[Server]:
+    """Serves four tiny models, which answer every task between them."""
+    with serve(pretraining_bundle, classify_bundle, heads_bundle, reader_bundle) as server:
         yield server
 
 

@@ -14,11 +14,17 @@ from service.settings import Settings
 from tests.helpers.server import Server, read_times, serve
 
 ROOT = Path(__file__).parents[2]
+# What a task is asked with.
+REQUIRED = {
+    "/v1/embeddings": ["input"],
+    "/v1/fill-mask": ["inputs"],
+    "/v1/next-sentence": ["inputs"],
+    "/v1/classify": ["inputs"],
+    "/v1/token-classify": ["inputs"],
+    "/v1/question-answering": ["inputs"],
+}
 OPERATIONS = {
-    ("/v1/embeddings", "post"): (200, 400, 401, 404, 413, 422, 429, 500, 503, 504),
-    ("/v1/fill-mask", "post"): (200, 400, 401, 404, 413, 422, 429, 500, 503, 504),
-    ("/v1/next-sentence", "post"): (200, 400, 401, 404, 413, 422, 429, 500, 503, 504),
-    ("/v1/classify", "post"): (200, 400, 401, 404, 413, 422, 429, 500, 503, 504),
+    **{(path, "post"): (200, 400, 401, 404, 413, 422, 429, 500, 503, 504) for path in REQUIRED},
     ("/v1/models", "get"): (200, 401, 429, 500, 503),
     ("/v1/models/{model}", "get"): (200, 401, 404, 429, 500, 503),
     ("/health/live", "get"): (200, 500, 503),
@@ -89,7 +95,7 @@ def test_every_operation_has_a_body_an_answer_and_errors(document: dict[str, Any
             schema = operation["requestBody"]["content"]["application/json"]["schema"]
             body = resolve(document, schema)
             assert body["additionalProperties"] is False
-            assert body["required"] == ["input" if path == "/v1/embeddings" else "inputs"]
+            assert body["required"] == REQUIRED[path]
         for status, response in operation["responses"].items():
             assert response["description"]
             if path == "/metrics" and status == "200":

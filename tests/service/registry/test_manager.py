@@ -388,7 +388,7 @@ def test_requests_of_several_tasks_share_a_batch(
 
 
 def test_a_busy_model_does_not_hold_up_another(tiny: Server) -> None:
-    first, second, _ = tiny.models
+    first, second, *_ = tiny.models
     with hold_model(first):
         answer = tiny.answer(ROUTE, {"input": "rain", "model": second.name})
         assert answer["model"] == second.name
@@ -432,7 +432,7 @@ def test_many_clients_get_their_own_answers(tiny: Server, pretraining: Pipeline)
     assert not failures
 
 
-def test_tasks_without_a_route_are_listed_and_answered_in_turn(
+def test_what_is_read_in_windows_is_listed_and_answered_in_turn(
     reader_bundle: Path, pretraining_bundle: Path
 ) -> None:
     """A long context is as many texts in the queue as it has windows, and one answer."""
@@ -449,8 +449,6 @@ def test_tasks_without_a_route_are_listed_and_answered_in_turn(
             "labels": ["O", "B-PER", "I-PER"],
         }
         server.answer(ROUTE, {"input": "rain", "model": pipeline.manifest.name})
-        for path in ("/v1/answer", "/v1/token-classify"):
-            server.refuse(path, {"inputs": "rain"}, 404, "route_not_found", None)
 
         def ask(items: list[Any], options: Any, task: str) -> Any:
             async def wait() -> Any:

@@ -44,7 +44,7 @@ def load(*bundles: Path, precision: str | None = None) -> Registry:
 
 
 def test_the_first_model_that_has_the_task_answers(tiny: Server) -> None:
-    first, second, third = (model.name for model in tiny.models)
+    first, second, third, _ = (model.name for model in tiny.models)
     assert tiny.answer("/v1/embeddings", {"input": "rain"})["model"] == first
     assert tiny.answer("/v1/fill-mask", {"inputs": "[MASK]"})["model"] == first
     assert tiny.answer("/v1/classify", {"inputs": "rain"})["model"] == second

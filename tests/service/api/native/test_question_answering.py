@@ -25,9 +25,9 @@ INPUTS = [{"question": question, "context": context} for question, context in PA
     ids=str,
 )
 def test_answers_as_the_pipeline_does(
-    options: dict[str, Any], reading: Server, reader: Pipeline
+    options: dict[str, Any], tiny: Server, reader: Pipeline
 ) -> None:
-    answer = reading.answer(ROUTE, {"inputs": INPUTS, **options})
+    answer = tiny.answer(ROUTE, {"inputs": INPUTS, **options})
     assert answer.keys() == {"model", "results", "usage"}
     assert answer["model"] == reader.manifest.name
     wanted = reader.answer_questions(PAIRS, **options)
@@ -42,25 +42,25 @@ def test_answers_as_the_pipeline_does(
     assert answer["usage"] == {"prompt_tokens": tokens, "total_tokens": tokens}
 
 
-def test_a_long_context_is_read_whole(reading: Server, reader: Pipeline) -> None:
+def test_a_long_context_is_read_whole(tiny: Server, reader: Pipeline) -> None:
     context = "the dog is black . " * 30 + "the queen reads a letter ."
     body = {"inputs": {"question": "who reads", "context": context}, "top_k": 200}
-    (result,) = reading.answer(ROUTE, body)["results"]
+    (result,) = tiny.answer(ROUTE, body)["results"]
     assert max(found["end"] for found in result["answers"]) > len(context) - 30
     (wanted,) = reader.answer_questions([("who reads", context)], top_k=200)
     assert len(result["answers"]) == len(wanted)
     fewer, more = (
-        reading.answer(ROUTE, body | {"doc_stride": stride})["usage"]["total_tokens"]
+        tiny.answer(ROUTE, body | {"doc_stride": stride})["usage"]["total_tokens"]
         for stride in (2, 20)
     )
     assert fewer < more
 
 
-def test_a_question_that_is_too_long_is_refused_or_cut(reading: Server) -> None:
+def test_a_question_that_is_too_long_is_refused_or_cut(tiny: Server) -> None:
     long = {"question": "river " * 80, "context": "the sea"}
-    reading.refuse(ROUTE, {"inputs": [INPUTS[0], long]}, 422, "input_too_long", "inputs[1]")
+    tiny.refuse(ROUTE, {"inputs": [INPUTS[0], long]}, 422, "input_too_long", "inputs[1]")
     body = {"inputs": [INPUTS[0], long], "overflow": "truncate"}
-    whole, cut = reading.answer(ROUTE, body)["results"]
+    whole, cut = tiny.answer(ROUTE, body)["results"]
     assert whole.keys() == {"answers"}
     assert cut["truncated"] is True
     assert cut["truncated_at"][1] is None
@@ -87,11 +87,11 @@ def test_a_question_that_is_too_long_is_refused_or_cut(reading: Server) -> None:
     ids=str,
 )
 def test_refuses_what_it_cannot_answer(
-    fields: dict[str, Any], code: str, param: str, reading: Server
+    fields: dict[str, Any], code: str, param: str, tiny: Server
 ) -> None:
-    reading.refuse(ROUTE, fields, 422, code, param)
+    tiny.refuse(ROUTE, fields, 422, code, param)
 
 
-def test_refuses_a_model_without_the_task(reading: Server, pretraining: Pipeline) -> None:
+def test_refuses_a_model_without_the_task(tiny: Server, pretraining: Pipeline) -> None:
     body = {"inputs": INPUTS, "model": pretraining.manifest.name}
-    reading.refuse(ROUTE, body, 422, "task_unsupported", "model")
+    tiny.refuse(ROUTE, body, 422, "task_unsupported", "model")

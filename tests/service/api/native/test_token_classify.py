@@ -23,10 +23,10 @@ def expect(text: str, entity: Entity) -> dict[str, Any]:
 
 @pytest.mark.parametrize("aggregation", ["none", "simple", "first", "max", "average"])
 def test_answers_as_the_pipeline_does(
-    aggregation: Aggregation, reading: Server, reader: Pipeline
+    aggregation: Aggregation, tiny: Server, reader: Pipeline
 ) -> None:
     body = {"inputs": TEXTS, "aggregation": aggregation, "ignore_labels": []}
-    answer = reading.answer(ROUTE, body)
+    answer = tiny.answer(ROUTE, body)
     assert answer.keys() == {"model", "results", "usage"}
     assert answer["model"] == reader.manifest.name
     wanted = reader.token_classify(TEXTS, aggregation=aggregation, ignore_labels=())
@@ -42,19 +42,19 @@ def test_answers_as_the_pipeline_does(
     assert answer["usage"] == {"prompt_tokens": tokens, "total_tokens": tokens}
 
 
-def test_words_are_the_texts_own(reading: Server) -> None:
+def test_words_are_the_texts_own(tiny: Server) -> None:
     body = {"inputs": TEXTS, "aggregation": "none", "ignore_labels": []}
-    for text, result in zip(TEXTS, reading.answer(ROUTE, body)["results"], strict=True):
+    for text, result in zip(TEXTS, tiny.answer(ROUTE, body)["results"], strict=True):
         assert result["entities"]
         for entity in result["entities"]:
             assert entity.keys() == {"label", "score", "word", "start", "end", "index"}
             assert entity["word"] == text[entity["start"] : entity["end"]]
-    (last,) = reading.answer(ROUTE, body | {"inputs": "the King"})["results"]
+    (last,) = tiny.answer(ROUTE, body | {"inputs": "the King"})["results"]
     assert last["entities"][-1]["word"] == "King"
 
 
-def test_groups_are_told_unasked_and_others_left_out(reading: Server, reader: Pipeline) -> None:
-    answer = reading.answer(ROUTE, {"inputs": TEXTS})
+def test_groups_are_told_unasked_and_others_left_out(tiny: Server, reader: Pipeline) -> None:
+    answer = tiny.answer(ROUTE, {"inputs": TEXTS})
     wanted = reader.token_classify(TEXTS, aggregation="simple")
     found = [
         [(entity["label"], entity["start"], entity["end"]) for entity in result["entities"]]
@@ -62,18 +62,18 @@ def test_groups_are_told_unasked_and_others_left_out(reading: Server, reader: Pi
     ]
     assert found == [[(each.label, each.start, each.end) for each in one] for one in wanted]
     body = {"inputs": TEXTS[0], "ignore_labels": ["O", "PER"]}
-    assert reading.answer(ROUTE, body)["results"] == [{"entities": []}]
+    assert tiny.answer(ROUTE, body)["results"] == [{"entities": []}]
 
 
-def test_long_texts_are_refused_cut_or_read_in_windows(reading: Server, reader: Pipeline) -> None:
+def test_long_texts_are_refused_cut_or_read_in_windows(tiny: Server, reader: Pipeline) -> None:
     long = "the king goes to the sea " * 40
     body: dict[str, Any] = {"inputs": ["rain", long], "ignore_labels": []}
-    reading.refuse(ROUTE, body, 422, "input_too_long", "inputs[1]")
-    whole, cut = reading.answer(ROUTE, body | {"overflow": "truncate"})["results"]
+    tiny.refuse(ROUTE, body, 422, "input_too_long", "inputs[1]")
+    whole, cut = tiny.answer(ROUTE, body | {"overflow": "truncate"})["results"]
     assert whole.keys() == {"entities"}
     assert cut["truncated"] is True
     assert cut["entities"][-1]["end"] <= cut["truncated_at"] < len(long)
-    _, read = reading.answer(ROUTE, body | {"stride": 8})["results"]
+    _, read = tiny.answer(ROUTE, body | {"stride": 8})["results"]
     wanted = reader.token_classify([long], aggregation="simple", ignore_labels=(), stride=8)
     check_same(read, {"entities": [expect(long, entity) for entity in wanted[0]]})
     assert read["entities"][-1]["end"] > cut["truncated_at"]
@@ -99,11 +99,11 @@ def test_long_texts_are_refused_cut_or_read_in_windows(reading: Server, reader: 
     ids=str,
 )
 def test_refuses_what_it_cannot_answer(
-    fields: dict[str, Any], code: str, param: str, reading: Server
+    fields: dict[str, Any], code: str, param: str, tiny: Server
 ) -> None:
-    reading.refuse(ROUTE, fields, 422, code, param)
+    tiny.refuse(ROUTE, fields, 422, code, param)
 
 
-def test_refuses_a_model_without_the_task(reading: Server, pretraining: Pipeline) -> None:
+def test_refuses_a_model_without_the_task(tiny: Server, pretraining: Pipeline) -> None:
     body = {"inputs": "rain", "model": pretraining.manifest.name}
-    reading.refuse(ROUTE, body, 422, "task_unsupported", "model")
+    tiny.refuse(ROUTE, body, 422, "task_unsupported", "model")

@@ -11,7 +11,11 @@ from tests.helpers.server import Server, check_error, read_times, serve
 
 
 def test_lists_what_is_loaded_in_its_order(
-    tiny: Server, pretraining: Pipeline, classifier: Pipeline, two_heads: Pipeline
+    tiny: Server,
+    pretraining: Pipeline,
+    classifier: Pipeline,
+    two_heads: Pipeline,
+    reader: Pipeline,
 ) -> None:
     response = tiny.client.get("/v1/models")
     assert response.status_code == 200
@@ -19,12 +23,13 @@ def test_lists_what_is_loaded_in_its_order(
     answer = response.json()
     assert answer.keys() == {"object", "data"}
     assert answer["object"] == "list"
-    names = [pipeline.manifest.name for pipeline in (pretraining, classifier, two_heads)]
+    names = [pipeline.manifest.name for pipeline in (pretraining, classifier, two_heads, reader)]
     assert [model["id"] for model in answer["data"]] == names
     assert [model["tasks"] for model in answer["data"]] == [
         ["embed", "fill-mask", "next-sentence"],
         ["embed", "classify"],
         ["embed", "classify"],
+        ["embed", "answer", "token-classify"],
     ]
     for model in answer["data"]:
         assert (model["object"], model["owned_by"]) == ("model", "cloze")
