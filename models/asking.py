@@ -34,13 +34,16 @@ from models.heads import (
 )
 from models.text.truncation import Overflow, Side
 
+# Of one head, or of several that are asked at once: `*` alone stands for all of a task.
+HeadName = str | tuple[str, ...] | None
+
 
 class Asking(ABC):
     """What answers items by a head, asked task by task."""
 
     @abstractmethod
-    def find_head(self, task: str, name: str | None = None) -> Head[Any, Any, Any]:
-        """The head of that name, or the task's first."""
+    def find_head(self, task: str, name: HeadName = None) -> Head[Any, Any, Any]:
+        """The head of that name, or the task's first; several as one that asks them all."""
 
     @abstractmethod
     def answer(self, head: Head[Any, Any, Any], items: Sequence[Any], options: Any) -> list[Any]:

@@ -11,10 +11,13 @@ from typing import Any, Self
 
 import numpy as np
 
-from models.asking import Asking
+from models.asking import HeadName
 from models.bundle.bundle import TOKENIZER, Bundle
 from models.bundle.manifest import Manifest, trunk_file
 from models.checks import check_head, check_trunk, make_last_token
+from models.derived.asking import Deriving
+from models.derived.several import SeveralHeads
+from models.derived.table import derive_heads, explain_task
 from models.engines import ENGINE, HostOutput, Output, Role, Session, Spin, open_session
 from models.errors import (
     BundleDamaged,
@@ -46,7 +49,7 @@ _TOO_MANY_WINDOWS = "the texts take more windows than one request may have; send
 _LARGE_CHARACTERS = 1 << 20
 
 
-class Pipeline(Asking):
+class Pipeline(Deriving):
     """A bundle ready to answer: one session for the trunk, one for each head that has weights.
 
     Thread-safe; callers that run it from several threads share the trunk's own threads.
@@ -79,6 +82,8 @@ class Pipeline(Asking):
         self.trunk = load(trunk_file(self.precision), "trunk")
         check_trunk(bundle, self.precision, self.encoder, self.trunk)
         self.heads = tuple(self._open_heads(load))
+        # What is made of these, and runs their graphs.
+        self.derived = tuple(derive_heads(self.heads))
         self._reopening: object = None
 
     @classmethod
@@ -102,12 +107,17 @@ class Pipeline(Asking):
         """The manifest of the bundle."""
         return self.bundle.manifest
 
-    def find_head(self, task: str, name: str | None = None) -> Head[Any, Any, Any]:
-        """The head of that name, or the task's first. Raises TaskUnsupported, HeadNotFound."""
-        heads = [head for head in self.heads if head.task.name == task]
+    def find_head(self, task: str, name: HeadName = None) -> Head[Any, Any, Any]:
+        """The head of that name, or the task's first; of several names one that asks them all.
+
+        Raises TaskUnsupported, HeadNotFound.
+        """
+        if isinstance(name, tuple):
+            return self._find_several(task, name)
+        heads = [head for head in (*self.heads, *self.derived) if head.task.name == task]
         if not heads:
             raise TaskUnsupported(
-                f"model {self.manifest.name!r} has no head for {task}; "
+                f"model {self.manifest.name!r} has no head for {task}{explain_task(task)}; "
                 f"it answers {', '.join(self.manifest.tasks)}",
                 param="model",
             )
@@ -128,6 +138,12 @@ class Pipeline(Asking):
             + (f"choose from {', '.join(names)}, or leave it out" if names else "leave it out"),
             param="head",
         )
+
+    def _find_several(self, task: str, names: tuple[str, ...]) -> Head[Any, Any, Any]:
+        first = self.find_head(task, None if names == ("*",) else names[0])
+        if names == ("*",):
+            return SeveralHeads([head for head in self.heads if head.task is first.task])
+        return SeveralHeads([first, *(self.find_head(task, name) for name in names[1:])])
 
     def answer(self, head: Head[Any, Any, Any], items: Sequence[Any], options: Any) -> list[Any]:
         """The answers of a head, in the order of the items, batch by batch."""

@@ -73,6 +73,9 @@ class Head(ABC, Generic[ItemT, OptionsT, AnswerT]):
     # Whether resolving its options may be so much work that an event loop should not wait: then
     # `is_large` tells of which that is so.
     slow_options: ClassVar[bool] = False
+    # Whether an item is read several times, so that short ones are long to prepare; then
+    # `count_readings` tells how many times.
+    rereads: ClassVar[bool] = False
     # What golden answers are asked with.
     golden_options: ClassVar[Any]
 
@@ -84,6 +87,10 @@ class Head(ABC, Generic[ItemT, OptionsT, AnswerT]):
         self.encoder = encoder
         self._session = session
         self._ahead: dict[str, int] = {}  # of the bundle's prompts
+
+    def derive(self, kind: "type[Head[Any, Any, Any]]") -> "Head[Any, Any, Any]":
+        """A head of another kind that runs the same graph."""
+        return kind(self.entry, self.manifest, self.encoder, self._session)
 
     def resolve(self, options: OptionsT) -> OptionsT:
         """The options with the head's own defaults filled in, checked once for a request."""
@@ -119,6 +126,10 @@ class Head(ABC, Generic[ItemT, OptionsT, AnswerT]):
     def is_large(self, options: OptionsT) -> bool:
         """Whether an event loop should not wait for these to be resolved."""
         return False
+
+    def count_readings(self, options: OptionsT) -> int:
+        """How many times an item is read, of a head that `rereads`."""
+        return 1
 
     def probe(self, hidden: Output) -> None:
         """Run its graph over rows of any content. Raises whatever is wrong with it."""

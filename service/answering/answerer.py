@@ -13,6 +13,7 @@ from typing import Any
 
 from starlette.types import Receive
 
+from models.asking import HeadName
 from models.errors import InternalError, TooManyInputs
 from models.heads import Head, Job, spread
 from models.pipeline import prepare
@@ -50,7 +51,7 @@ class Question:
     items: Sequence[Any]
     options: Any
     model: str | None = None
-    head: str | None = None
+    head: HeadName = None
     field: str = "inputs"
 
 
@@ -162,6 +163,8 @@ class Answerer:
         else:
             options = head.resolve(question.options)
         characters = sum(_count_characters(item) for item in items)
+        if head.rereads:
+            characters *= head.count_readings(options)
         if len(items) > _LARGE_ITEMS or characters > _LARGE_CHARACTERS:
             wanted = cancellation.while_it_lasts(items)
             long = characters + _ITEM_CHARACTERS * len(items) > _LONG_CHARACTERS

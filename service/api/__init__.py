@@ -7,6 +7,8 @@ from service.api.native import (
     fill_mask,
     next_sentence,
     question_answering,
+    score,
+    similarity,
     token_classify,
 )
 from service.api.openai import embed, models
@@ -19,6 +21,8 @@ ROUTERS: tuple[APIRouter, ...] = (
     classify.router,
     token_classify.router,
     question_answering.router,
+    similarity.router,
+    score.router,
     models.router,
     health.router,
     health.probes,

@@ -39,8 +39,9 @@ class LoadedModel:
         self.loaded_at = time.time()
         self.requests = 0  # that use it now; the registry counts them
         # Its heads by task and name; without a name, the task's first.
-        self.heads = {(head.task.name, head.entry.name): head for head in pipeline.heads}
-        for head in reversed(pipeline.heads):
+        heads = (*pipeline.heads, *pipeline.derived)
+        self.heads = {(head.task.name, head.entry.name): head for head in heads}
+        for head in reversed(heads):
             if head.entry.representation is None:
                 self.heads[head.task.name, None] = head
         # Tasks that it answers by name alone: how its vectors are pooled is a guess.

@@ -13,7 +13,9 @@ from typing import Any
 
 import structlog
 
+from models.asking import HeadName
 from models.bundle.bundle import Bundle
+from models.derived.table import explain_task
 from models.errors import (
     BundleNotFound,
     ModelNotFound,
@@ -260,7 +262,8 @@ class Registry:
             f"{guessed!r} pools its vectors by a default that its checkpoint does not say; ask "
             f'for it by name, "model": "{guessed}", or export it with --pooling'
             if guessed
-            else f"no loaded model has a head for {task}; see /v1/models for what they answer",
+            else f"no loaded model has a head for {task}{explain_task(task)}; see /v1/models for "
+            "what they answer",
             param="model",
         )
 
@@ -273,7 +276,7 @@ class Registry:
         return models[name]
 
     def take_head(
-        self, name: str | None, task: str, head: str | None
+        self, name: str | None, task: str, head: HeadName
     ) -> tuple[LoadedModel, Head[Any, Any, Any]]:
         """Model and head for a request, which stay open until the model is let go with `release`.
 
@@ -284,7 +287,7 @@ class Registry:
         with self._counting:
             model = self.find(name, task)
             model.requests += 1
-        found = model.heads.get((task, head))
+        found = None if isinstance(head, tuple) else model.heads.get((task, head))
         if found is not None:
             return model, found
         try:

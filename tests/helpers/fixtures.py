@@ -15,6 +15,7 @@ import transformers
 from torch.onnx._internal.exporter._registration import ONNXRegistry
 
 from export.writing import exporter
+from models import Pipeline
 from models.bundle.bundle import Bundle
 from tests.helpers.checkpoints import (
     BESIDE,
@@ -138,6 +139,29 @@ def classify_bundle(classify_source: Path, exports: Store) -> Path:
     """The bundle of a tiny classifier: embed, and classify as negative, neutral or positive."""
     tasks = ("embed", "classify")
     return exports.export(classify_source, "tiny-classify", tasks=tasks, pooling="mean")
+
+
+@pytest.fixture(scope="session")
+def classifier_pipeline(classify_bundle: Path) -> Pipeline:
+    """The tiny classifier in this process."""
+    return Pipeline.open(classify_bundle)
+
+
+@pytest.fixture(scope="session")
+def inference_bundle(make_folder: MakeFolder, exports: Store) -> Path:
+    """The bundle of a tiny model that says what follows from what."""
+    labels = ["contradiction", "neutral", "entailment"]
+    architecture = "BertForSequenceClassification"
+    source = make_checkpoint(make_folder("inference"), "bert", architecture, labels=labels)
+    return exports.export(source, "tiny-inference")
+
+
+@pytest.fixture(scope="session")
+def ranker_bundle(make_folder: MakeFolder, exports: Store) -> Path:
+    """The bundle of a tiny cross-encoder."""
+    architecture = "BertForSequenceClassification"
+    source = make_checkpoint(make_folder("ranker"), "bert", architecture, labels=["LABEL_0"])
+    return exports.export(source, "tiny-ranker")
 
 
 @pytest.fixture(scope="session")

@@ -38,6 +38,15 @@ def tiny(
 
 
 @pytest.fixture(scope="session")
+def ranking(
+    pretraining_bundle: Path, inference_bundle: Path, ranker_bundle: Path
+) -> Iterator[Server]:
+    """Serves a model that embeds, one that knows what follows from what, and a cross-encoder."""
+    with serve(pretraining_bundle, inference_bundle, ranker_bundle) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
 def cutting(pretraining_bundle: Path, classify_bundle: Path) -> Iterator[Server]:
     """Serves two tiny models, and truncates what is too long unless it is told not to."""
     with serve(pretraining_bundle, classify_bundle, overflow="truncate") as server:

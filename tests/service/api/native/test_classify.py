@@ -135,3 +135,92 @@ def test_refuses_what_it_cannot_answer(
 def test_refuses_a_model_without_the_task(tiny: Server, pretraining: Pipeline) -> None:
     body = {"inputs": TEXTS, "model": pretraining.manifest.name}
     tiny.refuse(ROUTE, body, 422, "task_unsupported", "model")
+
+
+def test_several_heads_answer_from_one_run(tiny: Server, two_heads: Pipeline) -> None:
+    model = two_heads.manifest.name
+    texts = ["the queen reads a letter", {"text": "rain", "text_pair": "the sea"}]
+    asked: list[Any] = ["*", ["sentiment", "topics"], ["topics"]]
+    for head in asked:
+        answer = tiny.answer(ROUTE, {"inputs": texts, "head": head, "model": model, "top_k": 1})
+        names = ["sentiment", "topics"] if head == "*" else head
+        for result in answer["results"]:
+            assert result.keys() == {"heads"}
+            assert [each["head"] for each in result["heads"]] == names
+        for place, name in enumerate(names):
+            alone = tiny.answer(ROUTE, {"inputs": texts, "head": name, "model": model, "top_k": 1})
+            check_same(
+                [result["heads"][place]["labels"] for result in answer["results"]],
+                [result["labels"] for result in alone["results"]],
+            )
+            assert alone["usage"] == answer["usage"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "code", "param"),
+    [
+        ({"head": ["sentiment", "colours"]}, "head_not_found", "head"),
+        ({"head": []}, "invalid_value", "head"),
+        ({"head": ["sentiment", "sentiment"]}, "invalid_value", "head"),
+        ({"head": [1]}, "invalid_value", "head"),
+        ({"head": 1}, "invalid_value", "head"),
+    ],
+    ids=str,
+)
+def test_heads_that_are_none(
+    fields: dict[str, Any], code: str, param: str, tiny: Server, two_heads: Pipeline
+) -> None:
+    body = {"inputs": "rain", "model": two_heads.manifest.name} | fields
+    tiny.refuse(ROUTE, body, 422, code, param)
+
+
+FREE = {"inputs": ["the queen reads a letter", "rain"], "labels": ["the sea", "a king"]}
+
+
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_labels_of_the_callers_own(ranking: Server, *, multi_label: bool) -> None:
+    (model,) = [model for model in ranking.models if model.name == "tiny-inference"]
+    body = FREE | {"hypothesis_template": "It is about {}.", "multi_label": multi_label}
+    answer = ranking.answer(ROUTE, body)
+    # The first model that can, which is not the first that classifies nor the first of all.
+    assert answer["model"] == model.name
+    wanted = model.pipeline.zero_shot(
+        FREE["inputs"], FREE["labels"], template="It is about {}.", multi_label=multi_label
+    )
+    check_same(
+        answer["results"],
+        [{"labels": [asdict(label) for label in labels]} for labels in wanted],
+    )
+    best = ranking.answer(ROUTE, body | {"top_k": 1})
+    check_same(
+        [result["labels"] for result in best["results"]],
+        [result["labels"][:1] for result in answer["results"]],
+    )
+
+
+@pytest.mark.parametrize(
+    ("fields", "code", "param"),
+    [
+        ({"labels": []}, "invalid_value", "labels"),
+        ({"labels": ["a"] * 1001}, "invalid_value", "labels"),
+        ({"labels": ["a", "a"]}, "invalid_value", "labels"),
+        ({"labels": ["a", ""]}, "invalid_value", "labels"),
+        ({"labels": ["the " * 100]}, "input_too_long", "inputs[0]"),
+        ({"hypothesis_template": "about"}, "invalid_value", "hypothesis_template"),
+        ({"function": "softmax"}, "invalid_value", "function"),
+        ({"head": "*"}, "invalid_value", "head"),
+        ({"head": "moods"}, "head_not_found", "head"),
+        ({"inputs": [{"text": "a", "text_pair": "b"}]}, "invalid_value", "inputs[0]"),
+        ({"inputs": ["rain", ""]}, "empty_input", "inputs[1]"),
+        ({"model": "tiny-ranker"}, "task_unsupported", "model"),
+        ({"labels": [str(n) for n in range(1000)], "inputs": ["a"] * 20}, "input_too_long", None),
+    ],
+    ids=lambda value: str(value)[:60],
+)
+def test_labels_that_are_none(
+    fields: dict[str, Any], code: str, param: str | None, ranking: Server
+) -> None:
+    response = ranking.post(ROUTE, FREE | fields)
+    error = response.json()["error"]
+    assert (response.status_code, error["code"]) == (422, code), error
+    assert param is None or error["param"] == param

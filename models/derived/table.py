@@ -1,0 +1,63 @@
+"""Which heads are made of which: a row for each task that has no weights of its own."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from models.bundle.manifest import HeadEntry
+from models.derived.rerank import RerankHead
+from models.derived.retrieve import RetrieveHead
+from models.derived.score import ScoreHead
+from models.derived.zero_shot import ZeroShotHead, find_entailment
+from models.heads import Head
+
+
+@dataclass(frozen=True, slots=True)
+class Derivation:
+    """A head that is made of those of another task which fit; `wants` says in words which do."""
+
+    kind: type[Head[Any, Any, Any]]
+    base: str
+    wants: str
+    fits: Callable[[HeadEntry], bool] = lambda entry: True
+
+
+DERIVATIONS: dict[str, Derivation] = {
+    each.kind.task.name: each
+    for each in (
+        Derivation(ScoreHead, "fill-mask", "a fill-mask head"),
+        Derivation(
+            RetrieveHead,
+            "embed",
+            "an embed head of dense vectors",
+            lambda entry: entry.representation is None,
+        ),
+        Derivation(
+            ZeroShotHead,
+            "classify",
+            "a classify head with a label that begins with entail, as those trained on natural "
+            "language inference have",
+            lambda entry: find_entailment(entry.labels) is not None,
+        ),
+        Derivation(
+            RerankHead,
+            "classify",
+            "a classify head of one label, as cross-encoders have",
+            lambda entry: len(entry.labels or ()) == 1,
+        ),
+    )
+}
+
+
+def derive_heads(heads: Iterable[Head[Any, Any, Any]]) -> Iterator[Head[Any, Any, Any]]:
+    """The heads that can be made of these; each runs the graph of the one it is made of."""
+    for head in heads:
+        for derivation in DERIVATIONS.values():
+            if head.task.name == derivation.base and derivation.fits(head.entry):
+                yield head.derive(derivation.kind)
+
+
+def explain_task(task: str) -> str:
+    """What a task wants that has no weights of its own, in brackets; else nothing."""
+    derivation = DERIVATIONS.get(task)
+    return "" if derivation is None else f" (which wants {derivation.wants})"

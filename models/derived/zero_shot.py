@@ -1,0 +1,116 @@
+"""Zero-shot classification: labels of the caller's own, judged by natural language inference.
+
+Yin et al. 2019: a text, and a sentence that says it is about the label, are a pair; how sure the
+model is that the one entails the other is the label's score. As transformers' pipeline has it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from models.engines import Output
+from models.errors import InvalidValue
+from models.heads.classify import Label
+from models.heads.head import Head, Indices, Job, softmax
+from models.tasks import Rows, Task
+from models.text.truncation import Overflow, Side
+
+TEMPLATE = "This example is {}."
+MOST_LABELS = 1000
+_ENTAILMENT = "entail"
+
+
+@dataclass(frozen=True, slots=True)
+class ZeroShotOptions:
+    """`template` holds {} where a label goes; with `multi_label` each label stands for itself."""
+
+    labels: tuple[str, ...] = ()
+    template: str = TEMPLATE
+    multi_label: bool = False
+    top_k: int | None = None
+    overflow: Overflow = "error"
+    truncation_side: Side | None = None
+
+
+def find_entailment(labels: Sequence[str] | None) -> int | None:
+    """Which of a head's labels says that a sentence follows; None where it has no such labels."""
+    places = [
+        place for place, label in enumerate(labels or ()) if label.lower().startswith(_ENTAILMENT)
+    ]
+    return places[0] if len(places) == 1 and len(labels or ()) > 1 else None
+
+
+class ZeroShotHead(Head[str, ZeroShotOptions, list[Label]]):
+    """Scores labels for a text by a classify head over pairs."""
+
+    task = Task("zero-shot", rows=Rows.FIRST, weights=False)
+    golden_options = ZeroShotOptions(("rain",))
+    rereads = True
+
+    def resolve(self, options: ZeroShotOptions) -> ZeroShotOptions:
+        """Raises InvalidValue for labels that are none, and a template without a place for them."""
+        if not options.labels or not all(label.strip() for label in options.labels):
+            raise InvalidValue("a label is empty; send at least one, each a word", param="labels")
+        if len(options.labels) > MOST_LABELS:
+            raise InvalidValue(
+                f"{len(options.labels)} labels are more than {MOST_LABELS}", param="labels"
+            )
+        if len(set(options.labels)) < len(options.labels):
+            raise InvalidValue("a label stands there twice; send each once", param="labels")
+        if "{}" not in options.template:
+            raise InvalidValue(
+                f"the template has no {{}}, where a label goes; write it as in {TEMPLATE!r}",
+                param="hypothesis_template",
+            )
+        if options.top_k is not None and options.top_k < 1:
+            raise InvalidValue(f"{options.top_k} is not at least 1", param="top_k")
+        return options
+
+    def count_readings(self, options: ZeroShotOptions) -> int:
+        """Once for each label."""
+        return len(options.labels)
+
+    def prepare(self, item: str, options: ZeroShotOptions) -> Job:
+        """A job for the first label, which holds those of the others."""
+        first, *others = (
+            Job(
+                head=self,
+                item=item,
+                options=options,
+                encoded=self.encoder.encode(
+                    item,
+                    options.template.replace("{}", label),
+                    overflow=options.overflow,
+                    side=options.truncation_side,
+                ),
+            )
+            for label in options.labels
+        )
+        first.more = tuple(others)
+        return first
+
+    def compute(self, hidden: Output, jobs: Sequence[Job], starts: Indices) -> None:
+        """The logits of each pair."""
+        for job, logits in zip(jobs, self.logits(hidden, jobs, starts), strict=True):
+            job.output = logits[0]
+
+    def decode(self, job: Job) -> list[Label]:
+        """The labels by falling score; of equal ones those that were sent first."""
+        options: ZeroShotOptions = job.options
+        entailment = find_entailment(self.entry.labels)
+        assert entailment is not None
+        # As transformers finds the label that says that it does not follow.
+        other = -1 if entailment == 0 else 0
+        logits = np.stack([each.output for each in (job, *job.more)])
+        if options.multi_label or len(options.labels) == 1:
+            scores = softmax(logits[:, [other, entailment]])[:, 1]
+        else:
+            scores = softmax(logits[:, entailment])
+        order = np.argsort(-scores, kind="stable")[: options.top_k]
+        return [Label(options.labels[place], float(scores[place])) for place in order.tolist()]
+
+    def difference(self, answer: list[Label], golden: Any) -> float:
+        """The largest of the labels' scores."""
+        return float(np.max([abs(each.score - golden[each.label]) for each in answer]))

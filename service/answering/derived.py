@@ -1,0 +1,99 @@
+"""Answers that are computed from those of heads: how alike, which first.
+
+Whatever the dialect, its route asks here, so that all give the same numbers.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+
+from models.derived.similarity import compare, compare_all
+from models.errors import ClozeError, TaskUnsupported
+from models.heads import ClassifyOptions, EmbedOptions
+from models.heads.head import Floats
+from models.text.encoded import Cut
+from models.text.truncation import Overflow, Side
+from service.answering.answerer import Question, Reply
+
+Ask = Callable[[Question], Awaitable[Reply]]
+Method = Literal["cross-encoder", "embeddings"]
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """What each document is worth for the query, in their order, and how that was found."""
+
+    model: str
+    method: Method
+    scores: Sequence[float]
+    truncated_at: Sequence[Cut | None]
+    tokens: int
+
+
+async def compare_texts(
+    ask: Ask, question: Question, *, source: str | None = None
+) -> tuple[Reply, Floats]:
+    """The cosines of the first item with the others, [n - 1], where it is the `source`.
+
+    Else of all pairs, [n, n]. Errors name the first item as the source, the others by their field.
+    """
+    if source is None:
+        reply = await ask(question)
+        return reply, compare_all(np.stack(reply.answers))
+    reply = await _ask_apart(ask, question, source)
+    return reply, compare(reply.answers[0], np.stack(reply.answers[1:]))
+
+
+async def rank(
+    ask: Ask,
+    query: str,
+    documents: Sequence[str],
+    *,
+    model: str | None,
+    overflow: Overflow,
+    side: Side | None = None,
+    raw: bool = False,
+    field: str = "documents",
+) -> Ranking:
+    """Score documents by a cross-encoder where the model has one, else by its vectors.
+
+    `raw` scores are a cross-encoder's logits. Raises the errors of Answerer.answer.
+    """
+    pairs = [(query, document) for document in documents]
+    options = ClassifyOptions(
+        function="none" if raw else None, overflow=overflow, truncation_side=side
+    )
+    question = Question("rerank", pairs, options, model=model, field=field)
+    try:
+        reply = await ask(question)
+    except TaskUnsupported:
+        pass
+    else:
+        return Ranking(
+            reply.model, "cross-encoder", reply.answers, reply.truncated_at, reply.tokens
+        )
+    question = replace(
+        question,
+        task="retrieve",
+        items=[("query", query), *(("document", document) for document in documents)],
+        options=EmbedOptions(overflow=overflow, truncation_side=side),
+    )
+    reply, cosines = await compare_texts(ask, question, source="query")
+    of_query, *others = (at if isinstance(at, int) else None for at in reply.truncated_at)
+    cuts = [None if of_query is None and at is None else (of_query, at) for at in others]
+    return Ranking(reply.model, "embeddings", cosines.tolist(), cuts, reply.tokens)
+
+
+async def _ask_apart(ask: Ask, question: Question, lead: str) -> Reply:
+    """Ask, where the first item has a name of its own in the request."""
+    try:
+        return await ask(question)
+    except ClozeError as error:
+        start = f"{question.field}["
+        if error.param is not None and error.param.startswith(start):
+            number, _, rest = error.param.removeprefix(start).partition("]")
+            place = int(number) - 1
+            error.param = (lead if place < 0 else f"{start}{place}]") + rest
+        raise
