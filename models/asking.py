@@ -5,6 +5,7 @@ Owns how options are packed. What is done with them, the pipeline itself knows.
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -59,12 +60,16 @@ class Asking(ABC):
         overflow: Overflow = "error",
         prompt: str | None = None,
         truncation_side: Side | None = None,
+        special_tokens: bool | None = None,
     ) -> NDArray[np.float32]:
-        """One vector a text, [texts, dimensions]; `prompt` names one of the bundle's."""
+        """One vector a text, [texts, dimensions]; `prompt` names one of the bundle's.
+
+        Token ids are taken as given; with `special_tokens` only if they have them, and without
+        they are added.
+        """
         head: EmbedHead = self.find_head("embed")  # type: ignore[assignment]
-        options = head.resolve(
-            EmbedOptions(pooling, normalize, dimensions, overflow, prompt, truncation_side)
-        )
+        options = EmbedOptions(pooling, normalize, dimensions, overflow, prompt, truncation_side)
+        options = head.resolve(replace(options, special_tokens=special_tokens))
         vectors = self.answer(head, texts, options)
         size = options.dimensions or head.count(options.pooling or "mean")
         return np.stack(vectors) if vectors else np.zeros((0, size), np.float32)

@@ -7,6 +7,7 @@
     │   ├── InputTooLong            more tokens than the model was trained for
     │   ├── MissingMask             fill-mask without a mask
     │   ├── InvalidToken            a token id outside the vocabulary
+    │   ├── ForeignTokens           ids that the model's own tokenizer gives of no text
     │   ├── InvalidTarget           a target that is not one token of the vocabulary
     │   ├── TooManyInputs           more items than one request may carry
     │   ├── ModelNotFound           no bundle of that name
@@ -82,6 +83,12 @@ class InvalidToken(CallerError):
     """A token id outside the model's vocabulary."""
 
     code = "invalid_token"
+
+
+class ForeignTokens(CallerError):
+    """Token ids that do not begin and end as the model's own tokenizer begins and ends a text."""
+
+    code = "foreign_tokens"
 
 
 class InvalidTarget(CallerError):

@@ -32,6 +32,9 @@ class EmbedOptions:
     With `windows` a text of any length is read whole, in windows that overlap by `window_overlap`
     tokens, the prompt before each. Its vector is the mean of theirs, by the tokens that were pooled
     for each.
+
+    Token ids have to begin and end with the tokenizer's `special_tokens`, or are put between them
+    where that is false; None takes ids that have none as given.
     """
 
     pooling: str | None = None
@@ -42,6 +45,7 @@ class EmbedOptions:
     truncation_side: Side | None = None
     windows: Windows | None = None
     window_overlap: int = 0
+    special_tokens: bool | None = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +140,10 @@ class EmbedHead(Head[str | Sequence[int], EmbedOptions, Floats | WindowedText]):
             return self._prepare_windows(item, options)
         if not isinstance(item, str):
             encoded = self.encoder.encode_ids(
-                item, overflow=options.overflow, side=options.truncation_side
+                item,
+                overflow=options.overflow,
+                side=options.truncation_side,
+                special=options.special_tokens,
             )
             return Job(head=self, item=item, options=options, encoded=encoded)
         if not options.prompt:

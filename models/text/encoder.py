@@ -20,13 +20,13 @@ from models.errors import (
     BundleDamaged,
     EmptyInput,
     InputTooLong,
-    InvalidToken,
     InvalidValue,
 )
 from models.text.boundaries import Boundaries
 from models.text.encoded import Encoded
 from models.text.reading import Reading, trace, trace_texts
 from models.text.runs import Runs, Shortened
+from models.text.token_ids import Frame, encode_ids
 from models.text.truncation import (
     Overflow,
     Side,
@@ -34,6 +34,7 @@ from models.text.truncation import (
     cut_question,
     is_settled,
     place_windows,
+    refuse_length,
 )
 
 # These are tokenised within three milliseconds.
@@ -120,10 +121,7 @@ class Encoder:
             tokens = f"{'' if all(read.whole) else 'more than '}{len(found)}"
             # A traceback would keep it: a gigabyte for a text of a few million tokens.
             del found, read
-            raise InputTooLong(
-                f"the text has {tokens} tokens, the model takes {self.max_tokens}; "
-                'shorten it, or send "overflow": "truncate"'
-            )
+            raise refuse_length("text", tokens, self.max_tokens)
         return self._truncate(read, side or self.truncation_side, special, origins=origins)
 
     def _truncate(self, read: Reading, side: Side, special: int, *, origins: bool) -> Encoded:
@@ -144,6 +142,10 @@ class Encoder:
     @cached_property
     def _boundaries(self) -> Boundaries | None:
         return Boundaries.of(self.tokenizer)
+
+    @cached_property
+    def _frame(self) -> Frame:
+        return Frame.of(self.tokenizer)
 
     @cached_property
     def _runs(self) -> Runs | None:
@@ -295,31 +297,22 @@ class Encoder:
             raise _refuse_surrogate() from None
 
     def encode_ids(
-        self, ids: Sequence[int], *, overflow: Overflow, side: Side | None = None
+        self,
+        ids: Sequence[int],
+        *,
+        overflow: Overflow,
+        side: Side | None = None,
+        special: bool | None = None,
     ) -> Encoded:
-        """Token ids exactly as given, nothing added. Raises InvalidToken for unknown ones."""
-        if not ids:
-            raise EmptyInput("the list of token ids is empty; send at least one")
-        for place, token in enumerate(ids):
-            if not 0 <= token < self.vocabulary_size:
-                raise InvalidToken(
-                    f"token id {token} at place {place} is outside the model's vocabulary of "
-                    f"{self.vocabulary_size}; send text, or ids from this model's own tokenizer"
-                )
-        truncated = len(ids) > self.max_tokens
-        if truncated and overflow == "error":
-            raise InputTooLong(
-                f"the input has {len(ids)} tokens, the model takes {self.max_tokens}; "
-                'shorten it, or send "overflow": "truncate"'
-            )
-        at, kept = None, np.array(ids, dtype=np.int64)
-        if truncated and (side or self.truncation_side) == "left":
-            at = len(ids) - self.max_tokens
-            kept = kept[at:]
-        elif truncated:
-            at = self.max_tokens
-            kept = kept[:at]
-        return Encoded(ids=kept, type_ids=np.zeros_like(kept), truncated_at=at)
+        """Token ids exactly as given, nothing added; with `special` see token_ids.encode_ids."""
+        return encode_ids(
+            ids,
+            Frame() if special is None else self._frame,
+            special=special,
+            vocabulary_size=self.vocabulary_size,
+            max_tokens=self.max_tokens,
+            side=None if overflow == "error" else side or self.truncation_side,
+        )
 
     def _finish(self, encoding: Encoding) -> Encoded:
         ids = np.array(encoding.ids, dtype=np.int64)

@@ -20,6 +20,14 @@ _OVERLAP_TOKENS = 128
 _QUESTION_TOKENS = 64
 
 
+def refuse_length(what: str, tokens: int | str, max_tokens: int) -> InputTooLong:
+    """The error of a text with more tokens than fit, in the words by which gateways know it."""
+    return InputTooLong(
+        f"the {what} has {tokens} tokens, and this model's maximum context length is {max_tokens} "
+        'tokens; shorten it, or send "overflow": "truncate"'
+    )
+
+
 def cut_longest_first(first: int, second: int, room: int) -> tuple[int, int]:
     """How many tokens of each text of a pair stay, so that together they fill the room.
 

@@ -171,7 +171,7 @@ def test_requests(colbert: Pipeline) -> None:
     assert colbert.embed_tokens([]) == []
     with pytest.raises(EmptyInput):
         colbert.embed_tokens([""], role="query")
-    with pytest.raises(InputTooLong, match="the model takes 24"):
+    with pytest.raises(InputTooLong, match="maximum context length is 24 tokens"):
         colbert.embed_tokens(["fox " * 40], role="query")
     with pytest.raises(InvalidValue, match="neither query nor document"):
         colbert.embed_tokens(["a"], role="passage")  # type: ignore[arg-type]

@@ -39,7 +39,8 @@ _SCHEMA = {
         {"type": "array", "items": _TOKENS, "minItems": 1},
     ],
     "title": "Input",
-    "description": "A text, or the model's own token ids, used exactly as given; or a list.",
+    "description": "A text, or the model's own token ids, used exactly as given; or a list. Ids "
+    "begin and end with the model's special tokens, unless special_tokens is false.",
 }
 
 
@@ -103,6 +104,12 @@ class EmbeddingsRequest(RequestBody):
         ge=0,
         description="By how many tokens a window overlaps the one before; at most half of one.",
     )
+    special_tokens: bool | None = Field(
+        default=None,
+        description="False: lists of token ids come without the model's special tokens, which are "
+        "added. Left out or true: they have them, and are refused otherwise, since another "
+        "tokenizer may have made them.",
+    )
     user: str | None = Field(default=None, description="Taken because OpenAI does; not used.")
 
 
@@ -148,6 +155,7 @@ async def embed(body: EmbeddingsRequest, ask: Ask) -> bytes:
         body.truncation_side,
         body.windows,
         body.window_overlap,
+        special_tokens=body.special_tokens is not False,
     )
     reply = await ask.ask(Question("embed", body.input, options, model=body.model, field="input"))
     base64 = body.encoding_format == "base64"

@@ -74,7 +74,7 @@ MakeJobs = Callable[..., list[Job]]
 def make_jobs(pretraining: Pipeline) -> MakeJobs:
     """Makes a job for each length in tokens; its item is `(name, place)`."""
     head = pretraining.find_head("embed")
-    options = head.resolve(EmbedOptions())
+    options = head.resolve(EmbedOptions(special_tokens=None))
 
     def make(name: str, *lengths: int) -> list[Job]:
         jobs = prepare(head, [[5] * length for length in lengths], options)
