@@ -42,7 +42,8 @@ class Dialect:
     `prefixes` are the paths that are its own: what is below one and leads nowhere is work of an
     unknown path, refused in its shape. `items` names the fields that hold a request's items. With
     `unknown_fields` ignored, what no schema has at the top of a body is dropped. `declared` bodies
-    must come with the Content-Type of JSON.
+    must come with the Content-Type of JSON. `statuses` are those of the codes that its clients know
+    by another one than ours, of 400 to 499.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Dialect:
     unknown_fields: Literal["refuse", "ignore"] = "refuse"
     declared: bool = True
     shape_error: Callable[[Problem], Any] = shape_error
+    statuses: Mapping[str, int] = field(default_factory=dict, hash=False)
 
 
 # Also of whatever no dialect has for its own.

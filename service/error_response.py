@@ -1,7 +1,11 @@
-"""What becomes of an error over HTTP: the only table of statuses, one shape, and one writer."""
+"""What becomes of an error over HTTP: the table of statuses, one shape, and one writer.
+
+A dialect may have a status of its own for a code, and a shape of its own.
+"""
 
 import http
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,6 +90,8 @@ _OUTCOMES = {
 }
 PHRASES = {status.value: status.phrase.encode() for status in http.HTTPStatus}
 _WAIT = (429, 503)
+# Of a dialect that has no statuses of its own.
+_OURS: Mapping[str, int] = {}
 _MESSAGE_CHARACTERS = 1_000
 _NAME_CHARACTERS = 200
 _INTERNAL_MESSAGE = "an error of the service's own; it was logged"
@@ -120,9 +126,10 @@ class Problem:
     param: str | None
 
 
-def find_status(error: ClozeError) -> int:
-    """The HTTP status of an error."""
-    return next(STATUSES[kind] for kind in type(error).__mro__ if kind in STATUSES)
+def find_status(error: ClozeError, statuses: Mapping[str, int] = _OURS) -> int:
+    """The HTTP status of an error, by the `statuses` of a dialect where these have its code."""
+    status = next(STATUSES[kind] for kind in type(error).__mro__ if kind in STATUSES)
+    return status if status >= 500 else statuses.get(_find_code(error), status)
 
 
 def find_outcome(status: int) -> str:
@@ -132,17 +139,16 @@ def find_outcome(status: int) -> str:
     return _OUTCOMES.get(status, "invalid" if 0 < status < 500 else "error")
 
 
-def describe_error(error: ClozeError) -> Problem:
+def describe_error(error: ClozeError, statuses: Mapping[str, int] = _OURS) -> Problem:
     """The error for its caller. Errors of our own are told without what they say."""
-    status = find_status(error)
+    status = find_status(error, statuses)
     ours = status >= 500 and not isinstance(error, ServiceError)
-    detail = error.detail if isinstance(error, InvalidRequest) else None
     known = not ours or isinstance(error, errors.InternalError)
     return Problem(
         status=status,
         message=_INTERNAL_MESSAGE if ours else _shorten(str(error), _MESSAGE_CHARACTERS),
         type=_TYPES.get(status, "server_error" if ours else "invalid_request_error"),
-        code=errors.InternalError.code if ours else detail or error.code,
+        code=errors.InternalError.code if ours else _find_code(error),
         # Where it is known which item it was, the others can be sent again without it.
         param=_shorten(error.param, _NAME_CHARACTERS) if known and error.param else None,
     )
@@ -165,9 +171,12 @@ def write_error(error: ClozeError, scope: Scope | None = None) -> tuple[Problem,
 
     In the dialect of the path that was asked for, where that is known.
     """
-    problem = describe_error(error)
     endpoint = None if scope is None else scope.get(ENDPOINT)
-    shape = shape_error if endpoint is None else endpoint.dialect.shape_error
+    if endpoint is None:
+        problem, shape = describe_error(error), shape_error
+    else:
+        problem = describe_error(error, endpoint.dialect.statuses)
+        shape = endpoint.dialect.shape_error
     content = orjson.dumps(shape(problem))
     headers = [JSON, (b"content-length", b"%d" % len(content)), *_list_headers(error, problem)]
     return problem, headers, content
@@ -183,6 +192,10 @@ async def send_error(
     headers.extend(further)
     await send({"type": "http.response.start", "status": problem.status, "headers": headers})
     await send({"type": "http.response.body", "body": content})
+
+
+def _find_code(error: ClozeError) -> str:
+    return (error.detail if isinstance(error, InvalidRequest) else None) or error.code
 
 
 def _list_headers(error: ClozeError, problem: Problem) -> Headers:

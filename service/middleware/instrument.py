@@ -113,7 +113,7 @@ class Instrument:
         ended = time.perf_counter()
         refusal: ClozeError | None = scope.get(REFUSED)
         if refusal is not None:
-            status, record.code = find_status(refusal), refusal.code
+            status, record.code = find_status(refusal, endpoint.dialect.statuses), refusal.code
         seconds = ended - record.began
         self._metrics.observe_request(endpoint.path, status, seconds, record)
         access = self._access

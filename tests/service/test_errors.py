@@ -7,7 +7,17 @@ import pytest
 
 import models.errors
 import service.errors
-from models.errors import CallerError, ClozeError, InternalError, OperatorError
+from models.errors import (
+    CallerError,
+    ClozeError,
+    EmptyInput,
+    InputTooLong,
+    InternalError,
+    InvalidValue,
+    OperatorError,
+)
+from service.api.openai.dialect import OPENAI
+from service.endpoint import NATIVE
 from service.error_response import (
     STATUSES,
     ErrorBody,
@@ -116,6 +126,40 @@ def test_the_statuses_of_the_contract() -> None:
         "internal_error": 500,
     }
     assert {code: found[code] for code in wanted} == wanted
+
+
+def test_a_dialect_has_statuses_of_its_own() -> None:
+    statuses = {"empty_input": 400, "invalid_value": 418, "internal_error": 400, "error": 400}
+    kinds: list[tuple[ClozeError, int]] = [
+        (EmptyInput("no"), 400),
+        (InvalidValue("no"), 418),
+        # By the word that is told, whatever the error is.
+        (InvalidRequest("no", code="invalid_value"), 418),
+        (InvalidRequest("no"), 422),
+        (InputTooLong("no"), 422),
+        # What is ours, nobody calls theirs.
+        (InternalError("no"), 500),
+        (ClozeError("no"), 500),
+    ]
+    for error, status in kinds:
+        assert find_status(error, statuses) == describe_error(error, statuses).status == status
+        assert describe_error(error).status == find_status(error)
+    assert describe_error(kinds[0][0], statuses).type == "invalid_request_error"
+
+
+def test_openais_clients_are_told_400_of_what_is_the_callers() -> None:
+    words = {*(kind.code for kind in KINDS), "missing_field", "unknown_field"}
+    assert OPENAI.statuses.keys() <= words
+    assert set(OPENAI.statuses.values()) == {400}
+    assert not NATIVE.statuses
+    ours = {kind.code for kind in KINDS if find_status(kind("")) == 422}
+    # What no embeddings route answers, what OpenAI has no word for, and what stands above others.
+    assert ours - OPENAI.statuses.keys() == {
+        *("missing_mask", "invalid_target", "head_not_found"),
+        "foreign_tokens",
+        *("path_not_allowed", "bundle_refused"),
+        *("caller_error", "invalid_request"),
+    }
 
 
 def test_a_message_of_any_length_is_told_in_short_with_its_remedy() -> None:

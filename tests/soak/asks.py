@@ -150,16 +150,16 @@ def _list_bad(corpus: Corpus) -> list[tuple[str, Any, Refused, dict[str, str]]]:
     What any route refuses, embeddings are asked for; what one refuses alone, its module knows.
     """
     path, long = embed.PATH, corpus.long_text
-    invalid = Refused(422, "invalid_value")
+    invalid = Refused(400, "invalid_value")
     plain = {"input": "rain"}
     return [
         (path, b'{"input": ', Refused(400, "invalid_json"), {}),
         (path, plain, Refused(400, "invalid_content_type"), {"Content-Type": "text/plain"}),
-        (path, {}, Refused(422, "missing_field"), {}),
-        (path, {**plain, "colour": "red"}, Refused(422, "unknown_field"), {}),
-        (path, {"input": ["rain", ""]}, Refused(422, "empty_input"), {}),
-        (path, {"input": ["rain", long]}, Refused(422, "input_too_long"), {}),
-        (path, {"input": ["rain"] * (MAX_INPUTS + 1)}, Refused(422, "too_many_inputs"), {}),
+        (path, {}, Refused(400, "missing_field"), {}),
+        (path, {**plain, "colour": "red"}, Refused(400, "unknown_field"), {}),
+        (path, {"input": ["rain", ""]}, Refused(400, "empty_input"), {}),
+        (path, {"input": ["rain", long]}, Refused(400, "input_too_long"), {}),
+        (path, {"input": ["rain"] * (MAX_INPUTS + 1)}, Refused(400, "too_many_inputs"), {}),
         (path, b" " * (MAX_BODY_BYTES + 1), Refused(413, "body_too_large"), {}),
         (path, {**plain, "model": "gpt"}, Refused(404, "model_not_found"), {}),
         (path, plain, invalid, {"X-Request-Timeout": "soon"}),

@@ -220,7 +220,7 @@ def _find_unseen(report: Report) -> list[str]:
         "a bundle replaced": damage.bundles,
         "a full queue (429)": tally.statuses[429],
         "a poisonous text (500)": tally.statuses[500],
-        "a bad request (4xx)": tally.statuses[422],
+        "a bad request (4xx)": tally.statuses[400] + tally.statuses[422],
         "a client that left": tally.outcomes[Outcome.ABANDONED],
     }
     return [f"never seen: {what}; run it for longer" for what, count in seen.items() if not count]

@@ -29,6 +29,10 @@ from service.endpoint import Kind
 
 router = APIRouter(prefix="/v1", tags=["tasks"], route_class=declare(Kind.WORK, OPENAI))
 
+_ERRORS: dict[int | str, dict[str, Any]] = ERRORS | {
+    400: ERRORS[400] | {"description": "The request cannot be answered as it was sent."},
+    422: ERRORS[422] | {"description": "Token ids that this model's tokenizer could not make."},
+}
 _TEXT = {"type": "string", **NOT_EMPTY}
 _TOKENS = {"type": "array", "items": {"type": "integer", "minimum": 0}, "minItems": 1}
 _SCHEMA = {
@@ -142,7 +146,7 @@ class EmbeddingsResponse(BaseModel):
 
 
 @router.post(
-    "/embeddings", response_model=EmbeddingsResponse, responses=ERRORS, openapi_extra=HEADERS
+    "/embeddings", response_model=EmbeddingsResponse, responses=_ERRORS, openapi_extra=HEADERS
 )
 async def embed(body: EmbeddingsRequest, ask: Ask) -> bytes:
     """Embed texts, or token ids, into vectors."""

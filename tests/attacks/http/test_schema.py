@@ -38,6 +38,7 @@ _FIT, _BREAK, _KNOWING = 400, 500, 350
 # A request that fits the document may still ask for what no model has.
 _BEYOND_THE_DOCUMENT = {
     "empty_input",
+    "foreign_tokens",
     "head_not_found",
     "input_too_long",
     "invalid_target",
@@ -217,13 +218,15 @@ def _add_knowledge(document: dict[str, Any]) -> dict[str, Any]:
     known = copy.deepcopy(document)
     schemas = known["components"]["schemas"]
     words = {"type": "string", "pattern": "^(the|fox|dog|rain)( (the|fox|dog|rain)){0,8}$"}
-    tokens = {"type": "array", "items": {"enum": list(range(50))}, "minItems": 1, "maxItems": 64}
+    tokens = {"type": "array", "items": {"enum": list(range(50))}, "minItems": 1, "maxItems": 62}
     masked = {"type": "string", "pattern": r"^(the|fox|\[MASK\]) \[MASK\]( (the|fox|dog)){0,8}$"}
     changes: dict[str, dict[str, Any]] = {
         "EmbeddingsRequest": {
             "input": _one_or_many(words, tokens),
             "dimensions": {"enum": [None, 1, 2, 31, 32]},
             "prompt_name": {"enum": [None, ""]},
+            # Those of the ids are none.
+            "special_tokens": {"const": False},
             # Of token ids there are none.
             "windows": {"type": "null"},
             "window_overlap": {"const": 0},

@@ -11,7 +11,7 @@ import pytest
 
 from tests.attacks.http.conftest import KNOWN
 from tests.helpers.process import start_service
-from tests.helpers.server import JSON, check_error, check_same
+from tests.helpers.server import JSON, check_error, check_same, find_refusal
 
 MB = 1_000_000
 TASKS = pytest.mark.parametrize("path", KNOWN)
@@ -65,7 +65,7 @@ class Process:
         (answer,) = answers
         if answer.status_code != 200:
             code = answer.json()["error"]["code"]
-            check_error(answer, 422, code, answer.json()["error"]["param"])
+            check_error(answer, find_refusal(path), code, answer.json()["error"]["param"])
             assert code in _REFUSALS
             assert len(answer.content) < 2_000
         return answer
@@ -105,7 +105,7 @@ def test_a_text_of_a_megabyte(path: str, overflow: str, process: Process) -> Non
     process.attack(path, make_body(path, "a" * MB, overflow))
     answer = process.attack(path, make_body(path, "\u4e2d" * (MB // 3), overflow))
     if overflow == "error":
-        assert answer.status_code == 422
+        assert answer.status_code == find_refusal(path)
     elif answer.status_code == 200:
         found = answer.json()
         assert (found.get("data") or found["results"])[0]["truncated"] is True
@@ -129,7 +129,7 @@ def test_a_text_of_ten_megabytes(path: str, text: str, overflow: str, process: P
         ("/v1/embeddings", {"input": [[]] * 100_000}, "too_many_inputs", "input"),
         ("/v1/embeddings", b'{"input":[' + b"1," * 5 * MB + b"1]}", "input_too_long", "input"),
         ("/v1/embeddings", {"input": [[1] * 1_000] * 2_000}, "input_too_long", "input"),
-        ("/v1/embeddings", {"input": [1] * 1_000_000}, "input_too_long", "input[0]"),
+        ("/v1/embeddings", {"input": [2, *[1] * MB, 3]}, "input_too_long", "input[0]"),
         ("/v1/fill-mask", {"inputs": "[MASK] " * 100_000}, "input_too_long", "inputs[0]"),
         (
             "/v1/fill-mask",
@@ -161,7 +161,7 @@ def test_a_text_of_ten_megabytes(path: str, text: str, overflow: str, process: P
 def test_much_of_one_thing_is_refused(
     path: str, body: Any, code: str, param: str, process: Process
 ) -> None:
-    check_error(process.attack(path, body), 422, code, param)
+    check_error(process.attack(path, body), find_refusal(path), code, param)
 
 
 @pytest.mark.parametrize(
@@ -180,7 +180,7 @@ def test_many_errors_take_the_memory_of_one(
     path: str, body: Any, code: str, param: str | None, process: Process
 ) -> None:
     # Collected, they take over a kilobyte each.
-    check_error(process.attack(path, body, peak=150 * MB), 422, code, param)
+    check_error(process.attack(path, body, peak=150 * MB), find_refusal(path), code, param)
 
 
 def test_as_much_as_is_taken(process: Process) -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.helpers.server import Server, check_same
+from tests.helpers.server import Server, check_same, find_refusal
 
 ODD = {
     "bidi": "\u202eevil\u202c \u2066x\u2069 \u200f",
@@ -92,6 +92,6 @@ def test_nothing_to_read_is_refused_with_its_place(text: str, tiny: Server) -> N
         ("/v1/classify", {"inputs": ["a", {"text": text}]}, "inputs[1]"),
         ("/v1/next-sentence", {"inputs": [{"first": "a", "second": text}]}, "inputs[0]"),
     ):
-        tiny.refuse(path, body, 422, "empty_input", place)
+        tiny.refuse(path, body, find_refusal(path), "empty_input", place)
     code = "empty_input" if not text.strip() else "missing_mask"
     tiny.refuse("/v1/fill-mask", {"inputs": ["[MASK]", text]}, 422, code, "inputs[1]")

@@ -22,7 +22,7 @@ FORMAT = (
         ("POST", "/v1/embeddings", b'{"input": "rain"}', 200),
         ("POST", "/v1/embeddings", b"{", 400),
         ("POST", "/v1/embeddings", b'{"input": "rain", "model": "x"}', 404),
-        ("POST", "/v1/embeddings", b'{"input": ""}', 422),
+        ("POST", "/v1/embeddings", b'{"input": ""}', 400),
         ("POST", "/v1/fill-mask", b'{"inputs": 5}', 422),
         ("POST", "/v1/embeddings", b" " * 3_000, 413),
         ("GET", "/v1/embeddings", b"", 405),

@@ -78,13 +78,13 @@ def ask_for_every_error(bundle: Path, **environment: str) -> str:
         ]
         assert [one.status_code for one in statuses] == [
             200,
-            422,
-            422,
-            422,
+            400,
+            400,
+            400,
             404,
-            422,
-            422,
-            422,
+            400,
+            400,
+            400,
             500,
             500,
             500,
@@ -116,7 +116,7 @@ def test_no_line_has_what_a_caller_sent(pretraining_bundle: Path) -> None:
     assert asked["request-0"]["model"]
     assert asked["request-0"]["tokens"] > 0
     assert asked["request-0"]["infer_ms"] > 0
-    assert (asked["request-1"]["status"], asked["request-1"]["outcome"]) == (422, "invalid")
+    assert (asked["request-1"]["status"], asked["request-1"]["outcome"]) == (400, "invalid")
     # An error is still told: where, of what type, and for which requests.
     unexpected = {line["request_id"]: line for line in lines if line["event"] == "unexpected error"}
     assert unexpected.keys() == {"request-8", "request-9"}

@@ -55,7 +55,7 @@ def test_every_metric_is_documented_and_every_documented_one_is_told(
         (model,) = server.models
         metrics = server.app.state.metrics
         server.answer("/v1/embeddings", {"input": "rain"})
-        server.refuse("/v1/embeddings", {"input": ""}, 422, "empty_input", "input[0]")
+        server.refuse("/v1/embeddings", {"input": ""}, 400, "empty_input", "input[0]")
         metrics.observe_drop(model.name, "client_gone", 1)
         told = read_told(metrics.render().decode())
         # What has no sample yet would be missed above.
@@ -106,8 +106,8 @@ def test_answers_move_the_counts(tiny: Server) -> None:
 def test_refused_requests_are_no_tokens_but_counted_by_reason(tiny: Server) -> None:
     name = tiny.models[0].name
     refused = [
-        ("/v1/embeddings", {"input": ["rain", ""]}, 422, "empty_input", "input[1]"),
-        ("/v1/embeddings", {"input": "rain", "x": 1}, 422, "unknown_field", "x"),
+        ("/v1/embeddings", {"input": ["rain", ""]}, 400, "empty_input", "input[1]"),
+        ("/v1/embeddings", {"input": "rain", "x": 1}, 400, "unknown_field", "x"),
         ("/v1/embeddings", {"input": "rain", "model": "x"}, 404, "model_not_found", "model"),
         ("/nothing", {}, 404, "route_not_found", None),
     ]

@@ -112,7 +112,7 @@ def test_requests_that_share_a_batch_are_linked_to_it(
 def test_failures_are_spans_too(pretraining_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with collect(monkeypatch) as collector, serve(pretraining_bundle, timeout_s=0.05) as server:
         (model,) = server.models
-        server.refuse(ROUTE, {"input": ""}, 422, "empty_input", "input[0]")
+        server.refuse(ROUTE, {"input": ""}, 400, "empty_input", "input[0]")
         with hold(model.pipeline, model.batcher):
             server.refuse(ROUTE, {"input": "rain"}, 504, "deadline_passed", None)
         server.client.get("/nothing")

@@ -10,7 +10,7 @@ from tests.soak.kinds import Asked, Bad, Kind, Refused, make_kind
 from tests.soak.texts import ITEMS, Texts
 
 PATH = "/v1/embeddings"
-BAD: Bad = (({"input": [[10**6]]}, Refused(422, "invalid_token")),)
+BAD: Bad = (({"input": [[10**6]]}, Refused(422, "foreign_tokens")),)
 
 
 def make_kinds(pipeline: Pipeline, texts: Texts) -> list[Kind]:

@@ -117,7 +117,7 @@ def test_model_may_be_named(minilm: Server) -> None:
 
 def test_texts_that_are_too_long(minilm: Server) -> None:
     texts = ["short", "long " * 300]
-    message = minilm.refuse(ROUTE, {"input": texts}, 422, "input_too_long", "input[1]")
+    message = minilm.refuse(ROUTE, {"input": texts}, 400, "input_too_long", "input[1]")
     assert "302" in message
     assert "256" in message
     answer = minilm.answer(ROUTE, {"input": texts, "overflow": "truncate"})
@@ -138,7 +138,7 @@ def test_texts_cut_from_the_left(minilm: Server) -> None:
     wanted = minilm.answer(ROUTE, {"input": "last " * 254})
     check_same(answer["data"][0]["embedding"], wanted["data"][0]["embedding"])
     minilm.refuse(
-        ROUTE, cut | {"truncation_side": "middle"}, 422, "invalid_value", "truncation_side"
+        ROUTE, cut | {"truncation_side": "middle"}, 400, "invalid_value", "truncation_side"
     )
 
 
@@ -171,7 +171,7 @@ def test_texts_read_in_windows(minilm: Server, minilm_pipeline: Pipeline) -> Non
         ({"windows": None}, "window_overlap"),
         ({"input": [5, 6]}, "input[0]"),
     ):
-        minilm.refuse(ROUTE, body | fields, 422, "invalid_value", param)
+        minilm.refuse(ROUTE, body | fields, 400, "invalid_value", param)
 
 
 def test_openais_client_reads_windows(client: openai.OpenAI) -> None:
@@ -187,7 +187,7 @@ def test_server_may_truncate_by_default(cutting: Server) -> None:
     answer = cutting.answer(ROUTE, {"input": ["river", long]})
     assert [entry.get("truncated") for entry in answer["data"]] == [None, True]
     cutting.refuse(
-        ROUTE, {"input": ["river", long], "overflow": "error"}, 422, "input_too_long", "input[1]"
+        ROUTE, {"input": ["river", long], "overflow": "error"}, 400, "input_too_long", "input[1]"
     )
 
 
@@ -240,7 +240,7 @@ def test_server_may_truncate_by_default(cutting: Server) -> None:
 def test_refuses_what_it_cannot_answer(
     fields: dict[str, Any], code: str, param: str, minilm: Server
 ) -> None:
-    message = minilm.refuse(ROUTE, fields, 422, code, param)
+    message = minilm.refuse(ROUTE, fields, 400, code, param)
     assert message.startswith(f"{param}: ")
 
 
@@ -270,7 +270,7 @@ def test_openais_client_reads_the_errors(client: openai.OpenAI) -> None:
     with pytest.raises(openai.NotFoundError) as missing:
         client.embeddings.create(model="text-embedding-3-small", input="a")
     assert (missing.value.code, missing.value.param) == ("model_not_found", "model")
-    with pytest.raises(openai.UnprocessableEntityError) as empty:
+    with pytest.raises(openai.BadRequestError) as empty:
         client.embeddings.create(model="all-MiniLM-L6-v2", input=["a", ""])
     assert (empty.value.code, empty.value.param) == ("empty_input", "input[1]")
 
@@ -324,7 +324,7 @@ def test_a_projection_has_its_own_size_and_pooling(
         for body in ({}, {"pooling": "mean"}, {"dimensions": 12}):
             check_same(vectors(server.answer(ROUTE, {"input": "the king"} | body)), wanted)
         for body, param in (({"pooling": "cls"}, "pooling"), ({"dimensions": 13}, "dimensions")):
-            server.refuse(ROUTE, {"input": "the king"} | body, 422, "invalid_value", param)
+            server.refuse(ROUTE, {"input": "the king"} | body, 400, "invalid_value", param)
 
 
 def test_prompts_go_by_name_and_one_unasked(pretraining_bundle: Path, tmp_path: Path) -> None:
@@ -345,10 +345,10 @@ def test_prompts_go_by_name_and_one_unasked(pretraining_bundle: Path, tmp_path: 
             found = vectors(server.answer(ROUTE, {"input": TEXTS} | body))
             check_same(found, pipeline.embed(TEXTS, prompt=name))
         answer = server.refuse(
-            ROUTE, {"input": "a", "prompt_name": "passage"}, 422, "invalid_value", "prompt_name"
+            ROUTE, {"input": "a", "prompt_name": "passage"}, 400, "invalid_value", "prompt_name"
         )
         assert "'query', 'document'" in answer
-        server.refuse(ROUTE, {"input": ["a", ""]}, 422, "empty_input", "input[1]")
+        server.refuse(ROUTE, {"input": ["a", ""]}, 400, "empty_input", "input[1]")
 
 
 def test_a_pooling_that_was_guessed_answers_by_name_alone(
@@ -357,7 +357,7 @@ def test_a_pooling_that_was_guessed_answers_by_name_alone(
     bundle = copy_bundle(pretraining_bundle, tmp_path)
     change_heads(bundle, "embed", pooling_source="default")
     with serve(bundle) as server:
-        message = server.refuse(ROUTE, {"input": "rain"}, 422, "task_unsupported", "model")
+        message = server.refuse(ROUTE, {"input": "rain"}, 400, "task_unsupported", "model")
         assert '"model": "tiny-pretraining"' in message
         assert server.answer(ROUTE, {"input": "rain", "model": "tiny-pretraining"})["data"]
         assert server.answer("/v1/fill-mask", {"inputs": "[MASK]"})["results"]

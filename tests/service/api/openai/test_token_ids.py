@@ -82,7 +82,7 @@ def test_bare_ids_are_given_their_special_tokens(minilm: Server, minilm_pipeline
     check_same(minilm.answer(ROUTE, {"input": bare, **BARE}), text)
     # Texts have theirs either way.
     check_same(minilm.answer(ROUTE, {"input": [*TEXTS[:2], bare[2]], **BARE}), text)
-    minilm.refuse(ROUTE, {"input": [bare[0], []], **BARE}, 422, "empty_input", "input[1]")
+    minilm.refuse(ROUTE, {"input": [bare[0], []], **BARE}, 400, "empty_input", "input[1]")
 
 
 def test_token_ids_that_are_too_many(minilm: Server) -> None:
@@ -90,7 +90,7 @@ def test_token_ids_that_are_too_many(minilm: Server) -> None:
     kept = {"right": bare[:254], "left": bare[6:]}
     for ahead, ids, more in ((1, [101, *bare, 102], {}), (0, bare, BARE)):
         body = {"input": ids, **more}
-        message = minilm.refuse(ROUTE, body, 422, "input_too_long", "input[0]")
+        message = minilm.refuse(ROUTE, body, 400, "input_too_long", "input[0]")
         assert "262 tokens" in message
         for side, cut in ((None, 254), ("right", 254), ("left", 6)):
             answer = minilm.answer(ROUTE, {**body, "overflow": "truncate", "truncation_side": side})
@@ -103,7 +103,7 @@ def test_token_ids_that_are_too_many(minilm: Server) -> None:
     # As many as there is room for.
     for ids, more in (([101, *bare[:254], 102], {}), (bare[:254], BARE)):
         assert "truncated" not in minilm.answer(ROUTE, {"input": ids, **more})["data"][0]
-    minilm.refuse(ROUTE, {"input": bare[:255], **BARE}, 422, "input_too_long", "input[0]")
+    minilm.refuse(ROUTE, {"input": bare[:255], **BARE}, 400, "input_too_long", "input[0]")
 
 
 def test_prompts_stand_before_no_ids(pretraining_bundle: Path, tmp_path: Path) -> None:
