@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from models.errors import ClozeError, SettingsError
 from service.answering.answerer import Answerer
-from service.api import ADMIN_ROUTERS, ROUTERS
+from service.api import ADMIN_ROUTERS, DIALECTS, ROUTERS
 from service.api.openapi import describe_api
 from service.api.table import EndpointTable
 from service.blocking import run_blocking
@@ -132,7 +132,8 @@ def create_app(
     state.keys = KeyRing(settings.api_keys, settings.api_keys_file)
     state.admin_keys = KeyRing(settings.admin_keys, settings.admin_keys_file)
     state.pages = {}  # by name, each written when it is first asked for
-    routers = (*ROUTERS, *(ADMIN_ROUTERS if settings.admin_keys else ()))
+    spoken = (router for name in settings.dialects for router in DIALECTS[name])
+    routers = (*ROUTERS, *spoken, *(ADMIN_ROUTERS if settings.admin_keys else ()))
     for router in routers:
         app.include_router(router)
     state.endpoints = EndpointTable((route for router in routers for route in router.routes), app)

@@ -74,6 +74,8 @@ class Endpoint:
     page: Page | None = None
     probe: bool = False
     handlers: Mapping[str, Handler] = field(default_factory=dict)
+    # Where another method of the same path is something else: asked for at / a page, sent work.
+    others: Mapping[str, "Endpoint"] = field(default_factory=dict)
 
 
 NOWHERE = Endpoint()

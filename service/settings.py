@@ -4,7 +4,7 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -16,6 +16,8 @@ from models.text.truncation import Overflow
 from service.keys import Key, check_apart, parse_keys, read_keys
 
 Access = Literal["open", "key", "off"]
+# Ways of asking that can be switched off: folders of service/api.
+DialectName = Literal["huggingface", "tei", "cohere", "infinity", "kserve"]
 
 PREFIX = "CLOZE_"
 DEFAULT_BUNDLE = Path(__file__).resolve().parent.parent / "bundles" / "lacuna-mini"
@@ -81,6 +83,15 @@ class Settings(BaseSettings):
     )
     overflow: Overflow = Field(
         default="error", description="what to do with texts that are too long: error or truncate"
+    )
+    auto_truncate: bool = Field(
+        default=True,
+        description="whether texts that are too long are cut where other servers' clients, which "
+        "expect it, say nothing: text-embeddings-inference's, Cohere's and their like",
+    )
+    dialects: Annotated[tuple[DialectName, ...], NoDecode] = Field(
+        default=get_args(DialectName),
+        description="whose clients may ask in their own words, comma-separated",
     )
     max_inputs: int = Field(default=2048, ge=1, description="items one request may carry")
     max_body_bytes: int = Field(default=16 << 20, ge=1024, description="largest body read, bytes")
@@ -181,7 +192,7 @@ class Settings(BaseSettings):
         "and messages of exceptions that may quote them",
     )
 
-    @field_validator("bundles", "cors_origins", mode="before")
+    @field_validator("bundles", "cors_origins", "dialects", mode="before")
     @classmethod
     def _split_commas(cls, value: Any) -> Any:
         if isinstance(value, str):

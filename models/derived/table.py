@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from models.bundle.manifest import HeadEntry
+from models.derived.hidden import HiddenHead
 from models.derived.rerank import RerankHead
 from models.derived.retrieve import RetrieveHead
 from models.derived.score import ScoreHead
@@ -28,6 +29,12 @@ DERIVATIONS: dict[str, Derivation] = {
         Derivation(ScoreHead, "fill-mask", "a fill-mask head"),
         Derivation(
             RetrieveHead,
+            "embed",
+            "an embed head of dense vectors",
+            lambda entry: entry.representation is None,
+        ),
+        Derivation(
+            HiddenHead,
             "embed",
             "an embed head of dense vectors",
             lambda entry: entry.representation is None,

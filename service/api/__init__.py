@@ -2,6 +2,11 @@
 
 from fastapi import APIRouter
 
+from service.api.cohere import embed as cohere_embed
+from service.api.cohere import rerank
+from service.api.huggingface import routes as huggingface
+from service.api.infinity import routes as infinity
+from service.api.kserve import routes as kserve
 from service.api.native import (
     classify,
     fill_mask,
@@ -13,6 +18,8 @@ from service.api.native import (
 )
 from service.api.openai import embed, models
 from service.api.operations import admin, documents, health
+from service.api.tei import routes as tei
+from service.settings import DialectName
 
 ROUTERS: tuple[APIRouter, ...] = (
     embed.router,
@@ -23,11 +30,21 @@ ROUTERS: tuple[APIRouter, ...] = (
     question_answering.router,
     similarity.router,
     score.router,
+    rerank.router,
     models.router,
     health.router,
     health.probes,
+    health.plain,
     health.measures,
     documents.router,
 )
+# Those of other servers' clients, by the name that switches them off. Ranking is our own, too.
+DIALECTS: dict[DialectName, tuple[APIRouter, ...]] = {
+    "huggingface": (huggingface.router,),
+    "tei": (tei.router,),
+    "cohere": (cohere_embed.router,),
+    "infinity": (infinity.router,),
+    "kserve": (kserve.router, kserve.probes),
+}
 # There only where the operator has set admin keys.
 ADMIN_ROUTERS: tuple[APIRouter, ...] = (admin.router,)

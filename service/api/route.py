@@ -51,6 +51,12 @@ class Asker:
         self.scope = scope
         self._receive = receive
 
+    @property
+    def path(self) -> dict[str, Any]:
+        """The parameters in the path."""
+        found: dict[str, Any] = self.scope["path_params"]
+        return found
+
     def overflow(self, body: RequestBody) -> Overflow:
         """What the request says, else the server."""
         found: Overflow = body.overflow or self.state.settings.overflow
@@ -107,9 +113,9 @@ class Route(APIRoute):
         await send({"type": "http.response.body", "body": content})
 
     async def _answer(self, asker: Asker, scope: Scope, receive: Receive) -> bytes | Answer:
+        if self.param_convertors:
+            scope["path_params"] = self._read_path(scope["path"])
         if self._model is None:
-            if self.param_convertors:
-                scope["path_params"] = self._read_path(scope["path"])
             named = {name: scope["path_params"][name] for name in self._named}
             told: bytes | Answer = await self.endpoint(asker, **named)
             return told

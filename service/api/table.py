@@ -57,8 +57,12 @@ class EndpointTable(dict[str, Endpoint]):
             probe=route.probe,
             handlers={**(known.handlers if known is not None else {}), **handlers},
         )
-        if known is not None and replace(known, handlers=told.handlers) != told:
-            raise TypeError(f"the routes of {route.path} do not agree on what they are")
+        if known is not None and replace(known, handlers=told.handlers, others={}) != told:
+            if handlers.keys() & (known.handlers.keys() | known.others.keys()):
+                raise TypeError(f"the routes of {route.path} do not agree on what they are")
+            apart = replace(told, handlers=handlers)
+            others = {**known.others, **dict.fromkeys(handlers, apart)}
+            told = replace(known, others=others)
         self[route.path] = told
         if route.param_convertors:
             self._patterns[route.path] = route.path_regex

@@ -184,7 +184,7 @@ class AccessControl:
         path = path if len(path) <= _SHOWN_CHARACTERS else f"{path[:_SHOWN_CHARACTERS]}..."
         if not endpoint.handlers:
             return errors.RouteNotFound.of(path, self._settings.docs)
-        allowed = ", ".join(sorted(endpoint.handlers))
+        allowed = ", ".join(sorted({*endpoint.handlers, *endpoint.others}))
         return errors.MethodNotAllowed(
             f"{path} does not take {scope['method']}; it takes {allowed}", allowed=allowed
         )

@@ -69,6 +69,8 @@ class Instrument:
             scope = {**scope, "method": "GET"}
         record = RequestRecord(began=time.perf_counter(), request_id=find_request_id(scope))
         endpoint = self._find(scope["path"])
+        if endpoint.others:
+            endpoint = endpoint.others.get(scope["method"], endpoint)
         scope[RECORD] = record
         scope[ENDPOINT] = endpoint
         bind_contextvars(request_id=record.request_id)

@@ -27,7 +27,9 @@ def show(default: Any) -> str:
     """A default as the environment would have it."""
     if default == (DEFAULT_BUNDLE,):
         return str(DEFAULT_BUNDLE.relative_to(ROOT))
-    return "" if default in (None, ()) else str(default)
+    if isinstance(default, tuple):
+        return ",".join(map(str, default))
+    return "" if default is None else str(default)
 
 
 def test_every_setting_is_documented_with_its_default() -> None:

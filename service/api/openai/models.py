@@ -63,7 +63,7 @@ async def list_models(ask: Ask) -> bytes:
     """List the loaded models."""
     manager: ModelManager = ask.state.manager
     manager.check_loaded()
-    data = [_describe(model, manager.started) for model in manager.registry]
+    data = [describe(model, manager.started) for model in manager.registry]
     return json_response({"object": "list", "data": data})
 
 
@@ -89,10 +89,11 @@ async def retrieve_model(ask: Ask) -> bytes:
         raise ModelNotFound(
             f"no model is named {model[:200]!r}; loaded are {', '.join(loaded)}", param="model"
         )
-    return json_response(_describe(loaded[model], manager.started))
+    return json_response(describe(loaded[model], manager.started))
 
 
-def _describe(model: LoadedModel, created: int) -> dict[str, Any]:
+def describe(model: LoadedModel, created: int) -> dict[str, Any]:
+    """A loaded model, as the list has it."""
     manifest = model.pipeline.manifest
     heads = [head.entry for head in model.pipeline.heads]
     pooled = next((head for head in heads if head.pooling), None)

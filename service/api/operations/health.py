@@ -14,6 +14,8 @@ from service.registry.manager import ModelManager
 router = APIRouter(tags=["operation"], route_class=declare(Kind.OPERATION))
 # Asked again and again until it succeeds.
 probes = APIRouter(tags=["operation"], route_class=declare(Kind.OPERATION, probe=True))
+# As load balancers, SageMaker and clients of other servers look.
+plain = APIRouter(route_class=declare(Kind.OPERATION, probe=True), include_in_schema=False)
 measures = APIRouter(tags=["operation"], route_class=declare(Kind.OPERATION, page="metrics"))
 
 
@@ -45,6 +47,16 @@ async def ready(ask: Ask) -> bytes:
     manager: ModelManager = ask.state.manager
     manager.check_ready()
     return json_response({"status": "ready"})
+
+
+@plain.get("/", response_model=None)
+@plain.get("/ping", response_model=None)
+@plain.get("/health", response_model=None)
+async def well(ask: Ask) -> Answer:
+    """Say that every model answers, to those who look at the status alone."""
+    manager: ModelManager = ask.state.manager
+    manager.check_ready()
+    return Answer(b"", b"text/plain")
 
 
 @measures.get(

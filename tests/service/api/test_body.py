@@ -7,7 +7,7 @@ import pytest
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, ValidationError
 
-from service.api import ROUTERS
+from service.api import DIALECTS, ROUTERS
 from service.api.operations import admin
 from service.api.route import validate
 from tests.helpers.server import Server, find_refusal
@@ -29,7 +29,7 @@ WRONG: dict[str, Any] = {
 }
 MODELS: list[type[BaseModel]] = [
     route.body_field.field_info.annotation
-    for router in (*ROUTERS, admin.router)
+    for router in (*ROUTERS, admin.router, *(each for some in DIALECTS.values() for each in some))
     for route in router.routes
     if isinstance(route, APIRoute) and route.body_field is not None
 ]

@@ -1,0 +1,1 @@
+"""Hugging Face's inference API: a body says what its task wants, a path which task it is."""

@@ -1,0 +1,136 @@
+"""What Hugging Face's clients send, task by task, and which task a body without a name means."""
+
+from typing import Any, Literal, TypeVar
+
+from pydantic import Field, ValidationError
+
+from models.errors import InvalidValue
+from models.heads import Aggregation
+from service.api.foreign import ForeignFields
+
+TaskName = Literal[
+    "feature-extraction",
+    "fill-mask",
+    "question-answering",
+    "sentence-similarity",
+    "text-classification",
+    "token-classification",
+    "zero-shot-classification",
+]
+
+
+ParametersT = TypeVar("ParametersT", bound=ForeignFields)
+
+
+class HuggingFaceRequest(ForeignFields):
+    """Inputs with parameters; of feature extraction these stand beside the inputs."""
+
+    inputs: Any
+    parameters: dict[str, Any] | None = None
+    normalize: bool | None = None
+    prompt_name: str | None = None
+    truncate: bool | None = None
+    truncation_direction: str | None = None
+    dimensions: int | None = None
+
+
+class Truncation(ForeignFields):
+    """Whether and where a text that is too long is cut."""
+
+    truncate: bool | None = None
+    truncation: bool | str | None = None
+    truncation_direction: str | None = None
+
+    @property
+    def wanted(self) -> bool | None:
+        """Whether it is cut; None where nothing is said."""
+        if self.truncate is not None or self.truncation is None:
+            return self.truncate
+        return self.truncation not in (False, "do_not_truncate")
+
+
+class FillMaskParameters(Truncation):
+    """Of fill-mask."""
+
+    top_k: int = Field(default=5, ge=1)
+    targets: list[str] | str | None = None
+
+
+class ClassificationParameters(Truncation):
+    """Of text classification."""
+
+    top_k: int | None = Field(default=5, ge=1)
+    function_to_apply: Literal["sigmoid", "softmax", "none"] | None = None
+
+
+class TokenParameters(Truncation):
+    """Of token classification."""
+
+    aggregation_strategy: Aggregation = "simple"
+    ignore_labels: tuple[str, ...] = ("O",)
+    stride: int | None = None
+
+
+class AnswerParameters(Truncation):
+    """Of question answering."""
+
+    top_k: int = Field(default=1, ge=1, le=1000)
+    doc_stride: int | None = None
+    max_answer_len: int = Field(default=15, ge=1, le=1000)
+    handle_impossible_answer: bool = False
+    align_to_words: bool = True
+
+
+class ZeroShotParameters(Truncation):
+    """Of zero-shot classification."""
+
+    candidate_labels: list[str] | str
+    multi_label: bool = False
+    hypothesis_template: str = "This example is {}."
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The labels, each once."""
+        found = self.candidate_labels
+        parts = found.split(",") if isinstance(found, str) else found
+        return tuple(dict.fromkeys(part.strip() for part in parts if part.strip()))
+
+
+class FeatureParameters(Truncation):
+    """Of feature extraction."""
+
+    normalize: bool = True
+    prompt_name: str | None = None
+    dimensions: int | None = Field(default=None, ge=1)
+
+
+def read_parameters(kind: type[ParametersT], given: dict[str, Any] | None) -> ParametersT:
+    """The parameters of a task. Raises InvalidValue that names the one that is wrong."""
+    try:
+        return kind.model_validate(given or {})
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        place = ".".join(map(str, first["loc"]))
+        raise InvalidValue(str(first["msg"]).lower(), param=f"parameters.{place}") from None
+
+
+def guess_task(
+    body: HuggingFaceRequest, has: frozenset[str], masks: tuple[str, ...]
+) -> TaskName | None:
+    """The task that a body without one means, of a model that has these; None: its first."""
+    given = body.inputs if isinstance(body.inputs, dict) else {}
+    text = body.inputs if isinstance(body.inputs, str) else ""
+    named = (body.parameters or {}).keys()
+    signs: tuple[tuple[TaskName, bool], ...] = (
+        ("sentence-similarity", "source_sentence" in given),
+        ("question-answering", "question" in given),
+        ("zero-shot-classification", "candidate_labels" in named),
+        ("fill-mask", "fill-mask" in has and any(mask in text for mask in masks)),
+        (
+            "token-classification",
+            bool({"aggregation_strategy", "ignore_labels", "stride"} & named),
+        ),
+        ("text-classification", "classify" in has and "function_to_apply" in named),
+        ("feature-extraction", "embed" in has and body.parameters is None),
+    )
+    return next((task for task, meant in signs if meant), None)

@@ -1,0 +1,15 @@
+"""The way of asking of Infinity and vLLM: OpenAI's, with fields of their own."""
+
+from service.api.cohere.dialect import shape_error
+from service.api.openai.dialect import OPENAI
+from service.endpoint import Dialect
+
+INFINITY = Dialect(
+    "infinity",
+    prefixes=("/embeddings", "/classify"),
+    items=("input", "inputs"),
+    unknown_fields="ignore",
+    declared=False,
+    shape_error=shape_error,
+    statuses=OPENAI.statuses,
+)

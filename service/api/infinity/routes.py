@@ -1,0 +1,74 @@
+"""POST /embeddings and /classify, GET /models."""
+
+from time import time
+from typing import Annotated, Any
+from uuid import uuid4
+
+from fastapi import APIRouter
+from pydantic import Field
+
+from models.heads import ClassifyOptions
+from service.answering.answerer import Question
+from service.api.foreign import ForeignFields, choose_overflow
+from service.api.infinity.dialect import INFINITY
+from service.api.openai.embed import embed
+from service.api.openai.models import describe
+from service.api.route import Ask, declare, json_response
+from service.endpoint import Kind
+
+router = APIRouter(route_class=declare(Kind.WORK, INFINITY), include_in_schema=False)
+router.add_api_route("/embeddings", embed, methods=["POST"], response_model=None)
+
+
+class ClassifyRequest(ForeignFields):
+    """Texts, as Infinity has it, and vLLM, which takes one alone."""
+
+    input: Annotated[list[str], Field(min_length=1, fail_fast=True)] | str
+    model: str | None = None
+    raw_scores: bool = False
+    truncation: bool | None = None
+
+
+@router.post("/classify", response_model=None)
+async def classify(body: ClassifyRequest, ask: Ask) -> bytes:
+    """Classify texts: all labels of each, best first."""
+    texts = [body.input] if isinstance(body.input, str) else body.input
+    options = ClassifyOptions(
+        function="none" if body.raw_scores else None,
+        overflow=choose_overflow(ask, truncate=body.truncation),
+    )
+    question = Question("classify", texts, options, model=body.model, field="input")
+    reply = await ask.ask(question)
+    return json_response(
+        {
+            "id": f"infinity-{uuid4()}",
+            "object": "classify",
+            "created": int(time()),
+            "model": reply.model,
+            "data": reply.answers,
+            "usage": {"prompt_tokens": reply.tokens, "total_tokens": reply.tokens},
+        }
+    )
+
+
+@router.get("/models", response_model=None)
+async def list_models(ask: Ask) -> bytes:
+    """List the loaded models, as Infinity does."""
+    manager = ask.state.manager
+    manager.check_loaded()
+    data: list[dict[str, Any]] = [
+        {
+            **describe(model, manager.started),
+            "owned_by": "infinity",
+            "stats": {"queue_fraction": 0.0, "queue_absolute": 0, "results_pending": 0},
+            "backend": "onnxruntime",
+            "capabilities": _list_capabilities(model.heads),
+        }
+        for model in manager.registry
+    ]
+    return json_response({"object": "list", "data": data})
+
+
+def _list_capabilities(heads: Any) -> list[str]:
+    words = {"embed": "embed", "classify": "classify", "rerank": "rerank"}
+    return [word for task, word in words.items() if (task, None) in heads]

@@ -1,0 +1,21 @@
+"""The Open Inference Protocol's way of asking (inference_rest.md)."""
+
+from typing import Any
+
+from service.endpoint import Dialect
+from service.error_response import Problem
+
+
+def shape_error(problem: Problem) -> dict[str, Any]:
+    """One string."""
+    return {"error": problem.message}
+
+
+KSERVE = Dialect(
+    "kserve",
+    prefixes=("/v2/models", "/v2/health"),
+    items=("inputs",),
+    unknown_fields="ignore",
+    declared=False,
+    shape_error=shape_error,
+)

@@ -1,0 +1,107 @@
+"""GET /v2, /v2/health/live, /v2/health/ready, /v2/models/{model}; POST .../infer."""
+
+from typing import Any
+
+import numpy as np
+from fastapi import APIRouter
+from pydantic import Field
+
+from models.errors import InvalidValue
+from models.heads import EmbedOptions
+from service.answering.answerer import Question
+from service.api.foreign import ForeignFields, choose_overflow
+from service.api.kserve.dialect import KSERVE
+from service.api.route import Ask, Asker, declare, json_response
+from service.endpoint import Kind
+from service.registry.loaded_model import LoadedModel
+
+router = APIRouter(route_class=declare(Kind.WORK, KSERVE), include_in_schema=False)
+probes = APIRouter(route_class=declare(Kind.OPERATION, KSERVE, probe=True), include_in_schema=False)
+
+
+@probes.get("/v2", response_model=None)
+async def server(ask: Ask) -> bytes:
+    """Tell what the server is."""
+    return json_response({"name": "cloze", "version": ask.app.version, "extensions": []})
+
+
+@probes.get("/v2/health/live", response_model=None)
+async def live(ask: Ask) -> bytes:
+    """Say that the process answers."""
+    ask.state.manager.check_live()
+    return json_response({"live": True})
+
+
+@probes.get("/v2/health/ready", response_model=None)
+async def ready(ask: Ask) -> bytes:
+    """Say that every model answers."""
+    ask.state.manager.check_ready()
+    return json_response({"ready": True})
+
+
+@router.get("/v2/models/{model:path}/ready", response_model=None)
+async def model_ready(ask: Ask) -> bytes:
+    """Say that a model answers."""
+    model = _find(ask)
+    return json_response({"name": model.name, "ready": model.batcher.alive})
+
+
+class Tensor(ForeignFields):
+    """A tensor of texts."""
+
+    name: str = "text"
+    datatype: str = "BYTES"
+    data: list[Any]
+
+
+class InferRequest(ForeignFields):
+    """One tensor of texts."""
+
+    id: str | None = None
+    inputs: list[Tensor] = Field(max_length=16, fail_fast=True)
+
+
+@router.post("/v2/models/{model:path}/infer", response_model=None)
+async def infer(body: InferRequest, ask: Ask) -> bytes:
+    """Embed texts."""
+    if len(body.inputs) != 1 or body.inputs[0].datatype != "BYTES":
+        raise InvalidValue("one tensor of BYTES is due here, the texts", param="inputs")
+    texts = np.array(body.inputs[0].data, dtype=object).ravel().tolist()
+    for place, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise InvalidValue("a text is due here", param=f"inputs[0].data[{place}]")
+    options = EmbedOptions(overflow=choose_overflow(ask, truncate=None))
+    reply = await ask.ask(
+        Question("embed", texts, options, model=ask.path["model"], field="inputs[0].data")
+    )
+    vectors = np.stack(reply.answers)
+    told: dict[str, Any] = {"model_name": reply.model} | ({"id": body.id} if body.id else {})
+    output = {
+        "name": "embedding",
+        "datatype": "FP32",
+        "shape": list(vectors.shape),
+        "data": vectors.ravel(),
+    }
+    return json_response({**told, "outputs": [output]})
+
+
+@router.get("/v2/models/{model:path}", response_model=None)
+async def model_metadata(ask: Ask) -> bytes:
+    """Tell what a model takes and gives."""
+    model = _find(ask)
+    size = model.pipeline.manifest.hidden_size
+    return json_response(
+        {
+            "name": model.name,
+            "versions": [model.fingerprint],
+            "platform": "onnxruntime_onnx",
+            "inputs": [{"name": "text", "datatype": "BYTES", "shape": [-1]}],
+            "outputs": [{"name": "embedding", "datatype": "FP32", "shape": [-1, size]}],
+        }
+    )
+
+
+def _find(ask: Asker) -> LoadedModel:
+    ask.state.manager.check_loaded()
+    found: LoadedModel = ask.state.manager.registry.find(ask.path["model"], "")
+    return found

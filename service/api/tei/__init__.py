@@ -1,0 +1,1 @@
+"""text-embeddings-inference's routes, at the root and for each model below /tei/{model}."""

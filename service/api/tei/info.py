@@ -1,0 +1,57 @@
+"""What a model is in text-embeddings-inference's words: one of three kinds."""
+
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from service.registry.loaded_model import LoadedModel
+from service.settings import Settings
+
+_DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16", "int8": "int8"}
+
+
+def describe_server(model: LoadedModel, settings: Settings) -> dict[str, Any]:
+    """As its GET /info has it."""
+    manifest = model.pipeline.manifest
+    return {
+        "model_id": model.name,
+        "model_sha": None,
+        "model_dtype": _DTYPES.get(model.pipeline.precision, model.pipeline.precision),
+        "served_model_name": model.name,
+        "model_type": describe_kind(model),
+        "max_concurrent_requests": settings.max_connections,
+        "max_input_length": manifest.max_tokens,
+        "max_batch_tokens": settings.max_batch_tokens,
+        "max_batch_requests": None,
+        "max_client_batch_size": settings.max_inputs,
+        "auto_truncate": settings.auto_truncate,
+        "tokenization_workers": 2,
+        "version": _find_version(),
+        "sha": None,
+        "docker_label": None,
+    }
+
+
+def describe_kind(model: LoadedModel) -> dict[str, Any]:
+    """What it embeds by, or the labels that it has."""
+    if ("embed", None) in model.heads:
+        pooling = model.heads["embed", None].entry.pooling or "mean"
+        return {"embedding": {"pooling": pooling}}
+    if ("embed", "sparse") in model.heads:
+        return {"embedding": {"pooling": "splade"}}
+    head = model.heads.get(("classify", None))
+    if head is None:
+        # It has no word for what this model does, and its clients want one.
+        return {"embedding": {"pooling": "none"}}
+    labels = head.entry.labels or ()
+    told = {
+        "id2label": {str(place): label for place, label in enumerate(labels)},
+        "label2id": {label: place for place, label in enumerate(labels)},
+    }
+    return {"reranker" if ("rerank", None) in model.heads else "classifier": told}
+
+
+def _find_version() -> str:
+    try:
+        return version("cloze")
+    except PackageNotFoundError:
+        return "0.1.0"

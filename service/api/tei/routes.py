@@ -1,0 +1,147 @@
+"""text-embeddings-inference's paths, each at the root and below /tei/{model}.
+
+One model is one server there, whose /info says what it is: some clients refuse to ask it for
+anything else, so each model has a base of its own.
+"""
+
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import orjson
+from fastapi import APIRouter
+from pydantic import Field
+
+from service.api.cohere.rerank import answer_ranking
+from service.api.foreign import ForeignFields
+from service.api.huggingface.bodies import HuggingFaceRequest
+from service.api.huggingface.routes import answer_root, list_models
+from service.api.route import Answer, Ask, Asker, declare, json_response
+from service.api.tei import tasks
+from service.api.tei.bodies import (
+    EmbedRequest,
+    PredictRequest,
+    RerankRequest,
+    SimilarityRequest,
+    VertexRequest,
+)
+from service.api.tei.dialect import TEI
+from service.api.tei.info import describe_server
+from service.endpoint import Kind
+from service.errors import InvalidRequest
+
+router = APIRouter(route_class=declare(Kind.WORK, TEI), include_in_schema=False)
+_BASES = ("", "/tei/{model:path}")
+
+
+def _post(path: str) -> Callable[[Any], Any]:
+    """A route at the root, and one of each model."""
+
+    def add(function: Any) -> Any:
+        for base in _BASES:
+            router.add_api_route(base + path, function, methods=["POST"], response_model=None)
+        return function
+
+    return add
+
+
+def _find_model(ask: Asker) -> str | None:
+    return ask.path["model"] if "path_params" in ask.scope else None
+
+
+@_post("/embed")
+async def embed(body: EmbedRequest, ask: Ask) -> Answer:
+    """Embed inputs."""
+    return await tasks.embed(body, _find_model(ask), ask)
+
+
+@_post("/embed_all")
+async def embed_all(body: EmbedRequest, ask: Ask) -> Answer:
+    """Give the hidden states of inputs."""
+    return await tasks.embed_all(body, _find_model(ask), ask)
+
+
+@_post("/embed_sparse")
+async def embed_sparse(body: EmbedRequest, ask: Ask) -> Answer:
+    """Embed inputs as weights of words."""
+    return await tasks.embed_sparse(body, _find_model(ask), ask)
+
+
+@_post("/predict")
+async def predict(body: PredictRequest, ask: Ask) -> Answer:
+    """Classify inputs."""
+    return await tasks.predict(body, _find_model(ask), ask)
+
+
+@_post("/rerank")
+async def rerank(body: RerankRequest, ask: Ask) -> Answer | bytes:
+    """Rank texts by a query; documents with a model as Cohere, vLLM and Infinity answer."""
+    if body.texts is None and body.model is not None:
+        return await answer_ranking(body, ask)
+    if body.property is not None:
+        return await tasks.rerank_objects(body, _find_model(ask), ask)
+    return await tasks.rerank(body, _find_model(ask), ask)
+
+
+@_post("/similarity")
+async def similarity(body: SimilarityRequest, ask: Ask) -> Answer:
+    """Compare sentences with a source."""
+    return await tasks.similarity(body, _find_model(ask), ask)
+
+
+class AnyRequest(ForeignFields):
+    """A body of the model's own task: to embed, to predict, or to rank."""
+
+    inputs: Any = None
+    query: str | None = None
+    texts: Annotated[list[str], Field(fail_fast=True)] | None = None
+    parameters: dict[str, Any] | None = None
+    truncate: bool | None = None
+    truncation_direction: str | None = None
+    prompt_name: str | None = None
+    normalize: bool | None = None
+    dimensions: int | None = None
+    raw_scores: bool | None = None
+    return_text: bool | None = None
+
+
+async def answer_any(body: AnyRequest, ask: Asker) -> Answer:
+    """Answer what the body means, by the model of the path or the first that has the task."""
+    model = _find_model(ask)
+    given = body.model_dump(exclude_none=True)
+    if body.query is not None:
+        return await tasks.rerank(RerankRequest.model_validate(given), model, ask)
+    if body.inputs is None:
+        raise InvalidRequest("the field is missing", param="inputs", code="missing_field")
+    (first, *_) = list_models(model, ask)
+    heads = {head.task.name for head in first.pipeline.heads}
+    plain = model is not None and body.parameters is None
+    if plain and "embed" not in heads and "classify" in heads:
+        return await tasks.predict(PredictRequest.model_validate(given), model, ask)
+    return await answer_root(HuggingFaceRequest.model_validate(given), ask, model)
+
+
+@_post("/")
+async def root(body: AnyRequest, ask: Ask) -> Answer:
+    """Answer what the body means."""
+    return await answer_any(body, ask)
+
+
+@_post("/invocations")
+async def invocations(body: AnyRequest, ask: Ask) -> Answer:
+    """Answer what the body means, as SageMaker asks."""
+    return await answer_any(body, ask)
+
+
+@_post("/vertex")
+async def vertex(body: VertexRequest, ask: Ask) -> bytes:
+    """Answer several bodies at once, as Vertex AI asks."""
+    answers = [await answer_any(AnyRequest.model_validate(each), ask) for each in body.instances]
+    return json_response({"predictions": [orjson.Fragment(answer.content) for answer in answers]})
+
+
+@router.get("/info", response_model=None)
+@router.get("/tei/{model:path}/info", response_model=None)
+async def info(ask: Ask) -> bytes:
+    """Tell what the model is."""
+    (first, *_) = list_models(_find_model(ask), ask)
+    return json_response(describe_server(first, ask.state.settings))

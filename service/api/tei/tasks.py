@@ -1,0 +1,141 @@
+"""Each task in text-embeddings-inference's words, of a model or of the first that has it."""
+
+from typing import Any
+
+from models.errors import EmptyInput, InvalidValue
+from models.heads import ClassifyOptions, EmbedOptions, SparseOptions
+from service.answering.answerer import Question
+from service.answering.derived import Ranking, compare_texts, rank
+from service.api.foreign import (
+    answer_cut,
+    choose_overflow,
+    choose_side,
+    list_inputs,
+    read_documents,
+)
+from service.api.route import Answer, Asker
+from service.api.tei.bodies import (
+    EmbedRequest,
+    PredictRequest,
+    RerankRequest,
+    SimilarityRequest,
+    Truncatable,
+)
+
+
+def _options(ask: Asker, body: Truncatable) -> dict[str, Any]:
+    return {
+        "overflow": choose_overflow(ask, truncate=body.truncate),
+        "truncation_side": choose_side(body.truncation_direction),
+    }
+
+
+async def embed(body: EmbedRequest, model: str | None, ask: Asker) -> Answer:
+    """A vector for each input."""
+    options = EmbedOptions(
+        normalize=body.normalize,
+        dimensions=body.dimensions,
+        prompt=body.prompt_name,
+        **_options(ask, body),
+    )
+    question = Question("embed", list_inputs(body.inputs), options, model=model)
+    reply = await ask.ask(question)
+    return answer_cut(reply.answers, reply.truncated_at)
+
+
+async def embed_all(body: EmbedRequest, model: str | None, ask: Asker) -> Answer:
+    """The hidden state of every token of each input, special ones too."""
+    options = EmbedOptions(prompt=body.prompt_name, **_options(ask, body))
+    question = Question("hidden", list_inputs(body.inputs), options, model=model)
+    reply = await ask.ask(question)
+    return answer_cut(reply.answers, reply.truncated_at)
+
+
+async def embed_sparse(body: EmbedRequest, model: str | None, ask: Asker) -> Answer:
+    """The weights above zero of each input, by token id."""
+    options = SparseOptions(prompt=body.prompt_name, **_options(ask, body))
+    items = list_inputs(body.inputs)
+    reply = await ask.ask(Question("embed", items, options, model=model, head="sparse"))
+    results = [
+        [
+            {"index": index, "value": value}
+            for index, value in zip(each.token_ids.tolist(), each.weights.tolist(), strict=True)
+        ]
+        for each in reply.answers
+    ]
+    return answer_cut(results, reply.truncated_at)
+
+
+async def predict(body: PredictRequest, model: str | None, ask: Asker) -> Answer:
+    """The labels of a text or a pair, best first; of a batch a list of such lists."""
+    inputs = body.inputs
+    single = isinstance(inputs, str) or all(isinstance(part, str) for part in inputs)
+    items = [_read_pair(item, place) for place, item in enumerate([inputs] if single else inputs)]
+    options = ClassifyOptions(function="none" if body.raw_scores else None, **_options(ask, body))
+    reply = await ask.ask(Question("classify", items, options, model=model))
+    return answer_cut(reply.answers[0] if single else reply.answers, reply.truncated_at)
+
+
+def _read_pair(item: Any, place: int) -> str | tuple[str, str]:
+    if isinstance(item, str):
+        return item
+    match item:
+        case [str(text)]:
+            return text
+        case [str(text), str(pair)]:
+            return text, pair
+        case _:
+            raise InvalidValue("a text or a pair is due here", param=f"inputs[{place}]")
+
+
+async def rerank(body: RerankRequest, model: str | None, ask: Asker) -> Answer:
+    """The texts by falling score, with their places."""
+    documents, ranking = await _rank(body, model, ask)
+    order = sorted(range(len(documents)), key=lambda place: -ranking.scores[place])
+    text = body.return_text or body.return_documents
+    results = [
+        {"index": place, "score": ranking.scores[place]}
+        | ({"text": documents[place]} if text else {})
+        for place in order[: body.top_n or body.top_k]
+    ]
+    return answer_cut(results, ranking.truncated_at)
+
+
+async def rerank_objects(body: RerankRequest, model: str | None, ask: Asker) -> Answer:
+    """The documents with their scores, in their order, as Weaviate's module reads them."""
+    documents, ranking = await _rank(body, model, ask)
+    scores = [
+        {"document": document, "score": score}
+        for document, score in zip(documents, ranking.scores, strict=True)
+    ]
+    told = {"query": body.query, "property": body.property, "scores": scores}
+    return answer_cut(told, ranking.truncated_at)
+
+
+async def _rank(body: RerankRequest, model: str | None, ask: Asker) -> tuple[list[str], Ranking]:
+    field = "texts" if body.texts is not None else "documents"
+    documents = body.texts if body.texts is not None else read_documents(body.documents)
+    if not documents:
+        raise EmptyInput(f"`{field}` cannot be empty")
+    ranking = await rank(
+        ask.ask,
+        body.query,
+        documents,
+        model=body.model or model,
+        overflow=choose_overflow(ask, truncate=body.truncate),
+        side=choose_side(body.truncation_direction),
+        raw=bool(body.raw_scores),
+        field=field,
+    )
+    return documents, ranking
+
+
+async def similarity(body: SimilarityRequest, model: str | None, ask: Asker) -> Answer:
+    """The cosines of sentences with the source."""
+    given = body.parameters
+    options = EmbedOptions(prompt=given.prompt_name, **_options(ask, given))
+    items = [body.inputs.source_sentence, *body.inputs.sentences]
+    field = "inputs.sentences"
+    question = Question("embed", items, options, model=model, field=field)
+    reply, cosines = await compare_texts(ask.ask, question, source="inputs.source_sentence")
+    return answer_cut(cosines, reply.truncated_at)

@@ -1,0 +1,115 @@
+"""Ranking in the words of Cohere and Jina, and Cohere's embeddings."""
+
+from typing import Any
+
+import pytest
+
+from models import Pipeline
+from tests.helpers.server import Server, check_same
+
+ROUTE = "/v1/rerank"
+DOCUMENTS = ["the sea is cold", "the king of france", "a red house"]
+BODY = {"query": "who is the king", "documents": DOCUMENTS}
+
+
+def test_by_a_cross_encoder_where_there_is_one(ranking: Server) -> None:
+    (model,) = [model for model in ranking.models if model.name == "tiny-ranker"]
+    answer = ranking.answer(ROUTE, BODY)
+    keys = {"id", "object", "model", "method", "results", "usage", "meta"}
+    assert answer.keys() == keys
+    assert (answer["model"], answer["method"]) == ("tiny-ranker", "cross-encoder")
+    scores = model.pipeline.rerank(BODY["query"], DOCUMENTS)
+    order = sorted(range(3), key=lambda place: -scores[place])
+    assert [each["index"] for each in answer["results"]] == order
+    for each in answer["results"]:
+        assert each.keys() == {"index", "relevance_score"}
+        assert each["relevance_score"] == pytest.approx(scores[each["index"]], abs=1e-5)
+    assert answer["usage"]["prompt_tokens"] > 0
+
+
+def test_by_vectors_where_there_is_none(tiny: Server, pretraining: Pipeline) -> None:
+    answer = tiny.answer(ROUTE, BODY)
+    assert (answer["model"], answer["method"]) == ("tiny-pretraining", "embeddings")
+    scores = pretraining.similarity(BODY["query"], DOCUMENTS)
+    for each in answer["results"]:
+        assert each["relevance_score"] == pytest.approx(scores[each["index"]], abs=1e-5)
+    told = [each["relevance_score"] for each in answer["results"]]
+    assert told == sorted(told, reverse=True)
+
+
+@pytest.mark.parametrize("path", [ROUTE, "/v2/rerank"])
+def test_what_clients_send_beside(path: str, ranking: Server) -> None:
+    body: dict[str, Any] = {
+        **BODY,
+        "documents": [DOCUMENTS[0], {"text": DOCUMENTS[1], "title": "x"}, DOCUMENTS[2]],
+        "model": "tiny-ranker",
+        "top_n": 9,
+        "return_documents": True,
+        "max_tokens_per_doc": None,
+        "max_chunks_per_doc": 10,
+        "rank_fields": ["text"],
+    }
+    answer = ranking.answer(path, body)
+    assert len(answer["results"]) == 3
+    for each in answer["results"]:
+        assert each["document"] == {"text": DOCUMENTS[each["index"]]}
+    assert len(ranking.answer(path, body | {"top_n": 2})["results"]) == 2
+    assert len(ranking.answer(path, body | {"top_n": None, "top_k": 1})["results"]) == 1
+
+
+@pytest.mark.parametrize("model", ["tiny-ranker", "tiny-pretraining"])
+def test_long_documents_are_cut_and_say_so(model: str, ranking: Server) -> None:
+    body = {"query": "king", "documents": ["rain", "river " * 80], "model": model}
+    results = ranking.answer(ROUTE, body)["results"]
+    assert {each["index"]: each.get("truncated") for each in results} == {0: None, 1: True}
+    refused = ranking.post(ROUTE, body | {"truncation": False})
+    assert refused.status_code == 400
+    assert refused.json()["error"]["param"] == "documents[1]"
+    long = body | {"query": "river " * 80, "truncation": False}
+    named = "documents[0]" if model == "tiny-ranker" else "query"
+    assert ranking.post(ROUTE, long).json()["error"]["param"] == named
+
+
+@pytest.mark.parametrize(
+    ("fields", "status", "code", "param"),
+    [
+        ({"documents": []}, 400, "empty_input", "documents"),
+        ({"documents": ["rain", ""]}, 400, "empty_input", "documents[1]"),
+        ({"query": ""}, 400, "empty_input", None),
+        ({"documents": [{"title": "a"}]}, 400, "invalid_value", "documents[0]"),
+        ({"documents": ["a", 1]}, 400, "invalid_value", "documents[1]"),
+        ({"query": None}, 400, "missing_field", "query"),
+        ({"model": "gpt"}, 404, "model_not_found", "model"),
+        ({"model": "tiny-inference"}, 400, "task_unsupported", "model"),
+        ({"documents": ["a"] * 3000}, 400, "too_many_inputs", "documents"),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_errors_that_every_client_reads(
+    fields: dict[str, Any], status: int, code: str, param: str | None, ranking: Server
+) -> None:
+    response = ranking.post(ROUTE, BODY | fields)
+    found = response.json()
+    assert (response.status_code, found["error"]["code"]) == (status, code), found
+    assert param is None or found["error"]["param"] == param
+    assert found["message"] == found["detail"] == found["error"]["message"]
+
+
+def test_embeddings(tiny: Server) -> None:
+    wanted = [
+        entry["embedding"]
+        for entry in tiny.answer("/v1/embeddings", {"input": ["rain", "sea"]})["data"]
+    ]
+    body: dict[str, Any] = {"texts": ["rain", "sea"], "model": "tiny-pretraining"}
+    body |= {"input_type": "search_document", "truncate": "END"}
+    first = tiny.answer("/v1/embed", body)
+    assert first["response_type"] == "embeddings_floats"
+    check_same(first["embeddings"], wanted)
+    typed = tiny.answer("/v1/embed", body | {"embedding_types": ["float"]})
+    check_same(typed["embeddings"], {"float": wanted})
+    second = tiny.answer("/v2/embed", body)
+    assert second["response_type"] == "embeddings_by_type"
+    check_same(second["embeddings"], {"float": wanted})
+    assert tiny.post("/v2/embed", body | {"texts": []}).status_code == 400
+    long = body | {"texts": ["river " * 80], "truncate": "NONE"}
+    assert tiny.post("/v2/embed", long).json()["error"]["param"] == "texts[0]"

@@ -1,0 +1,27 @@
+"""Infinity's and vLLM's paths."""
+
+from tests.helpers.server import Server, check_same
+
+
+def test_embeddings_are_openais(tiny: Server) -> None:
+    body = {"input": ["rain", "sea"], "model": "tiny-pretraining"}
+    wanted = tiny.answer("/v1/embeddings", body)
+    check_same(tiny.answer("/embeddings", body | {"modality": "text"}), wanted)
+    refused = tiny.post("/embeddings", {"input": [""]})
+    assert refused.status_code == 400
+    assert refused.json()["detail"] == refused.json()["error"]["message"]
+
+
+def test_classify(tiny: Server) -> None:
+    wanted = tiny.answer("/v1/classify", {"inputs": ["rain", "sea"]})
+    found = tiny.answer("/classify", {"input": ["rain", "sea"], "model": wanted["model"]})
+    assert found.keys() == {"id", "object", "created", "model", "data", "usage"}
+    check_same(found["data"], [result["labels"] for result in wanted["results"]])
+    assert len(tiny.answer("/classify", {"input": "rain"})["data"]) == 1
+
+
+def test_models(tiny: Server) -> None:
+    found = tiny.client.get("/models").json()["data"]
+    assert [model["id"] for model in found] == [model.name for model in tiny.models]
+    assert {model["owned_by"] for model in found} == {"infinity"}
+    assert found[1]["capabilities"] == ["embed", "classify"]

@@ -1,0 +1,37 @@
+"""The Open Inference Protocol, version 2."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.helpers.server import Server
+
+
+def test_health_and_models(tiny: Server) -> None:
+    assert tiny.client.get("/v2/health/live").json() == {"live": True}
+    assert tiny.client.get("/v2/health/ready").json() == {"ready": True}
+    assert tiny.client.get("/v2").json()["name"] == "cloze"
+    name = tiny.models[0].name
+    told = tiny.client.get(f"/v2/models/{name}").json()
+    assert (told["name"], told["outputs"][0]["shape"]) == (name, [-1, 32])
+    ready = tiny.client.get(f"/v2/models/{name}/ready").json()
+    assert ready == {"name": name, "ready": True}
+    assert tiny.client.get("/v2/models/none").status_code == 404
+
+
+@pytest.mark.parametrize("data", [["rain", "sea"], [["rain"], ["sea"]]])
+def test_infer(data: Any, tiny: Server) -> None:
+    wanted = tiny.answer("/v1/embeddings", {"input": ["rain", "sea"]})["data"]
+    tensor = {"name": "text", "shape": [2], "datatype": "BYTES", "data": data}
+    path = f"/v2/models/{tiny.models[0].name}/infer"
+    found = tiny.answer(path, {"id": "7", "inputs": [tensor]})
+    assert (found["id"], found["model_name"]) == ("7", tiny.models[0].name)
+    (output,) = found["outputs"]
+    assert output["shape"] == [2, 32]
+    vectors = np.reshape(output["data"], output["shape"])
+    np.testing.assert_allclose(vectors, [each["embedding"] for each in wanted], atol=1e-5)
+    for wrong in ({"inputs": []}, {"inputs": [tensor | {"data": [1]}]}):
+        response = tiny.post(path, wrong)
+        assert response.status_code == 422
+        assert isinstance(response.json()["error"], str)
