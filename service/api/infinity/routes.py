@@ -10,14 +10,26 @@ from pydantic import Field
 from models.heads import ClassifyOptions
 from service.answering.answerer import Question
 from service.api.foreign import ForeignFields, choose_overflow
-from service.api.infinity.dialect import INFINITY
-from service.api.openai.embed import embed
+from service.api.infinity.dialect import INFINITY, UNNAMED
+from service.api.openai.embed import EmbeddingsRequest, embed
 from service.api.openai.models import describe
 from service.api.route import Ask, declare, json_response
 from service.endpoint import Kind
 
 router = APIRouter(route_class=declare(Kind.WORK, INFINITY), include_in_schema=False)
-router.add_api_route("/embeddings", embed, methods=["POST"], response_model=None)
+
+
+class UnversionedRequest(EmbeddingsRequest):
+    """OpenAI's, of 0 dimensions where all are meant."""
+
+    dimensions: int | None = Field(default=None, ge=0)
+
+
+@router.post("/embeddings", response_model=None)
+async def embed_unversioned(body: UnversionedRequest, ask: Ask) -> bytes:
+    """Embed as OpenAI's route does."""
+    meant = {"model": name_model(body.model), "dimensions": body.dimensions or None}
+    return await embed(body.model_copy(update=meant), ask)
 
 
 class ClassifyRequest(ForeignFields):
@@ -37,7 +49,7 @@ async def classify(body: ClassifyRequest, ask: Ask) -> bytes:
         function="none" if body.raw_scores else None,
         overflow=choose_overflow(ask, truncate=body.truncation),
     )
-    question = Question("classify", texts, options, model=body.model, field="input")
+    question = Question("classify", texts, options, model=name_model(body.model), field="input")
     reply = await ask.ask(question)
     return json_response(
         {
@@ -67,6 +79,11 @@ async def list_models(ask: Ask) -> bytes:
         for model in manager.registry
     ]
     return json_response({"object": "list", "data": data})
+
+
+def name_model(model: str | None) -> str | None:
+    """The name that is meant."""
+    return None if model == UNNAMED else model
 
 
 def _list_capabilities(heads: Any) -> list[str]:

@@ -6,6 +6,8 @@ from typing import Any
 from service.registry.loaded_model import LoadedModel
 from service.settings import Settings
 
+# As it spells them; its clients take no others.
+_POOLINGS = {"lasttoken": "last_token"}
 _DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16", "int8": "int8"}
 
 
@@ -35,13 +37,13 @@ def describe_kind(model: LoadedModel) -> dict[str, Any]:
     """What it embeds by, or the labels that it has."""
     if ("embed", None) in model.heads:
         pooling = model.heads["embed", None].entry.pooling or "mean"
-        return {"embedding": {"pooling": pooling}}
+        return {"embedding": {"pooling": _POOLINGS.get(pooling, pooling)}}
     if ("embed", "sparse") in model.heads:
         return {"embedding": {"pooling": "splade"}}
     head = model.heads.get(("classify", None))
     if head is None:
         # It has no word for what this model does, and its clients want one.
-        return {"embedding": {"pooling": "none"}}
+        return {"embedding": {"pooling": "cls"}}
     labels = head.entry.labels or ()
     told = {
         "id2label": {str(place): label for place, label in enumerate(labels)},

@@ -145,3 +145,7 @@ async def info(ask: Ask) -> bytes:
     """Tell what the model is."""
     (first, *_) = list_models(_find_model(ask), ask)
     return json_response(describe_server(first, ask.state.settings))
+
+
+# Some clients leave the slash at the end of a base out. After all others, since it has any name.
+router.add_api_route("/tei/{model:path}", root, methods=["POST"], response_model=None)
