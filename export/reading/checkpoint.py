@@ -25,13 +25,13 @@ from export.reading.heads import (
     apply_activation,
     find_ending,
     list_heads,
-    load_named_heads,
     make_sparse_head,
     make_tokens_head,
     make_trunk_head,
 )
 from export.reading.kinds import refuse_other_kinds
 from export.reading.labels import check_labels
+from export.reading.named_heads import load_named_heads
 from export.reading.sentences.colbert import STANFORD, Late, read_colbert
 from export.reading.sentences.modules import find_encoder
 from export.reading.sentences.pooling import Splade

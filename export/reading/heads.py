@@ -1,27 +1,20 @@
-"""The heads of a checkpoint: the ones its architecture has, and those under heads/<name>/.
+"""The heads of a checkpoint: the ones its architecture has.
 
 Owns which architecture carries which task, and where its output holds the logits.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
+from transformers import PretrainedConfig, PreTrainedModel
 
-from export.architectures.classes import find_class, is_own
-from export.errors import SourceError, UnsupportedModel
-from export.reading.configuration import check_sizes
-from export.reading.files import first_line, read_architecture, read_object
-from export.reading.labels import check_labels
+from export.architectures.classes import is_own
+from export.errors import UnsupportedModel
 from export.reading.sentences.colbert import Late
 from export.reading.sentences.pooling import Splade
 from export.reading.sentences.settings import Sentences
-from export.reading.weights import Weights, check_floating, read_weights
 from models.bundle.manifest import Function, Pooling, ProblemType, Representation, head_file
 from models.families import Family
 from models.tasks import TASKS
@@ -81,6 +74,11 @@ def make_trunk_head(trunk: PreTrainedModel) -> SourceHead:
 def list_carried() -> set[str]:
     """The tasks that some architecture carries."""
     return {row.task for rows in _ENDINGS.values() for row in rows}
+
+
+def list_endings() -> tuple[str, ...]:
+    """The endings of architectures that carry a head."""
+    return tuple(_ENDINGS)
 
 
 def find_ending(architecture: str) -> str | None:
@@ -213,94 +211,3 @@ def _describe_labels(
     if problem_type == "multi_label_classification" or config.num_labels == 1:
         return labels, problem_type, "sigmoid"
     return labels, problem_type, "softmax"
-
-
-def load_named_heads(path: Path, trunk: PreTrainedModel, family: Family) -> list[SourceHead]:
-    """The heads under heads/<name>/ of a checkpoint: a config.json and its own weights each.
-
-    In the order that `head_names` in the checkpoint's config gives, others after it by name.
-    Raises SourceError or UnsupportedModel.
-    """
-    heads: list[SourceHead] = []
-    for folder in _list_folders(path, getattr(trunk.config, "head_names", None) or []):
-        raw = read_object(folder / "config.json")
-        name = read_architecture(raw)
-        kind = find_class(name)
-        if kind is None or find_ending(name) is None:
-            raise UnsupportedModel(
-                f"{folder / 'config.json'} names architecture {name!r}; a head is one of "
-                f"{', '.join(_ENDINGS)}"
-            )
-        largest = max(max(weight.shape, default=1) for weight in trunk.parameters())
-        largest = max(largest, _read_own(folder).largest)
-        check_sizes(folder / "config.json", raw, largest, family)
-        try:
-            config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-        except Exception as error:
-            raise SourceError(
-                f"{folder / 'config.json'} is not usable: {first_line(error)}"
-            ) from None
-        for key in ("hidden_size", "dim", "vocab_size", "num_hidden_layers"):
-            if getattr(config, key, None) != getattr(trunk.config, key, None):
-                raise SourceError(
-                    f"{folder / 'config.json'} has another {key} than the trunk in {path}"
-                )
-        if name.endswith("Classification"):
-            check_labels(folder / "config.json")
-        model = _build_head(folder, kind, config, trunk, family)
-        heads += list_heads(model, name, family, folder.name)
-    return heads
-
-
-def _list_folders(path: Path, order: Any) -> list[Path]:
-    found = {file.parent.name: file.parent for file in path.glob("heads/*/config.json")}
-    if not isinstance(order, list) or not all(isinstance(name, str) for name in order):
-        raise SourceError(f"{path / 'config.json'} has head_names that are not a list of names")
-    for name in order:
-        if name not in found:
-            raise SourceError(
-                f"{path / 'config.json'} names the head {name!r}, and {path / 'heads' / name} has "
-                "no config.json; complete it or take the name out of head_names"
-            )
-    return [found[name] for name in [*order, *sorted(set(found) - set(order))]]
-
-
-def _read_own(folder: Path) -> Weights:
-    files = sorted(folder.glob("*.safetensors"))
-    if not files:
-        raise SourceError(f"{folder} has no weights; put model.safetensors beside config.json")
-    weights = read_weights(files)
-    check_floating(weights, set(weights.tensors))
-    return weights
-
-
-def _build_head(
-    folder: Path, kind: Any, config: PretrainedConfig, trunk: PreTrainedModel, family: Family
-) -> PreTrainedModel:
-    files = _read_own(folder).files
-    try:
-        own = {key: value.float() for file in files for key, value in load_file(file).items()}
-    except (SafetensorError, OSError) as error:
-        raise SourceError(f"{files[0]} cannot be read: {first_line(error)}") from None
-    config._attn_implementation = trunk.config._attn_implementation
-    with torch.device("meta"):
-        model: PreTrainedModel = kind(config)
-    # The head stands on the trunk that is there already: no second copy of its weights.
-    prefix = f"{model.base_model_prefix}."
-    pooled = any(key.startswith(prefix + "pooler") for key in own)
-    for name, module in trunk.named_children():
-        if not (pooled and name in family.pooler):
-            setattr(model.base_model, name, module)
-    try:
-        unexpected = model.load_state_dict(own, strict=False, assign=True).unexpected_keys
-    except RuntimeError as error:
-        raise SourceError(f"{files[0]} does not fit {folder}: {first_line(error)}") from None
-    missing = [name for name, value in model.named_parameters() if value.is_meta]
-    if missing or unexpected:
-        raise SourceError(
-            f"{files[0]} does not hold the weights of {type(model).__name__}'s head: "
-            f"missing {', '.join(missing[:3]) or 'none'}, "
-            f"unexpected {', '.join(unexpected[:3]) or 'none'}"
-        )
-    model.eval()
-    return model
