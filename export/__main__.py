@@ -169,7 +169,7 @@ def _verify(given: Sequence[str]) -> int:
         parser.error("--texts goes with --against: golden answers have their own texts")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     from export.console import show_parity
-    from export.proof.verify import Texts, verify_against, verify_golden
+    from export.writing.verify import Texts, verify_against, verify_golden
     from models.bundle.bundle import Bundle
     from models.pipeline import Pipeline
 

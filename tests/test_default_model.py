@@ -7,7 +7,7 @@ import onnx
 import pytest
 from huggingface_hub import ModelCard
 
-from export.proof.verify import verify_against, verify_golden
+from export.writing.verify import verify_against, verify_golden
 from models.bundle.bundle import Bundle
 from models.pipeline import Pipeline
 from service.settings import DEFAULT_BUNDLE

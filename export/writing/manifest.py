@@ -151,6 +151,21 @@ def _describe_late(head: SourceHead, checkpoint: Checkpoint) -> LateInteraction 
     )
 
 
+def describe_reading(checkpoint: Checkpoint) -> dict[str, Any]:
+    """What the manifest says of how texts are read, and of the sizes of what reads them."""
+    return {
+        "max_tokens": checkpoint.max_tokens,
+        "truncation_side": checkpoint.tokenizer.truncation_side,
+        "segments": checkpoint.segments,
+        "position_start": checkpoint.position_start,
+        "special_tokens": _list_special_tokens(checkpoint.tokenizer),
+        "vocabulary_size": checkpoint.config.vocab_size,
+        "family": checkpoint.family.name,
+        "hidden_size": checkpoint.config.hidden_size,
+        "layers": checkpoint.config.num_hidden_layers,
+    }
+
+
 def describe_bundle(
     folder: Path, request: ExportRequest, checkpoint: Checkpoint, contents: Contents
 ) -> Manifest:
@@ -162,16 +177,8 @@ def describe_bundle(
             *(entry.format_version for entry in contents.heads),
         ),
         name=request.bundle_name,
-        family=checkpoint.family.name,
         layout=checkpoint.family.layout,
-        max_tokens=checkpoint.max_tokens,
-        hidden_size=checkpoint.config.hidden_size,
-        layers=checkpoint.config.num_hidden_layers,
-        vocabulary_size=checkpoint.config.vocab_size,
-        position_start=checkpoint.position_start,
-        segments=checkpoint.segments,
-        truncation_side=side,
-        special_tokens=_list_special_tokens(checkpoint.tokenizer),
+        **describe_reading(checkpoint),
         tasks=tuple(dict.fromkeys(entry.task for entry in contents.heads)),
         heads=tuple(contents.heads),
         precisions=request.precisions,

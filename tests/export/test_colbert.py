@@ -15,10 +15,10 @@ from sentence_transformers.base.modules import Dense, Normalize, Transformer
 from sentence_transformers.multi_vector_encoder.modules import MultiVectorMask
 
 from export.errors import ExportError, SourceError, UnsupportedModel
-from export.proof.verify import verify_against, verify_golden
 from export.reading.checkpoint import load_checkpoint
 from export.writing.exporter import export_bundle
 from export.writing.request import ExportRequest
+from export.writing.verify import verify_against, verify_golden
 from models import Pipeline
 from models.errors import EmptyInput, InputTooLong, InvalidValue, TaskUnsupported
 from tests.helpers.checkpoints import change_json, write_json

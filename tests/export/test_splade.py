@@ -15,10 +15,10 @@ from sentence_transformers.sparse_encoder.modules import MLMTransformer, SpladeP
 
 from export.__main__ import main
 from export.errors import ExportError, SourceError, UnsupportedModel
-from export.proof.verify import verify_against, verify_golden
 from export.reading.checkpoint import load_checkpoint
 from export.writing.exporter import export_bundle
 from export.writing.request import ExportRequest
+from export.writing.verify import verify_against, verify_golden
 from models import Pipeline
 from models.errors import EmptyInput, InvalidValue, TaskUnsupported
 from models.heads import sparse
@@ -113,6 +113,12 @@ def splade(exported: Export, tmp_path_factory: pytest.TempPathFactory) -> Pipeli
     source = exported("bert", "ForMaskedLM").source
     assert main([str(source), str(out), "--pooling", "splade"]) == 0
     return Pipeline.open(out)
+
+
+def test_one_that_was_taken_for_it_is_proven_anew(splade: Pipeline, exported: Export) -> None:
+    source = exported("bert", "ForMaskedLM").source
+    figures = verify_against(splade, str(source))
+    assert {(row.task, row.head) for row in figures} == {("embed", "sparse"), ("fill-mask", None)}
 
 
 def test_requests(splade: Pipeline) -> None:

@@ -12,11 +12,11 @@ from safetensors.torch import load_file, save_file
 
 from export.__main__ import main
 from export.errors import ExportError, ProofFailed, SourceError, UnsupportedModel
-from export.proof.verify import verify_against, verify_golden
 from export.reading.sentences.modules import list_modules
 from export.reading.sentences.projection import read_projection
 from export.writing.exporter import export_bundle
 from export.writing.request import ExportRequest
+from export.writing.verify import verify_against, verify_golden
 from models import Pipeline
 from models.bundle.bundle import Bundle
 from models.errors import BundleDamaged, InvalidValue

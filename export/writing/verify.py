@@ -1,7 +1,7 @@
 """The proof made anew, for a bundle that already exists: on another machine, after an upgrade.
 
-Against its source the whole proof is repeated; without it, the bundle's own golden answers are
-computed again.
+Against its source the whole proof is repeated, and all that the bundle says of its answers is
+compared; without it, the bundle's own golden answers are computed again.
 """
 
 from collections.abc import Sequence
@@ -12,6 +12,7 @@ from export.errors import ProofFailed, SourceError
 from export.proof.comparison import prove
 from export.proof.original import ask_original
 from export.reading.checkpoint import load_checkpoint
+from export.writing.differences import list_differences
 from models.bundle.bundle import GOLDEN
 from models.bundle.manifest import Parity
 from models.errors import AnswersWrong, BundleDamaged
@@ -40,13 +41,24 @@ class Texts:
 
 def verify_against(pipeline: Pipeline, source: str, texts: Texts | None = None) -> list[Parity]:
     """Compare a bundle with a checkpoint. Raises ProofFailed where they differ."""
-    checkpoint = load_checkpoint(source, embeds=pipeline.manifest.tasks == ("embed",))
+    manifest = pipeline.manifest
+    checkpoint = load_checkpoint(
+        source,
+        embeds=manifest.tasks == ("embed",),
+        splade=any(entry.representation == "sparse" for entry in manifest.heads),
+    )
     served = {(head.task.name, head.entry.name) for head in pipeline.heads}
     heads = [head for head in checkpoint.all_heads if (head.task, head.name) in served]
     missing = served - {(head.task, head.name) for head in heads}
     if missing:
         named = ", ".join(f"{task} {name or ''}".strip() for task, name in sorted(missing, key=str))
         raise ProofFailed(f"{source} has no head for {named}, which the bundle answers")
+    differences = list_differences(manifest, checkpoint, heads)
+    if differences:
+        raise ProofFailed(
+            f"{'; '.join(differences)}: {pipeline.bundle.path} does not answer as {source} does; "
+            "export it again, or give the source that it was made from"
+        )
     answers = ask_original(
         checkpoint,
         heads,
@@ -54,9 +66,7 @@ def verify_against(pipeline: Pipeline, source: str, texts: Texts | None = None) 
         lines=None if texts is None else texts.lines,
     )
     # What was accepted when it was made is accepted again, and said again.
-    lossy = any(
-        row.lossy for row in pipeline.manifest.parity if row.precision == pipeline.precision
-    )
+    lossy = any(row.lossy for row in manifest.parity if row.precision == pipeline.precision)
     return prove(pipeline, answers, lambda _: None, accept_loss=lossy)
 
 
