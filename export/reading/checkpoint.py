@@ -29,7 +29,7 @@ from export.reading.heads import (
     make_tokens_head,
     make_trunk_head,
 )
-from export.reading.kinds import refuse_other_kinds
+from export.reading.kinds import refuse_adapter, refuse_other_kinds
 from export.reading.labels import check_labels
 from export.reading.named_heads import load_named_heads
 from export.reading.sentences.colbert import STANFORD, Late, read_colbert
@@ -163,6 +163,7 @@ def load_checkpoint(
     path, name, found_revision = find_source(source, revision)
     refuse_other_kinds(path)
     encoder = find_encoder(path)
+    refuse_adapter(encoder)
     declared = read_declared(encoder)
     family = declared.family
     sentences = read_sentences(path)

@@ -14,7 +14,7 @@ from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
 
 from export.architectures.classes import find_config, is_own
 from export.errors import SourceError, UnsupportedModel
-from export.reading.files import first_line, has_file
+from export.reading.files import first_line
 from export.reading.variants import Declared
 from export.reading.weights import Weights, check_floating
 from models.families import Family
@@ -51,11 +51,6 @@ def load_config(declared: Declared, weights: Weights) -> PretrainedConfig:
     for key, reason in _REFUSED.items():
         if raw.get(key):
             raise UnsupportedModel(f"{file} {reason} ({key})")
-    if has_file(file.parent / "adapter_config.json"):
-        raise UnsupportedModel(
-            f"{file.parent / 'adapter_config.json'} makes it an adapter on another model; "
-            "merge the adapter into its model and save that"
-        )
     check_sizes(file, raw, weights.largest, declared.family)
     _check_layers(file, raw, weights)
     try:

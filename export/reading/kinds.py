@@ -1,14 +1,18 @@
-"""Models that are no encoder of BERT's kind, told by their files before any of these is missed."""
+"""What is no checkpoint of an encoder, told by its files before any of these is missed."""
 
+import re
 import zipfile
 from pathlib import Path
 
-from export.errors import UnsupportedModel
-from export.reading.files import has_file, read_json
+from export.errors import SourceError, UnsupportedModel
+from export.reading.files import has_file, read_json, read_object
+from export.reading.weights import find_others, has_weights
 
 _FLAIR = ("final-model.pt", "best-model.pt")
 _OF_FLAIR = "a model of flair, which saves classes of its own in a pickle"
 _LOOKED_AT = 1 << 20
+_ADAPTER = "adapter_config.json"
+_CONFIG = "config.json"
 
 
 def refuse_other_kinds(path: Path) -> None:
@@ -16,6 +20,48 @@ def refuse_other_kinds(path: Path) -> None:
     what = _name_kind(path)
     if what is not None:
         raise UnsupportedModel(f"{path} is {what}; supported are encoders with a config.json")
+
+
+def refuse_adapter(encoder: Path) -> None:
+    """Raise UnsupportedModel for the weights of an adapter, which stand on those of a model."""
+    file = encoder / _ADAPTER
+    if not has_file(file):
+        return
+    named = read_object(file).get("base_model_name_or_path")
+    base = f"on {named}" if isinstance(named, str) and named else "on another model"
+    raise UnsupportedModel(
+        f"{file} makes it an adapter {base}, which has no weights of its own to answer with; merge "
+        "it into its model with peft and export what that saves: PeftModel.from_pretrained(model, "
+        f"{str(encoder)!r}).merge_and_unload().save_pretrained(NEW), the tokenizer and any other "
+        "files of this folder beside it"
+    )
+
+
+def refuse_without_config(folder: Path) -> None:
+    """Raise SourceError with what lies in a folder that has no config.json, where that says why."""
+    entries = sorted(folder.iterdir())
+    if not entries:
+        raise SourceError(
+            f"{folder} is empty; give the directory that holds config.json, the weights and the "
+            "tokenizer"
+        )
+    inside = [entry for entry in entries if has_file(entry / _CONFIG)]
+    found = [entry for entry in inside if has_weights(entry)]
+    if found and not has_file(folder / "modules.json"):
+        last = max(found, key=_number)
+        what = "the last checkpoint of a training" if _number(last) >= 0 else "one"
+        raise SourceError(
+            f"{folder} has no config.json, and is no checkpoint; {last} in it is {what}: give that"
+        )
+    other = find_others(folder)
+    if other is not None:
+        raise SourceError(f"{folder} has no config.json, and for weights only {other}")
+
+
+def _number(folder: Path) -> int:
+    """The step of a Trainer's checkpoint, by the name of its folder; -1 for any other."""
+    found = re.fullmatch(r"checkpoint-(\d+)", folder.name)
+    return int(found[1]) if found else -1
 
 
 def _name_kind(path: Path) -> str | None:

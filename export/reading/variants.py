@@ -13,6 +13,7 @@ from typing import Any
 from export.errors import SourceError, UnsupportedModel
 from export.reading.crammed import LOCAL_FILE, list_notes, translate_crammed
 from export.reading.files import has_file, read_architecture, read_object
+from export.reading.kinds import refuse_without_config
 from models.families import FAMILIES, Family
 
 # Of these families, what a key may say; left out it may say nothing.
@@ -73,6 +74,8 @@ def read_declared(path: Path) -> Declared:
     file = path / "config.json"
     if not has_file(file) and has_file(path / LOCAL_FILE):
         file = path / LOCAL_FILE
+    if not has_file(file):
+        refuse_without_config(path)
     raw = read_object(file)
     content = _translate(file, raw)
     kind = content.get("model_type")

@@ -28,6 +28,8 @@ _OTHERS = {
     "*.onnx": "a graph that was made of a checkpoint; export that checkpoint",
     "onnx/*.onnx": "a graph that was made of a checkpoint; export that checkpoint",
     "*.gguf": "quantised for llama.cpp; export the checkpoint it was made from",
+    "*.ckpt": "a pickle of PyTorch Lightning, which is never opened; where you trust it, load it "
+    "with its own code and save the model in it with model.save_pretrained()",
 }
 _REMEDY = "copy or save the checkpoint again"
 # As transformers looks for them; an index names the files of a set.
@@ -88,12 +90,25 @@ def find_weights(path: Path) -> Weights:
             return _unwrap(read_weights([path / single]))
         if has_file(path / index):
             return _unwrap(_read_set(path / index))
-    for pattern, reason in _OTHERS.items():
-        for file in sorted(path.glob(pattern))[:1]:
-            raise SourceError(f"{path} has no weights but {file.relative_to(path)}, {reason}")
+    other = find_others(path)
+    if other is not None:
+        raise SourceError(f"{path} has no weights but {other}")
     raise SourceError(
         f"{path} has no weights; put model.safetensors or pytorch_model.bin beside config.json"
     )
+
+
+def has_weights(path: Path) -> bool:
+    """Whether weights that are read lie in `path`."""
+    return any(has_file(path / name) for names in _FORMATS for name in names)
+
+
+def find_others(path: Path) -> str | None:
+    """The first file of weights in `path` that is not read, and what to do; None without any."""
+    for pattern, reason in _OTHERS.items():
+        for file in sorted(path.glob(pattern))[:1]:
+            return f"{file.relative_to(path)}, {reason}"
+    return None
 
 
 def _unwrap(weights: Weights) -> Weights:

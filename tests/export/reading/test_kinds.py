@@ -1,11 +1,13 @@
 """What is no encoder of BERT's kind, or lacks a form that is read, is told what it is."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from export.errors import SourceError, UnsupportedModel
 from export.reading.checkpoint import load_checkpoint
@@ -47,6 +49,10 @@ def test_a_model_of_flair_by_what_its_archive_names(tmp_path: Path) -> None:
         ("flax_model.msgpack", r"but flax_model\.msgpack, of Flax"),
         ("onnx/model.onnx", r"but onnx/model\.onnx, a graph .* export that checkpoint"),
         ("bert-q8_0.gguf", r"but bert-q8_0\.gguf, quantised for llama\.cpp"),
+        (
+            "epoch=3.ckpt",
+            r"but epoch=3\.ckpt, a pickle of PyTorch Lightning, which is",
+        ),
     ],
 )
 def test_weights_of_another_kind(tmp_path: Path, file: str, sentence: str) -> None:
@@ -82,3 +88,52 @@ def test_tokenizers_without_a_fast_form(
         load_checkpoint(str(source))
     assert f"tokenizer_class {name!r}, which divides words {sentence}" in caught.value.message
     assert str(source / file) in caught.value.message
+
+
+LORA = {"peft_type": "LORA", "base_model_name_or_path": "bert-base-uncased", "r": 8}
+NAME = "base_model.model.bert.encoder.layer.0.attention.self.query.lora_A.weight"
+
+
+@pytest.mark.parametrize("inside", ["", "0_Transformer"])
+@pytest.mark.parametrize("whole", [False, True])
+def test_an_adapter_is_no_model(tmp_path: Path, inside: str, whole: bool) -> None:  # noqa: FBT001
+    """As peft saves it, alone or in a folder of sentence-transformers; `whole`: beside a model."""
+    folder = tmp_path / "source" / inside
+    if whole:
+        make_checkpoint(folder, "bert", "BertModel")
+    write_json(folder / "adapter_config.json", LORA)
+    save_file({NAME: torch.zeros(8, 32)}, folder / "adapter_model.safetensors")
+    if inside:
+        named = "sentence_transformers.models.Transformer"
+        write_json(tmp_path / "source/modules.json", [{"idx": 0, "path": inside, "type": named}])
+    with pytest.raises(UnsupportedModel) as refusal:
+        load_checkpoint(str(tmp_path / "source"))
+    said = refusal.value.message
+    assert said.startswith(f"{folder / 'adapter_config.json'} makes it an adapter on bert-base-unc")
+    assert "merge_and_unload().save_pretrained(NEW)" in said
+
+
+def test_a_folder_without_a_config_says_what_it_is(tmp_path: Path) -> None:
+    folder = tmp_path / "source"
+    folder.mkdir()
+
+    def refuse(sentence: str) -> None:
+        with pytest.raises(SourceError) as refusal:
+            load_checkpoint(str(folder))
+        assert refusal.value.message.startswith(f"{folder} {sentence}")
+
+    refuse("is empty; give the directory that holds config.json")
+    (folder / "model-Q4_0.gguf").write_bytes(b"GGUF")
+    refuse("has no config.json, and for weights only model-Q4_0.gguf, quantised for llama.cpp; ")
+    (folder / "model-Q4_0.gguf").unlink()
+    (folder / "last.ckpt").write_bytes(b"PK")
+    refuse("has no config.json, and for weights only last.ckpt, a pickle of PyTorch Lightning")
+    for number in (500, 1000):
+        make_checkpoint(folder / f"checkpoint-{number}", "bert", "BertModel")
+    wanted = f"{folder / 'checkpoint-1000'} in it is the last checkpoint of a training: give that"
+    refuse(f"has no config.json, and is no checkpoint; {wanted}")
+    for number in (500, 1000):
+        shutil.move(folder / f"checkpoint-{number}", folder / f"run{number}")
+    refuse(
+        f"has no config.json, and is no checkpoint; {folder / 'run1000'} in it is one: give that"
+    )
