@@ -1,6 +1,9 @@
 """A SetFit checkpoint classifies as SetFit does: logistic regression on its own vectors."""
 
 import json
+import shlex
+import subprocess
+import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -13,8 +16,9 @@ from safetensors.numpy import save_file
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import Dense, Normalize, Transformer
 from sentence_transformers.sentence_transformer.modules import Pooling
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LogisticRegression, RidgeClassifier
 from sklearn.multiclass import OneVsRestClassifier
+from sklearn.multioutput import ClassifierChain, MultiOutputClassifier
 
 from export.errors import SourceError, UnsupportedModel
 from export.reading.checkpoint import load_checkpoint
@@ -26,6 +30,8 @@ from tests.helpers.fixtures import Export
 
 TEXTS = ["the king of france", "a", "it is cold in paris, and the sea is far", "a red house", "fox"]
 LABELS = ["calm", "glad", "sad"]
+ROOT = Path(__file__).parents[2]
+CHECKPOINTS = ROOT / "docs" / "checkpoints.md"
 Save = Callable[..., tuple[Path, Any]]
 
 
@@ -107,43 +113,81 @@ def test_a_default_prompt_and_dimensions_go_for_it_too(save: Save) -> None:
     check_scores(folder, head.predict_proba(vectors), ["0", "1"])
 
 
-def test_several_labels_at_once(save: Save) -> None:
-    folder, vectors = save()
-    marks = np.array([[1, 0, 1], [0, 1, 1], [1, 1, 0], [0, 0, 1], [1, 0, 0]])
-    head = OneVsRestClassifier(LogisticRegression(C=100.0)).fit(vectors, marks)
-    content = {
-        "coef": [each.coef_[0].tolist() for each in head.estimators_],
-        "intercept": [float(each.intercept_[0]) for each in head.estimators_],
-        "multi_label": True,
-    }
-    write_json(folder / "model_head.json", content)
-    write_json(folder / "config_setfit.json", {"labels": LABELS})
-    check_scores(folder, head.predict_proba(vectors), LABELS)
+MARKS = np.array([[1, 0, 1], [0, 1, 1], [1, 1, 0], [0, 0, 1], [1, 0, 0]])
 
 
-def test_a_pickle_is_never_opened_and_told(save: Save, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder, vectors = save()
-    head = fit(vectors, [0, 1, 2, 1, 0])
+def convert(folder: Path, head: Any) -> None:
+    """Save the head as SetFit does, and run the line that the export's note gives."""
     joblib.dump(head, folder / "model_head.pkl")
     checkpoint = load_checkpoint(str(folder))
     assert checkpoint.tasks == ("embed",)
     [note] = checkpoint.notes
     assert "model_head.pkl is a pickle and is not opened" in note
-    # The line that it gives makes what the exporter reads.
-    command = note[note.index('python -c "') + len('python -c "') : -1]
-    monkeypatch.chdir(folder)
-    exec(command, {})  # noqa: S102
-    assert load_checkpoint(str(folder)).tasks == ("embed", "classify")
+    line = note[note.index("python -c") :]
+    assert line in CHECKPOINTS.read_text().splitlines()
+    run = [sys.executable, *shlex.split(line)[1:]]
+    subprocess.run(run, cwd=folder, check=True)
+
+
+def test_one_label_of_several_by_the_line_that_is_printed(save: Save) -> None:
+    folder, vectors = save()
+    head = fit(vectors, [0, 1, 2, 1, 0])
+    convert(folder, head)
+    write_json(folder / "config_setfit.json", {"labels": LABELS})
+    check_scores(folder, head.predict_proba(vectors), LABELS)
+
+
+@pytest.mark.parametrize("kind", [OneVsRestClassifier, MultiOutputClassifier])
+def test_several_labels_by_the_line_that_is_printed(save: Save, kind: Any) -> None:
+    folder, vectors = save()
+    head = kind(LogisticRegression(C=100.0)).fit(vectors, MARKS)
+    convert(folder, head)
+    write_json(folder / "config_setfit.json", {"labels": LABELS})
+    scores = head.predict_proba(vectors)
+    if isinstance(scores, list):
+        scores = np.stack([each[:, 1] for each in scores], axis=1)
+    check_scores(folder, scores, LABELS)
+
+
+@pytest.mark.parametrize(
+    ("head", "targets", "sentence"),
+    [
+        (ClassifierChain(LogisticRegression()), MARKS, "a ClassifierChain for several labels"),
+        (
+            OneVsRestClassifier(LogisticRegression()),
+            [0, 1, 2, 1, 0],
+            "a OneVsRestClassifier for one label of several",
+        ),
+        (RidgeClassifier(), [0, 1, 2, 1, 0], "a RidgeClassifier for one label of several"),
+    ],
+)
+def test_what_computes_with_more_than_its_coefficients_is_refused(
+    save: Save, head: Any, targets: Any, sentence: str
+) -> None:
+    folder, vectors = save()
+    convert(folder, head.fit(vectors, targets))
+    with pytest.raises(UnsupportedModel, match=f"was made of {sentence}, which is not computed"):
+        load_checkpoint(str(folder))
 
 
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        ({"coef": [[0.0] * 32]}, "lacks coef"),
-        ({"coef": [0.0] * 32, "intercept": [0.0]}, "lacks coef"),
-        ({"coef": [[0.0] * 31], "intercept": [0.0]}, "the vectors have 32 dimensions"),
-        ({"coef": [[0.0] * 32] * 3, "intercept": [0.0]}, r"coefficients \[3, 32\] and 1 intercept"),
-        ({"coef": [["x"] * 32], "intercept": [0.0]}, "cannot be read"),
+        ({"coef": [[0.0] * 32]}, r"has coef \[1, 32\] and no intercept; wanted are coef \[classes"),
+        ({"coef": [0.0] * 32, "intercept": [0.0]}, r"has coef \[32\] and intercept \[1\]; wanted"),
+        (
+            {"coef": [[[0.0] * 32]] * 3, "intercept": [[0.0]] * 3, "multi_label": True},
+            r"has coef \[3, 1, 32\] and intercept \[3, 1\]; wanted are coef \[classes",
+        ),
+        (
+            {"coef": [[0.0] * 31], "intercept": [0.0]},
+            r"has coef \[1, 31\] and intercept \[1\], and the vectors have 32 dimensions; wanted",
+        ),
+        (
+            {"coef": [[0.0] * 32] * 3, "intercept": [0.0]},
+            r"coef \[3, 32\] and intercept \[1\], and",
+        ),
+        ({"coef": [["x"] * 32], "intercept": [0.0]}, "cannot be read.*wanted are coef"),
         ({"coef": [[0.0] * 32], "intercept": [0.0], "classes": 2}, "not a list"),
         ({"coef": [[0.0] * 32], "intercept": [0.0], "classes": [0, 1, 2]}, "has 3 classes"),
         ({"coef": [[0.0] * 32], "intercept": [0.0], "classes": [0, 7]}, "do not name"),

@@ -24,11 +24,16 @@ from export.reading.sentences.settings import Sentences
 _CONFIG = "config_setfit.json"
 _PICKLE = "model_head.pkl"
 _COPIES = ("model_head.safetensors", "model_head.json")
+# Of several labels at once scikit-learn has an estimator each; `kind` tells those that are more.
 _CONVERT = (
-    "python -c \"import joblib, json; h = joblib.load('model_head.pkl'); json.dump({'coef': "
-    "h.coef_.tolist(), 'intercept': h.intercept_.tolist(), 'classes': h.classes_.tolist()}, "
-    "open('model_head.json', 'w'))\""
+    "python -c \"import joblib, json; h = joblib.load('model_head.pkl'); "
+    "e = getattr(h, 'estimators_', [h]); one = e[0] is h; json.dump({'kind': type(h).__name__, "
+    "'coef': [row for x in e for row in x.coef_.tolist()], "
+    "'intercept': [row for x in e for row in x.intercept_.tolist()], "
+    "'classes': h.classes_.tolist() if one else None, "
+    "'multi_label': not one and getattr(h, 'multilabel_', True)}, open('model_head.json', 'w'))\""
 )
+_ONE, _SEVERAL = "LogisticRegression", ("OneVsRestClassifier", "MultiOutputClassifier")
 
 
 class SetFitClassifier(torch.nn.Module):
@@ -95,7 +100,7 @@ def read_setfit(
             return [], []
         return [], [
             f"{_PICKLE} is a pickle and is not opened, so its classifier is left out; where you "
-            f"trust it, write its coefficients beside it: {_CONVERT}"
+            f"trust it, write its coefficients beside it, in {path}: {_CONVERT}"
         ]
     settings = read_object(path / _CONFIG, required=False)
     read = _read_tensors if file.suffix == ".safetensors" else _read_lists
@@ -104,8 +109,8 @@ def read_setfit(
     width = vectors(torch.zeros(1, trunk.config.hidden_size)).shape[-1]
     if coefficients.shape != (len(intercepts), width):
         raise SourceError(
-            f"{file} holds coefficients {list(coefficients.shape)} and {len(intercepts)} "
-            f"intercepts, and the vectors have {width} dimensions"
+            f"{file} has coef {list(coefficients.shape)} and intercept [{len(intercepts)}], and "
+            f"the vectors have {width} dimensions; {_describe_wanted(path)}"
         )
     if not (torch.isfinite(coefficients).all() and torch.isfinite(intercepts).all()):
         raise SourceError(f"the coefficients in {file} are not all numbers")
@@ -148,24 +153,47 @@ def _read_tensors(file: Path) -> Read:
 
 def _read_lists(file: Path) -> Read:
     content = read_object(file)
+    multi_label = content.get("multi_label") is True
+    _check_kind(file, content.get("kind"), multi_label=multi_label)
     try:
         names: list[str] = [name for name in ("coef", "intercept") if name in content]
         found: dict[str, torch.Tensor] = {
             name: torch.tensor(content[name], dtype=torch.float64) for name in names
         }
     except (TypeError, ValueError) as error:
-        raise SourceError(f"{file} cannot be read: {first_line(error)}") from None
-    multi_label = content.get("multi_label") is True
+        raise SourceError(
+            f"{file} cannot be read: {first_line(error)}; {_describe_wanted(file.parent)}"
+        ) from None
     return _check(file, found, content.get("classes"), multi_label=multi_label)
+
+
+def _check_kind(file: Path, kind: Any, *, multi_label: bool) -> None:
+    """Raise UnsupportedModel for what scikit-learn computes with more than its coefficients."""
+    if kind is None or (kind in _SEVERAL if multi_label else kind == _ONE):
+        return
+    what = "several labels" if multi_label else "one label of several"
+    raise UnsupportedModel(
+        f"{file} was made of a {kind} for {what}, which is not computed here; supported is "
+        f"{_ONE}, and for several labels at once {' or '.join(_SEVERAL)} of it; leave model_head.* "
+        "out to export the vectors alone"
+    )
+
+
+def _describe_wanted(folder: Path) -> str:
+    return (
+        "wanted are coef [classes, dimensions] and intercept [classes], of two classes one row; "
+        f"write it again in {folder}: {_CONVERT}"
+    )
 
 
 def _check(file: Path, found: dict[str, torch.Tensor], classes: Any, *, multi_label: bool) -> Read:
     coefficients, intercepts = found.get("coef"), found.get("intercept")
     if coefficients is None or intercepts is None or coefficients.dim() != 2:
-        raise SourceError(
-            f"{file} lacks coef [classes, dimensions] and intercept [classes]; write it again: "
-            f"{_CONVERT}"
+        shapes = (
+            f"{name} {list(found[name].shape)}" if name in found else f"no {name}"
+            for name in ("coef", "intercept")
         )
+        raise SourceError(f"{file} has {' and '.join(shapes)}; {_describe_wanted(file.parent)}")
     if classes is not None and not isinstance(classes, list):
         raise SourceError(f"{file} has classes that are not a list")
     return coefficients.float(), intercepts.reshape(-1).float(), classes, multi_label
