@@ -40,7 +40,7 @@ from export.reading.sentences.setfit import read_setfit
 from export.reading.sentences.settings import Sentences, read_sentences
 from export.reading.tokenizer import gives_segments, load_tokenizer
 from export.reading.variants import Declared, read_declared
-from export.reading.weights import Weights, find_weights
+from export.reading.weights import NOT_NUMBERS, Weights, find_weights
 from models.bundle.manifest import split_poolings
 from models.families import Family
 
@@ -286,7 +286,9 @@ def _load_model(
         raise SourceError(f"{path} lacks weights of {architecture}: {shorten(missing)}; {remedy}")
     for name, parameter in (model.base_model if headless else model).named_parameters():
         if not torch.isfinite(parameter).all():
-            raise SourceError(f"the weights in {path} are not all numbers: see {name}")
+            raise SourceError(
+                f"the weights in {path} are not all numbers: see {name}; {NOT_NUMBERS}"
+            )
     if config.model_type == "xmod":
         _keep_language(model, config)
     model.eval()

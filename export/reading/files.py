@@ -11,7 +11,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, NoReturn
 
-from huggingface_hub import snapshot_download
+from huggingface_hub import constants, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
 from export.errors import SourceError
@@ -19,6 +19,8 @@ from models.paths import exists, follow, is_folder, look
 
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 _CONFIGS = ["*.json", "*.txt", "*.model", "*.safetensors"]
+# How a file begins that git-lfs keeps elsewhere.
+_POINTER = b"version https://git-lfs"
 _FILES = [*_CONFIGS, "pytorch_model*.bin"]
 
 
@@ -41,6 +43,12 @@ def find_source(source: str, revision: str | None) -> tuple[Path, str, str | Non
         raise SourceError(f"{source} is a file; give the directory that holds config.json")
     if not _HUB_ID.fullmatch(source) or source.startswith("."):
         raise SourceError(f"{source} does not exist; give a directory or a hub id like ORG/NAME")
+    found = _download(source, revision)
+    return found, source, found.name
+
+
+def _download(source: str, revision: str | None) -> Path:
+    """The files of a hub id, in the hub's cache. Raises SourceError."""
     try:
         found = Path(snapshot_download(source, revision=revision, allow_patterns=_CONFIGS))
         if not any(found.glob("*.safetensors")):
@@ -48,13 +56,16 @@ def find_source(source: str, revision: str | None) -> tuple[Path, str, str | Non
         modules = ["*/config.json", "*/pytorch_model.bin", *_CONFIGS]
         snapshot_download(source, revision=revision, allow_patterns=modules)
     except LocalEntryNotFoundError as error:
+        remedy = "see that this machine reaches it, or HF_ENDPOINT where that is set"
+        if constants.HF_HUB_OFFLINE:
+            remedy = "leave offline mode (HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE is set)"
         raise SourceError(
             f"{source} is neither a directory here nor in the hub's cache, and the hub cannot be "
-            f"reached; give a local directory, or leave offline mode ({type(error).__name__})"
+            f"reached; give a local directory, or {remedy} ({type(error).__name__})"
         ) from None
     except (HfHubHTTPError, HFValidationError, OSError) as error:
         raise SourceError(f"{source} cannot be had from the hub: {first_line(error)}") from None
-    return found, source, found.name
+    return found
 
 
 def _check_readable(path: Path) -> None:
@@ -99,6 +110,7 @@ def has_file(file: Path) -> bool:
 def read_json(file: Path, *, required: bool = True) -> Any:
     """The content of a JSON file; SourceError names the file that is missing or broken."""
     try:
+        refuse_pointer(file)
         return json.loads(file.read_bytes(), parse_constant=_refuse_constant)
     except FileNotFoundError:
         if not required:
@@ -107,7 +119,19 @@ def read_json(file: Path, *, required: bool = True) -> Any:
             f"{file} is not there; a checkpoint has {file.name} beside its weights"
         ) from None
     except (OSError, ValueError, RecursionError) as error:
-        raise SourceError(f"{file} cannot be read: {first_line(error)}") from None
+        raise SourceError(
+            f"{file} cannot be read: {first_line(error)}; correct it, or copy or save it again"
+        ) from None
+
+
+def refuse_pointer(file: Path) -> None:
+    """Raise SourceError for what git leaves in place of a large file that it did not fetch."""
+    with file.open("rb") as stream:
+        if stream.read(len(_POINTER)) == _POINTER:
+            raise SourceError(
+                f"{file} is a pointer of git-lfs and not the file itself; run `git lfs pull` in "
+                f"{file.parent}, or download the file"
+            )
 
 
 def _refuse_constant(name: str) -> None:

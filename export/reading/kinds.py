@@ -3,16 +3,26 @@
 import re
 import zipfile
 from pathlib import Path
+from typing import Any
+
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+    MODEL_FOR_MASKED_LM_MAPPING_NAMES,
+    MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES,
+)
 
 from export.errors import SourceError, UnsupportedModel
-from export.reading.files import has_file, read_json, read_object
+from export.reading.files import has_file, read_architecture, read_json, read_object
 from export.reading.weights import find_others, has_weights
+from models.families import FAMILIES
 
 _FLAIR = ("final-model.pt", "best-model.pt")
 _OF_FLAIR = "a model of flair, which saves classes of its own in a pickle"
 _LOOKED_AT = 1 << 20
 _ADAPTER = "adapter_config.json"
 _CONFIG = "config.json"
+# The endings of architectures in which a token sees only those before it.
+CAUSAL = ("LMHeadModel", "ForCausalLM")
 
 
 def refuse_other_kinds(path: Path) -> None:
@@ -56,6 +66,36 @@ def refuse_without_config(folder: Path) -> None:
     other = find_others(folder)
     if other is not None:
         raise SourceError(f"{folder} has no config.json, and for weights only {other}")
+
+
+def refuse_other_family(file: Path, config: dict[str, Any]) -> None:
+    """Raise UnsupportedModel for a config.json that is of none of the families."""
+    kind = config.get("model_type")
+    if isinstance(kind, str) and kind in FAMILIES:
+        return
+    what = f"{file} has model_type {kind!r}"
+    remedy = f"supported are {', '.join(FAMILIES)}"
+    decoder = _name_decoder(config)
+    if decoder is not None:
+        raise UnsupportedModel(
+            f"{what}, {decoder}: Cloze serves encoders, whose tokens see all of their text; take "
+            f"one, or an embedding model that was made of one; {remedy}"
+        )
+    if config.get("auto_map"):
+        raise UnsupportedModel(
+            f"{what} and an auto_map: code of its own computes it, and remote code is never run; "
+            f"{remedy}"
+        )
+    raise UnsupportedModel(f"{what}; {remedy}")
+
+
+def _name_decoder(config: dict[str, Any]) -> str | None:
+    kind = str(config.get("model_type"))
+    if kind in MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES:
+        return "an encoder with a decoder behind it"
+    masked = kind in MODEL_FOR_MASKED_LM_MAPPING_NAMES
+    causal = kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and not masked
+    return "a decoder" if causal or read_architecture(config).endswith(CAUSAL) else None
 
 
 def _number(folder: Path) -> int:

@@ -18,7 +18,7 @@ from export.reading.configuration import check_sizes
 from export.reading.files import first_line, read_architecture, read_object
 from export.reading.heads import SourceHead, find_ending, list_endings, list_heads
 from export.reading.labels import check_labels
-from export.reading.weights import Weights, check_floating, read_weights
+from export.reading.weights import NOT_NUMBERS, Weights, check_floating, read_weights
 from models.families import Family
 
 # What the config of a head has to say as its trunk's does: the sizes always, the others if at all.
@@ -110,8 +110,12 @@ def _read_apart(
                     tensor = stored.get_tensor(name).float()
                     if name in shared:
                         _check_shared(folder, file, name, tensor, shared[name])
-                    else:
-                        own[name] = tensor
+                        continue
+                    if not torch.isfinite(tensor).all():
+                        raise SourceError(
+                            f"{file} holds {name}, which is not all numbers; {NOT_NUMBERS}"
+                        )
+                    own[name] = tensor
         except (SafetensorError, OSError) as error:
             raise SourceError(f"{file} cannot be read: {first_line(error)}") from None
     return own

@@ -4,11 +4,11 @@ import importlib.util
 from pathlib import Path
 from typing import Any
 
-from tokenizers import normalizers
+from tokenizers import Tokenizer, normalizers
 from transformers import AutoTokenizer, PretrainedConfig
 
 from export.errors import SourceError, UnsupportedModel
-from export.reading.files import first_line, has_file, read_object
+from export.reading.files import first_line, has_file, read_json, read_object, refuse_pointer
 
 _TOKENIZER_FILES = (
     "tokenizer.json",
@@ -17,6 +17,10 @@ _TOKENIZER_FILES = (
     "spiece.model",
     "sentencepiece.bpe.model",
     "spm.model",
+)
+_JSON_FILES = (
+    *("tokenizer.json", "tokenizer_config.json", "vocab.json"),
+    *("special_tokens_map.json", "added_tokens.json"),
 )
 
 # Those that no fast form exists of, and what they do that none does.
@@ -38,12 +42,19 @@ def load_tokenizer(path: Path, config: PretrainedConfig, *, lower_case: bool = F
         raise SourceError(
             f"{path} has no tokenizer; save one there with tokenizer.save_pretrained()"
         )
+    for name in _TOKENIZER_FILES:
+        if has_file(path / name):
+            refuse_pointer(path / name)
     _check_sentencepiece(path)
     _check_kind(path)
     try:
         tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
     except Exception as error:
-        raise SourceError(f"the tokenizer in {path} cannot be read: {first_line(error)}") from None
+        _refuse_damaged(path)
+        raise SourceError(
+            f"the tokenizer in {path} cannot be read: {first_line(error)}; save it there again "
+            "with tokenizer.save_pretrained()"
+        ) from None
     if not getattr(tokenizer, "is_fast", False):
         raise UnsupportedModel(
             f"{path} has a {type(tokenizer).__name__}, of which transformers has no fast form; put "
@@ -61,6 +72,21 @@ def load_tokenizer(path: Path, config: PretrainedConfig, *, lower_case: bool = F
             f"{config.vocab_size} embeddings; resize the embeddings and save both again"
         )
     return tokenizer
+
+
+def _refuse_damaged(path: Path) -> None:
+    """Raise SourceError with the file that is no JSON, or no tokenizer, where one is."""
+    for name in _JSON_FILES:
+        read_json(path / name, required=False)
+    file = path / "tokenizer.json"
+    try:
+        if has_file(file):
+            Tokenizer.from_file(str(file))
+    except Exception as error:  # the tokenizers library raises nothing more particular
+        raise SourceError(
+            f"{file} is no tokenizer: {first_line(error)}; save it there again with "
+            "tokenizer.save_pretrained()"
+        ) from None
 
 
 def gives_segments(tokenizer: Any) -> bool:

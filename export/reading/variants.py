@@ -13,7 +13,7 @@ from typing import Any
 from export.errors import SourceError, UnsupportedModel
 from export.reading.crammed import LOCAL_FILE, list_notes, translate_crammed
 from export.reading.files import has_file, read_architecture, read_object
-from export.reading.kinds import refuse_without_config
+from export.reading.kinds import CAUSAL, refuse_other_family, refuse_without_config
 from models.families import FAMILIES, Family
 
 # Of these families, what a key may say; left out it may say nothing.
@@ -50,7 +50,6 @@ _NEW = {
     "NewForTokenClassification": "GteForTokenClassification",
 }
 _GATES = ("geglu", "reglu")
-_CAUSAL = ("LMHeadModel", "ForCausalLM")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +77,8 @@ def read_declared(path: Path) -> Declared:
         refuse_without_config(path)
     raw = read_object(file)
     content = _translate(file, raw)
-    kind = content.get("model_type")
-    if not isinstance(kind, str) or kind not in FAMILIES:
-        raise UnsupportedModel(
-            f"{file} has model_type {kind!r}; supported are {', '.join(FAMILIES)}"
-        )
+    refuse_other_family(file, content)
+    kind: str = content["model_type"]
     _refuse_causal(file, content)
     for key, allowed in _ALLOWED.get(kind, {}).items():
         if raw.get(key) is not None and raw[key] not in allowed:
@@ -114,7 +110,7 @@ def _refuse_causal(file: Path, raw: dict[str, Any]) -> None:
     architecture = read_architecture(raw)
     if raw.get("is_decoder"):
         what = "is_decoder true"
-    elif architecture.endswith(_CAUSAL):
+    elif architecture.endswith(CAUSAL):
         what = f"the architecture {architecture}"
     else:
         return

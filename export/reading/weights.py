@@ -7,17 +7,19 @@ any memory is taken. Code in a pickle never runs: torch's `weights_only` reads i
 import json
 import os
 import struct
+import zipfile
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
 from export.errors import SourceError, UnsupportedModel
-from export.reading.files import first_line, has_file, read_object
+from export.reading.files import first_line, has_file, read_object, refuse_pointer
 
 # What torch puts before every name of a model that it was trained in: in parallel, or compiled.
 _WRAPPERS = ("module.", "_orig_mod.")
@@ -32,6 +34,7 @@ _OTHERS = {
     "with its own code and save the model in it with model.save_pretrained()",
 }
 _REMEDY = "copy or save the checkpoint again"
+NOT_NUMBERS = "nothing can be computed with them: export a save from before training diverged"
 # As transformers looks for them; an index names the files of a set.
 _FORMATS = (
     ("model.safetensors", "model.safetensors.index.json"),
@@ -183,6 +186,7 @@ def _read_set(index: Path) -> Weights:
 
 def _read_safetensors(file: Path) -> Iterator[tuple[str, Tensor]]:
     try:
+        refuse_pointer(file)
         # Checks that the header is JSON of a sane length, and that offsets, shapes and types agree
         # with one another and with the length of the file.
         with safe_open(file, framework="pt") as stored:
@@ -205,15 +209,21 @@ def _list_names(pairs: list[tuple[str, object]]) -> list[str]:
 
 def _read_pickle(file: Path) -> Iterator[tuple[str, Tensor]]:
     try:
+        refuse_pointer(file)
         size = os.stat(file).st_size  # noqa: PTH116
         content = torch.load(file, map_location="meta", weights_only=True)
+    except SourceError:
+        raise
     except Exception as error:
+        if _is_cut(file, error):
+            raise SourceError(f"{file} is not all there: its end is missing; {_REMEDY}") from None
         raise SourceError(
             f"{file} cannot be loaded as weights alone: {first_line(error)}; convert it to "
             "model.safetensors where you trust it"
         ) from None
     if not isinstance(content, dict):
         raise SourceError(f"{file} holds no tensors by name; {_REMEDY}")
+    _refuse_run(file, content)
     for name, tensor in content.items():
         if not isinstance(name, str) or not isinstance(tensor, torch.Tensor):
             raise SourceError(f"{file} holds {name!r}, which is not a tensor by name; {_REMEDY}")
@@ -221,3 +231,23 @@ def _read_pickle(file: Path) -> Iterator[tuple[str, Tensor]]:
             raise SourceError(f"{file} is smaller than {name}, which it claims to hold; {_REMEDY}")
         kind = _TORCH_FLOATS.get(tensor.dtype, str(tensor.dtype).removeprefix("torch."))
         yield name, Tensor(tuple(tensor.shape), kind, file)
+
+
+def _is_cut(file: Path, error: Exception) -> bool:
+    """Whether an archive lacks its end, where its contents are listed, or a pickle its own."""
+    with file.open("rb") as stream:
+        if stream.read(2) == b"PK":
+            return not zipfile.is_zipfile(file)
+    words = ("truncated", "unexpected EOF")
+    return isinstance(error, EOFError) or any(word in str(error) for word in words)
+
+
+def _refuse_run(file: Path, content: dict[Any, Any]) -> None:
+    """Raise SourceError for the state of a training, which has the weights among other things."""
+    for name, part in content.items():
+        if isinstance(part, dict) and any(isinstance(one, torch.Tensor) for one in part.values()):
+            raise SourceError(
+                f"{file} is the state of a training: it holds {', '.join(map(repr, content))}, and "
+                f"the weights lie in {name!r}; save these alone, torch.save(model.state_dict(), "
+                f"{file.name!r})"
+            )

@@ -58,9 +58,15 @@ def text(name: str, content: str) -> Break:
     return lambda source: (source / name).write_text(content)
 
 
+POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 438\n"
 BROKEN: dict[str, tuple[int, str, Break]] = {
     "no config": (3, "config.json is not there", lambda s: (s / "config.json").unlink()),
-    "broken config": (3, "config.json cannot be read", text("config.json", "{")),
+    "broken config": (
+        3,
+        "config.json cannot be read: Expecting property name enclosed in double quotes: line 1 "
+        "column 2 (char 1); correct it, or copy or save it again",
+        text("config.json", "{"),
+    ),
     "config of bytes": (
         3,
         "config.json cannot be read",
@@ -69,7 +75,22 @@ BROKEN: dict[str, tuple[int, str, Break]] = {
     "config is a list": (3, "config.json is not a JSON object", text("config.json", "[]")),
     "config without a kind": (4, "model_type None", config(model_type=None)),
     "config with a wrong value": (3, "config.json is not usable", config(hidden_size="wide")),
-    "unknown model_type": (4, "model_type 'gpt2'; supported are bert,", config(model_type="gpt2")),
+    "unknown model_type": (4, "model_type 'flan'; supported are bert,", config(model_type="flan")),
+    "a decoder": (
+        4,
+        "model_type 'gpt2', a decoder: Cloze serves encoders",
+        config(model_type="gpt2"),
+    ),
+    "a decoder that is not known": (
+        4,
+        "model_type 'mine', a decoder: Cloze serves encoders",
+        config(model_type="mine", architectures=["MineForCausalLM"]),
+    ),
+    "an encoder and a decoder": (
+        4,
+        "model_type 't5', an encoder with a decoder behind it: Cloze serves encoders",
+        config(model_type="t5"),
+    ),
     "model_type is a list": (4, "model_type ['bert']", config(model_type=["bert"])),
     "unknown architecture": (4, "'BertForMe'", config(architectures=["BertForMe"])),
     "architecture of another family": (
@@ -94,7 +115,22 @@ BROKEN: dict[str, tuple[int, str, Break]] = {
     "a weight missing": (3, "lacks weights of BertModel", lose_a_weight),
     "a weight of another shape": (3, "output.dense.bias as [31], and", bend_a_weight),
     "no tokenizer": (3, "has no tokenizer", drop_tokenizer),
-    "broken tokenizer": (3, "tokenizer in", text("tokenizer.json", "{")),
+    "broken tokenizer": (3, "tokenizer.json cannot be read", text("tokenizer.json", "{")),
+    "broken special_tokens_map.json": (
+        3,
+        "special_tokens_map.json cannot be read",
+        text("special_tokens_map.json", "{"),
+    ),
+    "weights that git has elsewhere": (
+        3,
+        "model.safetensors is a pointer of git-lfs and not the file itself; run `git lfs pull` in",
+        text("model.safetensors", POINTER),
+    ),
+    "a tokenizer that git has elsewhere": (
+        3,
+        "tokenizer.json is a pointer of git-lfs and not the file itself",
+        text("tokenizer.json", POINTER),
+    ),
     "tokenizer larger than the embeddings": (
         4,
         "token ids up to 355, the model only 344",
@@ -181,9 +217,13 @@ def save_tokenizer(tokenizer: Tokenizer) -> Break:
 
 
 TOKENIZERS: dict[str, tuple[int, str, Break]] = {
-    "cut": (3, "tokenizer in", lambda s: cut(s / "tokenizer.json")),
-    "no object": (3, "tokenizer in", text("tokenizer.json", "[1]")),
-    "of no known model": (3, "tokenizer in", text("tokenizer.json", '{"model": {"type": "Evil"}}')),
+    "cut": (3, "tokenizer.json cannot be read", lambda s: cut(s / "tokenizer.json")),
+    "no object": (3, "tokenizer.json is no tokenizer", text("tokenizer.json", "[1]")),
+    "of no known model": (
+        3,
+        "tokenizer.json is no tokenizer",
+        text("tokenizer.json", '{"model": {"type": "Evil"}}'),
+    ),
     "a length that is text": (3, "model_max_length", change_tokenizer(model_max_length="long")),
     "no room for a word": (
         3,

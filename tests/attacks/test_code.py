@@ -76,7 +76,7 @@ def test_code_in_a_checkpoint_never_runs(
     monkeypatch.chdir(source)
     if family == "unknown":
         change_json(source / "config.json", model_type="evil")
-        refuse(source, 4, "model_type 'evil'")
+        refuse(source, 4, "model_type 'evil' and an auto_map", "remote code is never run")
     else:
         load_checkpoint(str(source))
     assert not harm.exists()

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from export.reading.checkpoint import load_checkpoint
 from tests.attacks.conftest import Refuse
-from tests.helpers.checkpoints import change_json, write_json
+from tests.helpers.checkpoints import add_head, change_json, write_json
 
 INDEX = "model.safetensors.index.json"
 FIRST, SECOND = "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"
@@ -86,7 +86,16 @@ def test_weights_that_are_no_numbers(source: Path, refuse: Refuse, value: float)
     weights = load_file(source / "model.safetensors")
     weights["encoder.layer.1.output.dense.weight"][3, 4] = value
     save_file(weights, source / "model.safetensors", metadata={"format": "pt"})
-    refuse(source, 3, "not all numbers: see encoder.layer.1.output.dense.weight")
+    name = "encoder.layer.1.output.dense.weight"
+    refuse(source, 3, f"not all numbers: see {name}; nothing can be computed with them: export a")
+
+
+def test_a_head_that_is_no_numbers(source: Path, refuse: Refuse) -> None:
+    file = add_head(source, "mood", "BertForSequenceClassification") / "model.safetensors"
+    weights = load_file(file)
+    weights["classifier.bias"][1] = float("nan")
+    save_file(weights, file, metadata={"format": "pt"})
+    refuse(source, 3, f"{file} holds classifier.bias, which is not all numbers; nothing can be")
 
 
 def shard(source: Path) -> dict[str, str]:
@@ -148,6 +157,43 @@ def test_a_pickle_that_claims_more_than_it_holds(source: Path, refuse: Refuse) -
     for content in ([torch.zeros(1)], {"x": 3}, {1: torch.zeros(1)}):
         torch.save(content, source / "pytorch_model.bin")
         refuse(source, 3, "pytorch_model.bin holds")
+
+
+def pickle_weights(source: Path, *, archive: bool = True) -> Path:
+    """The weights as older checkpoints have them."""
+    weights = load_file(source / "model.safetensors")
+    (source / "model.safetensors").unlink()
+    file = source / "pytorch_model.bin"
+    torch.save(weights, file, _use_new_zipfile_serialization=archive)
+    return file
+
+
+@pytest.mark.parametrize("archive", [True, False])
+@pytest.mark.parametrize("part", [0.0, 0.1, 0.5, 0.99])
+def test_a_pickle_without_its_end(
+    source: Path,
+    refuse: Refuse,
+    part: float,
+    archive: bool,  # noqa: FBT001
+) -> None:
+    """It lacks a part; to convert it would be no remedy."""
+    file = pickle_weights(source, archive=archive)
+    content = file.read_bytes()
+    file.write_bytes(content[: int(len(content) * part)])
+    said = refuse(source, 3, f"{file} is not all there: its end is missing; copy or save the check")
+    assert "convert" not in said
+
+
+def test_the_state_of_a_training(source: Path, refuse: Refuse) -> None:
+    weights = load_file(source / "model.safetensors")
+    (source / "model.safetensors").unlink()
+    torch.save({"epoch": 3, "model_state_dict": weights}, source / "pytorch_model.bin")
+    refuse(
+        source,
+        3,
+        "pytorch_model.bin is the state of a training: it holds 'epoch', 'model_state_dict', and "
+        "the weights lie in 'model_state_dict'; save these alone, torch.save(model.state_dict(), ",
+    )
 
 
 def test_a_source_of_links_as_in_the_hubs_cache(source: Path, tmp_path: Path) -> None:

@@ -159,9 +159,20 @@ def test_hub_id_that_is_not_in_the_cache(tmp_path: Path) -> None:
     code, printed, err = run(["org/none", out, "--revision", "main"], HF_HOME=str(tmp_path / "hub"))
     assert (code, printed) == (3, "")
     assert "neither a directory here nor in the hub's cache" in err
+    assert "or leave offline mode (HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE is set)" in err
     assert "Traceback" not in err
     assert err.strip().splitlines()[-1].startswith("error: ")
     assert not out.exists()
+
+
+def test_a_hub_that_is_not_reached(tmp_path: Path) -> None:
+    """Who is not in offline mode cannot leave it."""
+    out = tmp_path / "bundle"
+    there = {"HF_HUB_OFFLINE": "0", "HF_ENDPOINT": "http://127.0.0.1:9"}
+    code, _, err = run(["org/none", out], HF_HOME=str(tmp_path / "hub"), **there)
+    assert code == 3
+    assert "the hub cannot be reached; give a local directory, or see that this machine" in err
+    assert "offline mode" not in err
 
 
 def test_hub_id_from_the_cache_gives_the_same_bytes_as_a_directory(

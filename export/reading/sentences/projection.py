@@ -15,7 +15,7 @@ from export.errors import SourceError, UnsupportedModel
 from export.reading.files import first_line, read_object
 from export.reading.sentences.modules import Module
 from export.reading.sentences.pooling import refuse_unknown
-from export.reading.weights import check_floating, find_weights, read_tensors
+from export.reading.weights import NOT_NUMBERS, check_floating, find_weights, read_tensors
 
 _SENTENCE = "sentence_embedding"
 _TOKENS = "token_embeddings"
@@ -221,4 +221,6 @@ def _load(folder: Path, module: torch.nn.Module) -> None:
         raise SourceError(f"the weights in {folder} cannot be read: {first_line(error)}") from None
     for name, value in module.state_dict().items():
         if not torch.isfinite(value).all():
-            raise SourceError(f"the weights in {folder} are not all numbers: see {name}")
+            raise SourceError(
+                f"the weights in {folder} are not all numbers: see {name}; {NOT_NUMBERS}"
+            )
