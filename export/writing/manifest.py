@@ -62,8 +62,9 @@ def describe_heads(
             )
         if entry.pooling_source == "default":
             notes.append(
-                "mean pooling is only a default: /v1/embeddings answers with it where it is asked "
-                "for by name; --pooling says that it is meant"
+                f"{entry.pooling} pooling is a default that its checkpoint does not say: "
+                "/v1/embeddings answers with it only where a request asks for it by name, "
+                f'"model": "{request.bundle_name}"; export it with --pooling where that is meant'
             )
         notes += _describe_settings(entry)
     return entries, notes

@@ -26,7 +26,8 @@ class HeadInfo(BaseModel):
 class ModelInfo(BaseModel):
     """A loaded bundle. The fingerprint changes whenever a file of it does.
 
-    A pooling whose source is `default` was guessed: the model embeds where it is asked by name.
+    A pooling whose source is `default` was guessed: the model embeds only where a request asks for
+    it by name, `"model": NAME`.
     Prompts go before a text by `prompt_name`, and the default one unasked.
     """
 

@@ -6,6 +6,21 @@ from export.reading.checkpoint import load_checkpoint
 from export.writing.manifest import describe_heads
 from export.writing.request import ExportRequest
 
+ROOT = Path(__file__).parents[3]
+
+
+def test_a_pooling_that_is_a_default_is_told_in_the_servers_words(
+    pretraining_source: Path, tmp_path: Path
+) -> None:
+    checkpoint = load_checkpoint(str(pretraining_source))
+    request = ExportRequest(str(pretraining_source), tmp_path / "mine")
+    _, [note] = describe_heads(request, checkpoint, checkpoint.all_heads)
+    assert note.startswith("mean pooling is a default that its checkpoint does not say")
+    assert 'only where a request asks for it by name, "model": "mine"; export it with' in note
+    for page in ("README.md", "docs/checkpoints.md"):
+        text = " ".join((ROOT / page).read_text().split())
+        assert 'only where a request asks for it by name, `"model": NAME`' in text
+
 
 def test_a_pooling_that_is_declared_is_not_overruled(minilm_source: Path, tmp_path: Path) -> None:
     checkpoint = load_checkpoint(str(minilm_source))
