@@ -145,9 +145,10 @@ class Checkpoint:
 
     def read_projection(self) -> torch.nn.Sequential | None:
         """What sentence-transformers computes on the pooled vector, if anything."""
+        said = self.sentences
         if self.late is not None:
             return None
-        return read_projection(self.sentences.modules, self.pooled_size)
+        return read_projection(said.modules, self.pooled_size, cut=said.dimensions is not None)
 
 
 def load_checkpoint(

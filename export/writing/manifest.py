@@ -67,6 +67,12 @@ def describe_heads(
                 f'"model": "{request.bundle_name}"; export it with --pooling where that is meant'
             )
         notes += _describe_settings(entry)
+        normalizes = any(module.kind == "Normalize" for module in checkpoint.sentences.modules)
+        if normalizes and entry.default_dimensions:
+            notes.append(
+                "encode normalises vectors before it cuts them, so its are shorter than 1: ask for "
+                "the same with normalize false"
+            )
     return entries, notes
 
 

@@ -161,6 +161,22 @@ def test_dimensions_of_the_checkpoints_own(save: Save, export: ExportIt) -> None
     assert pipeline.embed([]).shape == (0, 8)
 
 
+@pytest.mark.parametrize("modules", [[], [Dropout(0.1)], [Dense(WIDTH, 24), LayerNorm(24)]])
+def test_what_is_normalised_before_it_is_cut(
+    save: Save, export: ExportIt, modules: list[Any]
+) -> None:
+    """Encode's vectors are shorter than 1 then: those of `normalize` false, and not of true."""
+    source = save(Pooling(WIDTH, "mean"), *modules, Normalize(), truncate_dim=8)
+    result = export(source)
+    assert any("ask for the same with normalize false" in note for note in result.notes)
+    check_same(source, source.parent / "bundle")
+    wanted = SentenceTransformer(str(source), device="cpu").encode(TEXTS)
+    lengths = np.linalg.norm(wanted, axis=1, keepdims=True)
+    assert (lengths < 0.95).all()
+    found = Pipeline(result.bundle).embed(TEXTS, overflow="truncate")
+    np.testing.assert_allclose(found, wanted / lengths, atol=1e-5)
+
+
 @pytest.mark.parametrize("include", [True, False])
 @pytest.mark.parametrize("pooling", ["mean", "cls", "weightedmean", "lasttoken"])
 def test_prompts(save: Save, export: ExportIt, *, pooling: str, include: bool) -> None:

@@ -2,7 +2,8 @@
 
 Dense, LayerNorm and Normalize are built from the checkpoint's files, as sentence_transformers'
 modules of these names build and compute them (6.2), without that package. Dropout does nothing at
-inference. A Normalize behind the last that has weights is left to the request's `normalize`.
+inference. A Normalize behind the last that has weights is left to the request's `normalize`, unless
+vectors are cut behind it: it comes before the cut, and a request's comes after.
 """
 
 from collections.abc import Sequence
@@ -86,22 +87,26 @@ class Normalize(torch.nn.Module):
         return torch.nn.functional.normalize(vectors, p=2.0, dim=-1)
 
 
-def read_projection(modules: Sequence[Module], width: int) -> torch.nn.Sequential | None:
+def read_projection(
+    modules: Sequence[Module], width: int, *, cut: bool = False
+) -> torch.nn.Sequential | None:
     """What goes from pooled vectors [n, width] to vectors [n, D]; None where none has weights.
 
-    Raises SourceError or UnsupportedModel.
+    `cut`: of its vectors fewer dimensions are given unasked. Raises SourceError or
+    UnsupportedModel.
     """
     kinds = [module.kind for module in modules]
-    weighted = [place for place, kind in enumerate(kinds) if kind in ("Dense", "LayerNorm")]
-    if not weighted:
+    computed = ("Dense", "LayerNorm", "Normalize") if cut else ("Dense", "LayerNorm")
+    places = [place for place, kind in enumerate(kinds) if kind in computed]
+    if not places:
         return None
-    if "Pooling" not in kinds[: weighted[0]]:
+    if "Pooling" not in kinds[: places[0]]:
         raise UnsupportedModel(
-            f"{modules[weighted[0]].folder} has a {kinds[weighted[0]]} module before any pooling, "
+            f"{modules[places[0]].folder} has a {kinds[places[0]]} module before any pooling, "
             "which is not supported: it would change every token"
         )
     parts: list[torch.nn.Module] = []
-    for module in modules[kinds.index("Pooling") + 1 : weighted[-1] + 1]:
+    for module in modules[kinds.index("Pooling") + 1 : places[-1] + 1]:
         match module.kind:
             case "Normalize":
                 _refuse_other_features(module.folder / "config.json")
