@@ -128,9 +128,11 @@ class Pipeline(Deriving):
             if head.entry.name == name:
                 return head
         names = [head.entry.name for head in heads if head.entry.name]
-        if name is None:
+        if name is None or (task == "embed" and name in REPRESENTATIONS):
+            wanted = "vectors of tokens" if name == "tokens" else f"{name or 'dense'} vectors"
+            given = ["dense ones", *names] if plain else names
             raise TaskUnsupported(
-                f"model {self.manifest.name!r} gives no dense vectors; it gives {', '.join(names)}",
+                f"model {self.manifest.name!r} gives no {wanted}; it gives {', '.join(given)}",
                 param="model",
             )
         raise HeadNotFound(
@@ -146,7 +148,14 @@ class Pipeline(Deriving):
         return SeveralHeads([first, *(self.find_head(task, name) for name in names[1:])])
 
     def answer(self, head: Head[Any, Any, Any], items: Sequence[Any], options: Any) -> list[Any]:
-        """The answers of a head, in the order of the items, batch by batch."""
+        """The answers of a head, in the order of the items, batch by batch.
+
+        Raises InvalidValue for a single text in place of them.
+        """
+        if isinstance(items, str):
+            raise InvalidValue(
+                "one text is no list of texts: it would be read letter by letter; give [text]"
+            )
         jobs = prepare(head, items, head.resolve(options))
         for batch in form_batches(spread(jobs)):
             self.compute(batch)

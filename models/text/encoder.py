@@ -322,12 +322,13 @@ class Encoder:
         return Encoded(ids=ids, type_ids=type_ids)
 
     def _check_not_empty(self, text: str, pair: str | None = None) -> None:
-        for part in (text, pair):
+        for place, part in enumerate((text, pair)):
             if part is not None and not len(self.tokenize(part)):
+                which = "text" if pair is None else f"{('first', 'second')[place]} text of the pair"
                 raise EmptyInput(
-                    "the text is empty; leave it out, or send at least one word"
+                    f"the {which} is empty; leave it out, or send at least one word"
                     if not part.strip()
-                    else "the text has no tokens the model knows of; send at least one word"
+                    else f"the {which} has no tokens the model knows of; send at least one word"
                 )
 
 

@@ -11,7 +11,8 @@ from models.errors import InputTooLong, InvalidValue
 Overflow = Literal["error", "truncate"]
 # Where a text loses the tokens that do not fit: at its end, or at its beginning.
 Side = Literal["right", "left"]
-
+# The remedy for a text that is too long, in words for a request and for who asks from Python.
+CUT_IT = 'have it cut: overflow "truncate"'
 # Of one pair: a long question leaves small windows, and these add up.
 MAX_WINDOWS = 1024
 # What transformers 4 takes for question answering: windows overlap by so many tokens.
@@ -24,7 +25,7 @@ def refuse_length(what: str, tokens: int | str, max_tokens: int) -> InputTooLong
     """The error of a text with more tokens than fit, in the words by which gateways know it."""
     return InputTooLong(
         f"the {what} has {tokens} tokens, and this model's maximum context length is {max_tokens} "
-        'tokens; shorten it, or send "overflow": "truncate"'
+        f"tokens; shorten it, or {CUT_IT}"
     )
 
 
@@ -71,7 +72,7 @@ def cut_question(tokens: int, space: int, overflow: Overflow) -> int:
     if overflow == "error" or space < 2:
         raise InputTooLong(
             f"the question has {tokens} tokens, a window for it and its context {space}; "
-            'shorten it, or send "overflow": "truncate"'
+            f"shorten it, or {CUT_IT}"
         )
     return min(_QUESTION_TOKENS, space // 2)
 
@@ -101,7 +102,7 @@ def place_windows(
             f"the {'context' if pair else 'text'} has {tokens} tokens and takes {len(starts)} "
             f"windows of {room}, at most {MAX_WINDOWS} are read; shorten it"
             f"{' or the question' if pair else ', let its windows overlap less'}, "
-            'or send "overflow": "truncate"'
+            f"or {CUT_IT}"
         )
     return starts[:MAX_WINDOWS], len(starts) > MAX_WINDOWS
 

@@ -15,7 +15,10 @@ from models.bundle.bundle import Bundle
 from models.engines.onnx_runtime import OnnxRuntimeSession
 from models.errors import (
     CallerError,
+    EmptyInput,
     HeadNotFound,
+    InputTooLong,
+    InvalidValue,
     OperatorError,
     RunStopped,
     TaskUnsupported,
@@ -223,6 +226,35 @@ def test_unknown_task_and_head(classifier: Exported, heads_bundle: Path) -> None
     assert "sentiment, topics" in str(unknown.value)
     assert pipeline.find_head("classify").entry.name == "sentiment"
     assert pipeline.find_head("classify", "topics").entry.name == "topics"
+
+
+def test_vectors_of_another_kind_than_it_gives(pretraining: Exported) -> None:
+    """There is nothing to leave out: who asks has named the kind by the method."""
+    for ask, kind in (
+        (pretraining.pipeline.embed_sparse, "sparse vectors"),
+        (pretraining.pipeline.embed_tokens, "vectors of tokens"),
+    ):
+        with pytest.raises(TaskUnsupported) as refused:
+            ask(["a"])
+        assert f"gives no {kind}; it gives dense ones" in str(refused.value)
+        assert "leave it out" not in str(refused.value)
+
+
+def test_one_text_in_place_of_a_list(pretraining: Exported) -> None:
+    pipeline = pretraining.pipeline
+    for ask in (pipeline.embed, pipeline.embed_windows, pipeline.fill_mask):
+        with pytest.raises(InvalidValue, match=r"letter by letter; give \[text\]"):
+            ask("the king of [MASK]")
+
+
+def test_the_remedies_are_those_of_python_too(pretraining: Exported) -> None:
+    pipeline, long = pretraining.pipeline, "king " * 100
+    for ask in (lambda: pipeline.embed([long]), lambda: pipeline.embed([[5] * 65])):
+        with pytest.raises(InputTooLong, match=r'have it cut: overflow "truncate"$'):
+            ask()
+    for pair, which in ((("", "b"), "first"), (("a", " "), "second"), (("a", "\0"), "second")):
+        with pytest.raises(EmptyInput, match=f"the {which} text of the pair (is empty|has no tok)"):
+            pipeline.next_sentence([pair])
 
 
 def test_a_bad_item_is_named_by_its_place(pretraining: Exported) -> None:
