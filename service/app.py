@@ -181,8 +181,10 @@ async def _load(manager: ModelManager, on_failure: Callable[[Exception], None] |
     try:
         await run_blocking(manager.load, "loading")
     except ClozeError as error:
-        _log.error("cannot serve", reason=str(error))
-        if on_failure is not None:
+        # Who listens tells the reason as the last line; it need not be told twice.
+        if on_failure is None:
+            _log.error("cannot serve", reason=str(error))
+        else:
             on_failure(error)
     except Exception as error:
         _log.exception("cannot serve")

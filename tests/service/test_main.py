@@ -45,6 +45,8 @@ def find_sentence(done: subprocess.CompletedProcess[str]) -> str:
     assert "Traceback" not in done.stderr
     last = done.stderr.splitlines()[-1]
     assert last.startswith("error: ")
+    # Said once: the log does not say it before.
+    assert "cannot serve" not in done.stderr
     return last
 
 
