@@ -94,7 +94,8 @@ def show_bundle(bundle: Bundle, *, seconds: float | None = None) -> None:
     for entry in manifest.heads:
         answers = f"{entry.pooling} pooling ({entry.pooling_source})" if entry.pooling else "-"
         if entry.labels:
-            answers = f"{len(entry.labels)} labels, {entry.function}"
+            count = len(entry.labels)
+            answers = f"{count} label{'' if count == 1 else 's'}, {entry.function}"
         heads.add_row(entry.task, entry.name or "-", answers)
     terminal.print(heads)
     show_parity(manifest.parity)
@@ -110,7 +111,12 @@ def show_bundle(bundle: Bundle, *, seconds: float | None = None) -> None:
 
 
 def show_parity(figures: Sequence[Parity]) -> None:
-    """Print the figures of a proof as a table on stdout."""
+    """Print the figures of a proof as a table on stdout.
+
+    Where a projection makes vectors of what the trunk gives, both are told, each by its name.
+    """
+    rows = [(row.task, row.head, row.precision) for row in figures]
+    named: set[tuple[str, str | None, str]] = set()
     table = Table(box=rich.box.SIMPLE)
     for column in (
         "task",
@@ -125,9 +131,14 @@ def show_parity(figures: Sequence[Parity]) -> None:
     ):
         table.add_column(column, no_wrap=True)
     for row in figures:
+        key = (row.task, row.head, row.precision)
+        task = row.task
+        if rows.count(key) > 1:
+            task += ", its vectors" if key in named else ", the trunk's rows"
+        named.add(key)
         agreement = row.label_agreement if row.top1_agreement is None else row.top1_agreement
         table.add_row(
-            row.task,
+            task,
             row.head or "-",
             f"{row.precision}, accepted loss" if row.lossy else row.precision,
             str(row.texts),

@@ -74,7 +74,8 @@ def _compare_heads(said: HeadEntry, entry: HeadEntry) -> Iterator[str]:
 
 def _compare_labels(value: Sequence[str], found: Sequence[str]) -> str:
     if len(value) != len(found):
-        return f"the source has {len(value)} labels, the bundle {len(found)}"
+        labels = "label" if len(value) == 1 else "labels"
+        return f"the source has {len(value)} {labels}, the bundle {len(found)}"
     pairs = enumerate(zip(value, found, strict=True))
     place, (one, other) = next(pair for pair in pairs if pair[1][0] != pair[1][1])
     return f"the source calls class {place} {one!r}, the bundle {other!r}"

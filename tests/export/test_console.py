@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from export.console import Console, show_bundle
+from export.console import Console, show_bundle, show_parity
 from models.bundle.bundle import Bundle
+from models.bundle.manifest import Parity
 
 
 def test_a_bundle_is_shown_with_its_proof(
@@ -30,6 +31,34 @@ def test_a_bundle_is_shown_with_its_proof(
         assert word in printed.out
     for row in bundle.manifest.parity:
         assert f"{row.largest_difference:.1e}" in printed.out
+
+
+def test_two_figures_of_one_head_are_told_apart(capsys: pytest.CaptureFixture[str]) -> None:
+    """Of what the trunk gives, and of what modules behind the pooling make of it."""
+    rows = [
+        Parity(
+            task=task,
+            precision="fp32",
+            texts=2,
+            tokens=9,
+            largest_difference=0.0,
+            largest_value=1.0,
+            limit=1e-4,
+        )
+        for task in ("embed", "embed", "classify")
+    ]
+    show_parity(rows)
+    lines = [line.split("  ")[1] for line in capsys.readouterr().out.splitlines() if "fp32" in line]
+    assert lines == ["embed, the trunk's rows", "embed, its vectors", "classify"]
+
+
+def test_one_label_is_not_several(
+    classify_bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle = Bundle.open(classify_bundle)
+    heads = tuple(head.model_copy(update={"labels": ("a",)}) for head in bundle.manifest.heads)
+    show_bundle(Bundle(bundle.path, bundle.manifest.model_copy(update={"heads": heads})))
+    assert "1 label, softmax" in capsys.readouterr().out
 
 
 def test_brackets_in_names_are_only_text(
