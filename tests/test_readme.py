@@ -33,6 +33,13 @@ def test_python_prints_what_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
     assert results.failed == 0
 
 
+def test_every_environment_is_made_where_it_is_used() -> None:
+    """In the block that uses it, or above: `make serve` makes one, and need not have been run."""
+    for block in re.findall(r"```sh\n(.*?)```", README.read_text(), re.DOTALL):
+        for used in set(re.findall(r"(\.venv\S*?)/bin/", block)):
+            assert f"{used}/.done" in block, block
+
+
 def test_every_local_link_leads_somewhere() -> None:
     for page in (
         README,
