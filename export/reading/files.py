@@ -18,10 +18,14 @@ from export.errors import SourceError
 from models.paths import exists, follow, is_folder, look
 
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
-_CONFIGS = ["*.json", "*.txt", "*.model", "*.safetensors"]
+# What says something of answers has these names; weights in a pickle are read for want of others.
+# SetFit's pickle is for whoever trusts it: it is never opened.
+_CONFIGS = ["*.json", "*.txt", "*.model", "*.safetensors", "artifact.metadata", "model_head.pkl"]
 # How a file begins that git-lfs keeps elsewhere.
 _POINTER = b"version https://git-lfs"
 _FILES = [*_CONFIGS, "pytorch_model*.bin"]
+# Others in safetensors beside them are of heads.
+_SAFE = ("model.safetensors", "model.safetensors.index.json")
 
 
 def find_source(source: str, revision: str | None) -> tuple[Path, str, str | None]:
@@ -51,7 +55,7 @@ def _download(source: str, revision: str | None) -> Path:
     """The files of a hub id, in the hub's cache. Raises SourceError."""
     try:
         found = Path(snapshot_download(source, revision=revision, allow_patterns=_CONFIGS))
-        if not any(found.glob("*.safetensors")):
+        if not any(has_file(found / name) for name in _SAFE):
             found = Path(snapshot_download(source, revision=revision, allow_patterns=_FILES))
         modules = ["*/config.json", "*/pytorch_model.bin", *_CONFIGS]
         snapshot_download(source, revision=revision, allow_patterns=modules)
