@@ -47,7 +47,8 @@ class Reference:
 
     `output` are logits [rows, classes] of the rows that the task's head reads, or the hidden states
     [T, H] where it has no weights. `vector` [D] is what the checkpoint's projection makes of these,
-    before normalising. `asked` are the options of this item where they are not those of its case.
+    before normalising; of one without, what is pooled behind a prompt. `asked` are the options of
+    this item where they are not those of its case, and `ahead` how many tokens its prompt has.
     """
 
     item: Item
@@ -55,6 +56,7 @@ class Reference:
     output: Floats
     vector: Floats | None = None
     asked: Any = None
+    ahead: int = 0
 
 
 @dataclass(frozen=True, slots=True)

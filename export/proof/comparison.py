@@ -31,8 +31,9 @@ def prove(
     for source, references in answers.heads:
         head, case = pipeline.find_head(source.task, source.name), find_case(source)
         rows.append((_compare(pipeline, head, case, references, progress), references))
-        if any(reference.vector is not None for reference in references):
-            rows.append((_compare_vectors(pipeline, head, case, references), references))
+        known = [reference for reference in references if reference.vector is not None]
+        if known:
+            rows.append((_compare_vectors(pipeline, head, case, known), known))
     return [_judge(figures, references, accept_loss=accept_loss) for figures, references in rows]
 
 
@@ -84,7 +85,7 @@ def _compare_vectors(
     case: Case,
     references: Sequence[Reference],
 ) -> Figures:
-    """The same of what a projection makes of the pooled vectors, before they are normalised."""
+    """The same of the vectors before they are normalised, where the original's are known."""
     jobs = [_prepare(head, case, reference) for reference in references]
     for job in jobs:
         job.options = head.resolve(job.options)

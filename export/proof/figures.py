@@ -149,9 +149,10 @@ def pool(hidden: Floats, pooling: str | None) -> Floats:
     return normalize(pool_rows(hidden, pooling))
 
 
-def pool_rows(hidden: Floats, pooling: str | None) -> Floats:
-    """One vector from hidden states, not normalised."""
-    weights = np.arange(1.0, len(hidden) + 1)
+def pool_rows(hidden: Floats, pooling: str | None, ahead: int = 0) -> Floats:
+    """One vector from hidden states but for the first few, not normalised."""
+    hidden = hidden[ahead:]
+    weights = np.arange(1.0, len(hidden) + 1) + ahead
     pooled: dict[Pooling, Callable[[], Floats]] = {
         "mean": lambda: hidden.mean(axis=0),
         "cls": lambda: hidden[0],

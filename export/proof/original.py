@@ -19,6 +19,15 @@ from models.tasks import TASKS, Rows
 Progress = Callable[[str], None]
 
 
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """A prompt of the checkpoint, and how many tokens it has with the special ones before it."""
+
+    name: str
+    text: str
+    tokens: int
+
+
 @dataclass(slots=True)
 class References:
     """The original's answers, of each head in the order it was asked."""
@@ -45,15 +54,37 @@ def ask_original(
     answers = References()
     for head in heads:
         project = _keep if head.weights else _find_projection(checkpoint)
+        prompts = _choose_prompts(checkpoint, head)
         references = []
         for place, item in enumerate(find_case(head).draw(texts)):
             # Of a ColBERT every second text is asked about as a query.
-            query = head.late is not None and head.late.expansion is not None and place % 2
-            ask = _ask_query if query else _ask
-            references.append(project(ask(checkpoint, head, item)))
+            if head.late is not None and head.late.expansion is not None and place % 2:
+                reference = _ask_query(checkpoint, head, item)
+            elif prompts and place % 4 == 2 and (isinstance(item, str) or head.weights):
+                prompt = prompts[place // 4 % len(prompts)]
+                reference = _ask(checkpoint, head, item, prompt)
+            else:
+                reference = _ask(checkpoint, head, item)
+            references.append(project(reference))
             progress("original")
         answers.heads.append((head, references))
     return answers
+
+
+def _choose_prompts(checkpoint: Checkpoint, head: SourceHead) -> list[Prompt]:
+    """The prompts of a head that leave room for texts behind them."""
+    prompts = [
+        Prompt(name, text, _count_ahead(checkpoint, text))
+        for name, text in sorted(head.list_prompts(checkpoint.sentences).items())
+        if text
+    ]
+    return [prompt for prompt in prompts if prompt.tokens <= checkpoint.max_tokens // 2]
+
+
+def _count_ahead(checkpoint: Checkpoint, prompt: str) -> int:
+    """A prompt's tokens as sentence-transformers counts them: by itself, but for the last one."""
+    ids = checkpoint.tokenizer(prompt)["input_ids"]
+    return len(ids) - int(bool(ids) and ids[-1] in checkpoint.tokenizer.all_special_ids)
 
 
 def count_questions(heads: Sequence[SourceHead]) -> int:
@@ -61,10 +92,12 @@ def count_questions(heads: Sequence[SourceHead]) -> int:
     return sum(find_case(head).items for head in heads)
 
 
-def _ask(checkpoint: Checkpoint, head: SourceHead, item: Item) -> Reference:
+def _ask(
+    checkpoint: Checkpoint, head: SourceHead, item: Item, prompt: Prompt | None = None
+) -> Reference:
     first, second = (item, None) if isinstance(item, str) else item
     encoded = checkpoint.tokenizer(
-        first,
+        first if prompt is None else prompt.text + first,
         second,
         truncation="longest_first" if second is not None else True,
         max_length=checkpoint.max_tokens,
@@ -72,13 +105,18 @@ def _ask(checkpoint: Checkpoint, head: SourceHead, item: Item) -> Reference:
         return_token_type_ids=checkpoint.segments,
     )
     ids = encoded["input_ids"][0]
+    left_out = {} if prompt is None or head.include_prompt else {"ahead": prompt.tokens}
     with torch.inference_mode():
-        found = head.read_logits(head.model(**encoded))[0]
+        found = head.read_logits(head.model(**encoded, **left_out))[0]
         if head.pool is not None:
             found = head.pool(found)
     if TASKS[head.task].rows is Rows.MASK:
         found = found[ids == checkpoint.tokenizer.mask_token_id]
-    return Reference(item, tuple(ids.tolist()), found.reshape(-1, found.shape[-1]).numpy())
+    output = found.reshape(-1, found.shape[-1]).numpy()
+    if prompt is None:
+        return Reference(item, tuple(ids.tolist()), output)
+    asked = replace(find_case(head).options, prompt=prompt.name)
+    return Reference(item, tuple(ids.tolist()), output, asked=asked, ahead=prompt.tokens)
 
 
 def _ask_query(checkpoint: Checkpoint, head: SourceHead, item: Item) -> Reference:
@@ -112,15 +150,17 @@ def _keep(reference: Reference) -> Reference:
 
 
 def _find_projection(checkpoint: Checkpoint) -> Callable[[Reference], Reference]:
-    """Adds the vector, by the checkpoint's own modules in torch; nothing where it has none."""
-    projection = checkpoint.read_projection()
-    if projection is None:
-        return _keep
-    pooling = checkpoint.sentences.pooling
+    """Adds the vector, by the checkpoint's own modules in torch, or, behind a prompt, by none."""
+    projection, said = checkpoint.read_projection(), checkpoint.sentences
 
     def project(reference: Reference) -> Reference:
-        pooled = torch.from_numpy(pool_rows(reference.output, pooling))
+        if projection is None and (reference.asked is None or said.pooling is None):
+            return reference
+        ahead = 0 if said.include_prompt else reference.ahead
+        pooled = pool_rows(reference.output, said.pooling, ahead)
+        if projection is None:
+            return replace(reference, vector=pooled)
         with torch.inference_mode():
-            return replace(reference, vector=projection(pooled[None])[0].numpy())
+            return replace(reference, vector=projection(torch.from_numpy(pooled)[None])[0].numpy())
 
     return project

@@ -3,7 +3,7 @@
 Owns which architecture carries which task, and where its output holds the logits.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -25,7 +25,8 @@ class SourceHead:
     """A head of the checkpoint: the model that has it, and where its output holds the logits.
 
     Of several fields, each is a column. `pooling` says which rows of a text a classifier reads: the
-    first, or all of them pooled. `prompted`: the checkpoint's prompts go before its texts.
+    first, or all of them pooled. `prompted`: the checkpoint's prompts go before its texts; without
+    `include_prompt` their rows are not pooled, which the model is told as `ahead`.
 
     A `representation` is an embed head that gives something else than dense vectors: `pool` makes
     it of the logits [tokens, vocabulary] of a text, which the fill-mask graph gives, or of its
@@ -41,6 +42,7 @@ class SourceHead:
     function: Function | None = None
     pooling: str | None = None
     prompted: bool = False
+    include_prompt: bool = True
     representation: Representation | None = None
     pool: Callable[[torch.Tensor], torch.Tensor] | None = None
     late: Late | None = None
@@ -57,6 +59,12 @@ class SourceHead:
             return head_file("fill-mask", None)
         # Of tokens: head.embed.tokens.onnx.
         return head_file(self.task, self.name)
+
+    def list_prompts(self, sentences: Sentences) -> Mapping[str, str]:
+        """The prompts that may go before its texts, by name, of a checkpoint that says these."""
+        if self.late is not None:
+            return self.late.prompts
+        return sentences.prompts if self.prompted or not self.weights else {}
 
     def read_logits(self, output: Any) -> torch.Tensor:
         """The logits in what the model gave, classes last; without weights, the hidden states."""

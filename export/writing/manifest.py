@@ -112,7 +112,7 @@ def _describe_settings(entry: HeadEntry) -> list[str]:
 
 def _describe_head(head: SourceHead, checkpoint: Checkpoint) -> HeadEntry:
     said = checkpoint.sentences if head.prompted else Sentences()
-    prompts = head.late.prompts if head.late else said.prompts
+    prompts = head.list_prompts(said)
     splade = checkpoint.sentences.splade if head.representation == "sparse" else None
     return HeadEntry(
         task=head.task,
@@ -124,6 +124,7 @@ def _describe_head(head: SourceHead, checkpoint: Checkpoint) -> HeadEntry:
         pooling=head.pooling,
         prompts=dict(prompts) or None,
         default_prompt=said.default_prompt,
+        include_prompt=head.include_prompt,
         representation=head.representation,
         activation=splade.activation if splade else None,
         aggregation=splade.aggregation if splade else None,

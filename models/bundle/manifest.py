@@ -166,7 +166,7 @@ class Parity(Part):
     """How far a task's answers are from the original model's, over the texts of the proof.
 
     Differences are of hidden states for `embed`, of logits for the others; where an `embed` head
-    has weights, a second row of it is of its vectors. `largest_value` is the
+    has weights or prompts, a second row of it is of its vectors. `largest_value` is the
     largest absolute value the original gave, which scales the limit where it is above 1. Cosines
     are of pooled vectors, agreements the part of texts (or masks, or labels) whose best answer, or
     whose five best, are the original's. A precision that is held to these has no `limit`.

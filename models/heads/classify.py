@@ -52,7 +52,7 @@ class ClassifyHead(Head[str | tuple[str, str], ClassifyOptions, list[Label]]):
         )
 
     def prepare(self, item: str | tuple[str, str], options: ClassifyOptions) -> Job:
-        """A job for the text or the pair."""
+        """A job for the text or the pair; without `include_prompt`, for the rows after it."""
         text, pair = (item, None) if isinstance(item, str) else item
         encoded = self.encode_prompted(
             text,
@@ -61,7 +61,8 @@ class ClassifyHead(Head[str | tuple[str, str], ClassifyOptions, list[Label]]):
             overflow=options.overflow,
             side=options.truncation_side,
         )
-        return Job(head=self, item=item, options=options, encoded=encoded)
+        rows = self.list_pooled(self.read_prompt(options.prompt), encoded)
+        return Job(head=self, item=item, options=options, encoded=encoded, rows=rows)
 
     def compute(self, hidden: Output, jobs: Sequence[Job], starts: Indices) -> None:
         """The logits of each text, one for each label."""

@@ -13,7 +13,7 @@ import numpy as np
 from models.bundle.manifest import split_poolings
 from models.engines import Output
 from models.errors import InvalidValue
-from models.heads.head import Floats, Head, Indices, Job, pool
+from models.heads.head import Floats, Head, Indices, Job, count_left_out, count_tokens, pool
 from models.tasks import TASKS
 from models.text.truncation import Overflow, Side
 
@@ -154,11 +154,8 @@ class EmbedHead(Head[str | Sequence[int], EmbedOptions, Floats | WindowedText]):
         encoded = self.encode_prompted(
             item, options.prompt, overflow=options.overflow, side=options.truncation_side
         )
-        job = Job(head=self, item=item, options=options, encoded=encoded)
-        prompt = self.read_prompt(options.prompt)
-        if prompt and not self.entry.include_prompt:
-            job.rows = np.arange(self.count_ahead(prompt), job.tokens)
-        return job
+        rows = self.list_pooled(self.read_prompt(options.prompt), encoded)
+        return Job(head=self, item=item, options=options, encoded=encoded, rows=rows)
 
     def _prepare_windows(self, item: str | Sequence[int], options: EmbedOptions) -> Job:
         if not isinstance(item, str):
@@ -177,17 +174,15 @@ class EmbedHead(Head[str | Sequence[int], EmbedOptions, Floats | WindowedText]):
             place = (int(offsets[0, 0]), int(offsets[1, 1]))
             # Where each token comes from takes more memory than the tokens, and is told no more.
             encoded = replace(window, origins=None)
-            job = Job(head=self, item=place, options=options, encoded=encoded)
-            if prompt and not self.entry.include_prompt:
-                job.rows = np.arange(int(places[0]), job.tokens)
-            jobs.append(job)
+            rows = self.list_pooled(prompt, encoded)
+            jobs.append(Job(head=self, item=place, options=options, encoded=encoded, rows=rows))
         jobs[0].more = tuple(jobs[1:])
         return jobs[0]
 
     def compute(self, hidden: Output, jobs: Sequence[Job], starts: Indices) -> None:
         """Pool each text's rows: over all tokens, special ones included, as in Reimers 2019."""
-        ahead = np.array([0 if job.rows is None else job.rows[0] for job in jobs], np.int64)
-        lengths = np.array([job.tokens for job in jobs], np.int64) - ahead
+        ahead = count_left_out(jobs)
+        lengths = count_tokens(jobs) - ahead
         # One request may want another pooling than the next: each kind is asked for once.
         wanted: list[str] = [job.options.pooling or "mean" for job in jobs]
         for pooling in dict.fromkeys(wanted):

@@ -6,7 +6,7 @@ its items of a batch, `decode` after. Only `compute` is called by the thread tha
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from operator import attrgetter
 from typing import Any, ClassVar, Generic, TypeVar, cast
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from models.bundle.manifest import HeadEntry, Manifest, Pooling, split_poolings
 from models.engines import Output, Session
-from models.errors import InputTooLong, InternalError, InvalidValue
+from models.errors import EmptyInput, InputTooLong, InternalError, InvalidValue
 from models.tasks import Rows, Task
 from models.text.encoded import Encoded
 from models.text.encoder import Encoder
@@ -62,6 +62,11 @@ def spread(jobs: Iterable[Job]) -> list[Job]:
 def count_tokens(jobs: Sequence[Job]) -> Indices:
     """The length of each job's sequence, [jobs]."""
     return np.array([job.tokens for job in jobs], np.int64)
+
+
+def count_left_out(jobs: Sequence[Job]) -> Indices:
+    """How many rows stand before those that are pooled of each job, [jobs]."""
+    return np.array([0 if job.rows is None else job.rows[0] for job in jobs], np.int64)
 
 
 class Head(ABC, Generic[ItemT, OptionsT, AnswerT]):
@@ -156,8 +161,9 @@ class Head(ABC, Generic[ItemT, OptionsT, AnswerT]):
             raise InternalError(f"the {self.task.name} head has no graph to run")
         if self.task.rows is Rows.FIRST:
             counts = [1] * len(jobs)
-            lengths = count_tokens(jobs)
-            gathered = pool(hidden, self.entry.pooling or "cls", starts, lengths)
+            ahead, lengths = count_left_out(jobs), count_tokens(jobs)
+            pooling = self.entry.pooling or "cls"
+            gathered = pool(hidden, pooling, starts + ahead, lengths - ahead, ahead)
         else:
             rows = [np.arange(job.tokens) if job.rows is None else job.rows for job in jobs]
             counts = [len(row) for row in rows]
@@ -203,32 +209,60 @@ class Head(ABC, Generic[ItemT, OptionsT, AnswerT]):
 
         Of at most `limit` tokens, where that is less than the model takes.
 
-        Raises the errors of Encoder.encode; InputTooLong where the prompt leaves nothing of it.
+        Raises the errors of Encoder.encode; InputTooLong where the prompt leaves nothing of it,
+        which it cannot where it is the prompt that is cut: from the left.
         """
         prompt = self.read_prompt(name)
         encoder = self.encoder.limit(limit)
-        encoded = encoder.encode(prompt + text, pair, overflow=overflow, side=side)
+        # Of a pair more than the prompt is there whatever the text is.
+        traced = bool(prompt) and pair is not None
+        encoded = encoder.encode(prompt + text, pair, overflow=overflow, side=side, origins=traced)
         if not prompt:
             return encoded
-        if len(encoded.ids) <= self.count_ahead(prompt) + 1:
+        if self._is_alone(prompt, encoded):
             # Raises where there is nothing of it to begin with.
             self.encoder.encode(text, overflow="truncate")
-            if encoded.truncated:
+            if encoded.truncated and (side or encoder.truncation_side) == "right":
                 raise InputTooLong(
                     f"the prompt {name!r} fills all of the {len(encoded.ids)} tokens that the "
                     "model takes; ask for another one"
                 )
-        return encoded.without_prompt(len(prompt))
+        return replace(encoded.without_prompt(len(prompt)), origins=None)
+
+    def _is_alone(self, prompt: str, encoded: Encoded) -> bool:
+        """Whether a prompt has left nothing of its text, or, where that is not traced, may have."""
+        origins = encoded.origins
+        if origins is None:
+            return len(encoded.ids) <= self.count_ahead(prompt) + 1
+        return not (origins.offsets[origins.places(0), 1] > len(prompt)).any()
 
     def count_ahead(self, prompt: str) -> int:
-        """How many tokens a prompt has, without the special one behind it."""
+        """How many tokens a prompt has by itself, with the special ones before it.
+
+        So sentence-transformers counts those that are not pooled, also where the last of them is
+        one with the word behind it (a blank of byte-level BPE).
+        """
         found = self._ahead.get(prompt)
         if found is None:
-            encoded = self.encoder.encode(prompt, overflow="truncate", origins=True)
-            assert encoded.origins is not None
-            found = len(encoded.ids) - int(encoded.origins.texts[-1] == -1)
+            encoding = self.encoder.tokenize(prompt, special=True)
+            behind = bool(encoding.ids) and encoding.sequence_ids[-1] is None
+            found = min(len(encoding), self.encoder.max_tokens) - int(behind)
             self._ahead[prompt] = found
         return found
+
+    def list_pooled(self, prompt: str, encoded: Encoded) -> Indices | None:
+        """The rows of a text that are pooled behind a prompt; None: all of them.
+
+        Raises EmptyInput where there are none.
+        """
+        if not prompt or self.entry.include_prompt:
+            return None
+        rows = np.arange(self.count_ahead(prompt), len(encoded.ids))
+        if not len(rows):
+            raise EmptyInput(
+                "the text has no tokens behind its prompt; send at least one word more"
+            )
+        return rows
 
 
 def pool(

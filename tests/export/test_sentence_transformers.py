@@ -15,13 +15,14 @@ from sentence_transformers.base.modules import Dense, Normalize, Transformer
 from sentence_transformers.sentence_transformer.modules import Dropout, LayerNorm, Pooling
 
 from export.__main__ import main
-from export.errors import SourceError
+from export.errors import ProofFailed, SourceError
 from export.reading.checkpoint import load_checkpoint
 from export.writing.exporter import export_bundle
 from export.writing.request import ExportRequest, Result
 from models import Pipeline
 from models.bundle.bundle import Bundle
 from models.errors import EmptyInput, InputTooLong, InvalidValue
+from models.heads import EmbedHead
 from tests.helpers.checkpoints import change_json, write_json
 from tests.helpers.fixtures import Export, TakeGraphs
 
@@ -203,6 +204,63 @@ def test_prompts(save: Save, export: ExportIt, *, pooling: str, include: bool) -
         pipeline.embed(["a", ""], prompt="query")
     ids = [[2, 7, 9, 3]]
     np.testing.assert_array_equal(pipeline.embed(ids, prompt="query"), pipeline.embed(ids))
+
+
+@pytest.mark.parametrize("include", [True, False])
+@pytest.mark.parametrize("text", [" ", "\n"], ids=repr)
+def test_a_prompt_without_tokens(save: Save, export: ExportIt, *, text: str, include: bool) -> None:
+    source = save(
+        Pooling(WIDTH, "mean", include_prompt=include),
+        prompts={"blank": text},
+        default_prompt_name="blank",
+    )
+    pipeline = Pipeline(export(source).bundle)
+    check_same(source, source.parent / "bundle")
+    with pytest.raises(EmptyInput):
+        pipeline.embed([""])
+
+
+@pytest.mark.parametrize("family", ["modernbert", "roberta", "xlm-roberta"])
+@pytest.mark.parametrize("pooling", ["mean", "cls"])
+def test_a_prompt_whose_last_blank_is_a_token_by_itself(
+    exported: Export, take_graphs: TakeGraphs, tmp_path: Path, family: str, pooling: str
+) -> None:
+    """Of byte-level BPE it is one with the word behind it, and is counted as if it were not."""
+    original = exported(family, "Model")
+    take_graphs(original.bundle)
+    parts = [Transformer(str(original.source)), Pooling(WIDTH, pooling, include_prompt=False)]
+    prompts = {"query": "find the king: ", "tight": "find the king:"}
+    model = SentenceTransformer(modules=parts, device="cpu", prompts=prompts)
+    model.save(str(tmp_path / "saved"), create_model_card=False)
+    bundle = export_bundle(ExportRequest(str(tmp_path / "saved"), tmp_path / "bundle")).bundle
+    pipeline = Pipeline(bundle)
+    for name in prompts:
+        check_same(tmp_path / "saved", tmp_path / "bundle", prompt_name=name)
+        # A text that fits one window is that text.
+        short = TEXTS[:4]
+        wanted = model.encode(short, prompt_name=name)
+        found = pipeline.embed_windows(short, prompt=name, normalize=False)
+        np.testing.assert_allclose([each.vector for each in found], wanted, atol=1e-5)
+    # Each window is a text behind the prompt: of a word that is one token, so none is divided.
+    known = model.tokenizer.get_vocab()
+    word = next(token[1:] for token in known if token[0] in "Ġ▁" and token[1:].isalpha())
+    text = " ".join([word] * 150)
+    [long] = pipeline.embed_windows([text], prompt="query", normalize=False)
+    assert len(long.windows) > 1
+    own = [text[each.start : each.end].strip() for each in long.windows]
+    wanted = model.encode(own, prompt_name="query")
+    np.testing.assert_allclose([each.vector for each in long.windows], wanted, atol=1e-5)
+
+
+def test_the_proof_asks_with_prompts(
+    save: Save, export: ExportIt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = save(
+        Pooling(WIDTH, "mean", include_prompt=False), prompts={"query": "find the king: "}
+    )
+    monkeypatch.setattr(EmbedHead, "list_pooled", lambda *_: None)
+    with pytest.raises(ProofFailed, match="the vectors of embed differ"):
+        export(source)
 
 
 def test_a_default_prompt_goes_unasked(save: Save, export: ExportIt) -> None:

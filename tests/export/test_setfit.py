@@ -20,11 +20,12 @@ from sklearn.linear_model import LogisticRegression, RidgeClassifier
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.multioutput import ClassifierChain, MultiOutputClassifier
 
-from export.errors import SourceError, UnsupportedModel
+from export.errors import ProofFailed, SourceError, UnsupportedModel
 from export.reading.checkpoint import load_checkpoint
 from export.writing.exporter import export_bundle
 from export.writing.request import ExportRequest
 from models import Pipeline
+from models.heads import ClassifyHead
 from tests.helpers.checkpoints import write_json
 from tests.helpers.fixtures import Export
 
@@ -111,6 +112,29 @@ def test_a_default_prompt_and_dimensions_go_for_it_too(save: Save) -> None:
     head = fit(vectors, [0, 1, 0, 1, 0])
     write_copy(folder, head)
     check_scores(folder, head.predict_proba(vectors), ["0", "1"])
+
+
+@pytest.mark.parametrize("pooling", ["mean", "cls", "weightedmean"])
+def test_a_prompt_that_is_not_pooled(save: Save, pooling: str) -> None:
+    folder, vectors = save(
+        Pooling(32, pooling, include_prompt=False),
+        prompts={"query": "find the king: ", "blank": " "},
+        default_prompt_name="query",
+    )
+    head = fit(vectors, [0, 1, 2, 1, 0])
+    write_copy(folder, head)
+    check_scores(folder, head.predict_proba(vectors), ["0", "1", "2"])
+
+
+def test_the_proof_asks_with_prompts(save: Save, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bundle that pooled the rows of a prompt would answer every request otherwise."""
+    folder, vectors = save(
+        Pooling(32, "mean", include_prompt=False), prompts={"query": "find the king: "}
+    )
+    write_copy(folder, fit(vectors, [0, 1, 2, 1, 0]))
+    monkeypatch.setattr(ClassifyHead, "list_pooled", lambda *_: None)
+    with pytest.raises(ProofFailed, match="classify differs"):
+        export_bundle(ExportRequest(str(folder), folder.parent / "bundle"))
 
 
 MARKS = np.array([[1, 0, 1], [0, 1, 1], [1, 1, 0], [0, 0, 1], [1, 0, 0]])

@@ -68,9 +68,12 @@ class SetFitClassifier(torch.nn.Module):
         """The trunk."""
         return self.trunk
 
-    def forward(self, **given: Any) -> SequenceClassifierOutput:
-        """The logits of one text, or of rows that are pooled already, one in each sequence."""
-        pooled = _pool(self.trunk(**given).last_hidden_state, self.pooling)
+    def forward(self, ahead: int = 0, **given: Any) -> SequenceClassifierOutput:
+        """The logits of one text, or of rows that are pooled already, one in each sequence.
+
+        `ahead` rows of a text are of its prompt, and are not pooled.
+        """
+        pooled = _pool(self.trunk(**given).last_hidden_state, self.pooling, ahead)
         vectors = self.vectors(pooled)
         logits = vectors @ self.get_buffer("coefficients").T + self.get_buffer("intercepts")
         if self.binary:
@@ -133,6 +136,7 @@ def read_setfit(
         function="sigmoid" if multi_label else "softmax",
         pooling=sentences.pooling or "mean",
         prompted=True,
+        include_prompt=sentences.include_prompt,
     )
     return [head], []
 
@@ -240,8 +244,9 @@ def _name_labels(
     return named
 
 
-def _pool(states: torch.Tensor, pooling: str) -> torch.Tensor:
-    """Rows [n, T, H] as one each [n, H], of texts that have no padding."""
+def _pool(states: torch.Tensor, pooling: str, ahead: int) -> torch.Tensor:
+    """Rows [n, T, H] as one each [n, H], of texts that have no padding, but for the first few."""
+    states = states[:, ahead:]
     match pooling:
         case "cls":
             return states[:, 0]
@@ -252,7 +257,7 @@ def _pool(states: torch.Tensor, pooling: str) -> torch.Tensor:
         case "mean_sqrt_len_tokens":
             return states.sum(1) / math.sqrt(states.shape[1])
         case "weightedmean":
-            weights = torch.arange(1, states.shape[1] + 1, dtype=states.dtype)
+            weights = torch.arange(1, states.shape[1] + 1, dtype=states.dtype) + ahead
             weighted: torch.Tensor = (states * weights[:, None]).sum(1) / weights.sum()
             return weighted
         case _:
