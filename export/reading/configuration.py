@@ -61,6 +61,11 @@ def load_config(declared: Declared, weights: Weights) -> PretrainedConfig:
         )
     except Exception as error:
         raise SourceError(f"{file} is not usable: {first_line(error)}") from None
+    if declared.family.positions_follow_padding and not isinstance(config.pad_token_id, int):
+        raise SourceError(
+            f"{file} is not usable: pad_token_id is {config.pad_token_id!r}, not a token's id, by "
+            "which positions are counted"
+        )
     # In pieces, to save memory in training: results are the same, and lengths need not divide.
     config.chunk_size_feed_forward = 0
     if getattr(config, "position_embedding_type", "absolute") not in ("absolute", None):

@@ -74,9 +74,7 @@ def translate_crammed(file: Path, raw: dict[str, Any]) -> dict[str, Any]:
     name = "" if file.name == LOCAL_FILE else read_architecture(raw)
     if not name:
         name = _PRETRAINED if arch.get("num_labels") is None else _CLASSIFIER
-    kinds = " ".join(map(str, arch.get("architectures") or ())).lower()
-    if "recurrent" in kinds or "funnel" in kinds:
-        raise UnsupportedModel(f"{file} has {prefix}architectures {arch['architectures']!r}")
+    _check_kinds(file, prefix, arch.get("architectures") or [])
     allowed = _ALLOWED | (_ALLOWED_CLASSIFIER if name == _CLASSIFIER else {})
     for key, values in allowed.items():
         _check(file, prefix, arch, key, values)
@@ -106,7 +104,7 @@ def translate_crammed(file: Path, raw: dict[str, Any]) -> dict[str, Any]:
 
 def _read_classifier(file: Path, prefix: str, arch: dict[str, Any]) -> dict[str, Any]:
     pooler = _look(arch, "classification_head.pooler")
-    if pooler not in _POOLINGS:
+    if not isinstance(pooler, str) or pooler not in _POOLINGS:
         raise UnsupportedModel(
             f"{file} has {prefix}classification_head.pooler {pooler!r}; supported is one of "
             f"{', '.join(_POOLINGS)}"
@@ -117,6 +115,14 @@ def _read_classifier(file: Path, prefix: str, arch: dict[str, Any]) -> dict[str,
         "classifier_pooling": _POOLINGS[pooler],
         "pooler_size": _look(arch, "classification_head.head_dim") or 1024,
     }
+
+
+def _check_kinds(file: Path, prefix: str, kinds: Any) -> None:
+    if not isinstance(kinds, list):
+        raise SourceError(f"{file} is not usable: {prefix}architectures is {kinds!r}, not a list")
+    named = " ".join(map(str, kinds)).lower()
+    if "recurrent" in named or "funnel" in named:
+        raise UnsupportedModel(f"{file} has {prefix}architectures {kinds!r}")
 
 
 def _check(

@@ -172,6 +172,7 @@ def make_tokens_head(trunk: PreTrainedModel, late: Late) -> SourceHead:
         "tokens",
         trunk,
         "last_hidden_state",
+        prompted=True,
         representation="tokens",
         pool=late.modules,
         late=late,

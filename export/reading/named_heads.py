@@ -142,8 +142,11 @@ def _build_head(
     stored = _read_own(folder)
     files = stored.files
     config._attn_implementation = trunk.config._attn_implementation
-    with torch.device("meta"):
-        model: PreTrainedModel = kind(config)
+    try:
+        with torch.device("meta"):
+            model: PreTrainedModel = kind(config)
+    except Exception as error:
+        raise SourceError(f"{folder / 'config.json'} is not usable: {first_line(error)}") from None
     # The head stands on the trunk that is there already: no second copy of its weights.
     prefix = f"{model.base_model_prefix}."
     pooled = any(key.startswith(prefix + "pooler") for key in stored.tensors)

@@ -63,6 +63,7 @@ def load_tokenizer(path: Path, config: PretrainedConfig, *, lower_case: bool = F
         )
     _check_tokenizer_files(path, type(tokenizer).vocab_files_names)
     _check_settings(path, tokenizer)
+    _check_words(path, tokenizer)
     if lower_case:
         _lower_case(tokenizer.backend_tokenizer)
     largest = max(tokenizer.get_vocab().values())
@@ -117,6 +118,17 @@ def _check_settings(path: Path, tokenizer: Any) -> None:
             f"{path / 'tokenizer_config.json'} has split_special_tokens True, which is not "
             "supported: texts would have other tokens than the original's"
         )
+
+
+def _check_words(path: Path, tokenizer: Any) -> None:
+    """Raise SourceError where it has no token for a word that its vocabulary lacks."""
+    try:
+        tokenizer.backend_tokenizer.encode("a", "\U0010ffff")
+    except Exception as error:  # the tokenizers library raises nothing more particular
+        raise SourceError(
+            f"the tokenizer in {path} gives texts no ids: {first_line(error)}; correct its "
+            "vocabulary in tokenizer.json"
+        ) from None
 
 
 def _lower_case(backend: Any) -> None:

@@ -1,5 +1,6 @@
 """Checkpoints that are broken, or made to break: refused, each with its file and its exit code."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -179,6 +180,14 @@ BROKEN: dict[str, tuple[int, str, Break]] = {
             add_head(s, "mood", "BertForSequenceClassification") / "config.json", hidden_size=64
         ),
     ),
+    "a head whose padding is no token": (
+        3,
+        "config.json is not usable: Padding_idx",
+        lambda s: change_json(
+            add_head(s, "mood", "BertForSequenceClassification") / "config.json",
+            pad_token_id=10**30,
+        ),
+    ),
     "a head whose weights are cut": (
         3,
         "cannot be read",
@@ -208,6 +217,13 @@ def test_a_broken_checkpoint(source: Path, refuse: Refuse, what: str) -> None:
     refuse(source, code, sentence)
 
 
+def test_positions_that_are_counted_by_nothing(tmp_path: Path, refuse: Refuse) -> None:
+    source = make_checkpoint(tmp_path / "source", "roberta", "RobertaModel")
+    content = json.loads((source / "config.json").read_text())
+    write_json(source / "config.json", content | {"pad_token_id": None})
+    refuse(source, 3, "config.json is not usable: pad_token_id is None")
+
+
 def change_tokenizer(**changes: Any) -> Break:
     return lambda source: change_json(source / "tokenizer_config.json", **changes)
 
@@ -225,6 +241,15 @@ TOKENIZERS: dict[str, tuple[int, str, Break]] = {
         text("tokenizer.json", '{"model": {"type": "Evil"}}'),
     ),
     "a length that is text": (3, "model_max_length", change_tokenizer(model_max_length="long")),
+    "a vocabulary without words": (
+        3,
+        "gives texts no ids: WordPiece error",
+        lambda s: write_json(
+            s / "tokenizer.json",
+            (content := json.loads((s / "tokenizer.json").read_text()))
+            | {"model": content["model"] | {"vocab": {}}},
+        ),
+    ),
     "no room for a word": (
         3,
         "takes texts of 2 tokens, 2 of them special ones",

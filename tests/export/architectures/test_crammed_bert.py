@@ -334,6 +334,15 @@ def test_a_pooling_that_is_not_computed(tmp_path: Path) -> None:
         load_checkpoint(str(source))
 
 
+@pytest.mark.parametrize(
+    ("key", "value"), [("architectures", 5), ("classification_head__pooler", ["avg"])]
+)
+def test_a_value_of_another_kind(tmp_path: Path, key: str, value: Any) -> None:
+    source, _ = make_crammed(tmp_path / "source", labels=2, **{key: value})
+    with pytest.raises(ExportError, match=key.replace("__", r"\.")):
+        load_checkpoint(str(source))
+
+
 def test_weights_that_are_not_computed_with(tmp_path: Path) -> None:
     source, weights = make_crammed(tmp_path / "source")
     more = weights | {"encoder.layers.0.attn.dense.bias": torch.zeros(HIDDEN)}
