@@ -94,19 +94,27 @@ class Checkpoint:
     @property
     def max_tokens(self) -> int:
         """The longest text the checkpoint was made for, special tokens included."""
-        limits: list[int] = [self.config.max_position_embeddings - self.position_start]
-        # The tokenizer says 1e30 where it knows of no limit.
+        limits = [self.longest, self._said_length]
+        return min([self.positions, *(limit for limit in limits if limit is not None)])
+
+    @property
+    def positions(self) -> int:
+        """The longest text that its position embeddings are for."""
+        return int(self.config.max_position_embeddings) - self.position_start
+
+    @property
+    def _said_length(self) -> int | None:
+        """The longest text by sentence-transformers' files, or else by the tokenizer's."""
+        if self.sentences.max_tokens is not None:
+            return self.sentences.max_tokens
         longest = self.tokenizer.model_max_length
         if not isinstance(longest, int | float):
             raise SourceError(
                 f"{self.encoder / 'tokenizer_config.json'} has model_max_length {longest!r}, "
                 "which is not a length"
             )
-        if 0 < longest < 1e9:
-            limits.append(int(longest))
-        said = (self.sentences.max_tokens, self.longest)
-        limits += [limit for limit in said if limit is not None]
-        return min(limits)
+        # The tokenizer says 1e30 where it knows of no limit.
+        return int(longest) if 0 < longest < 1e9 else None
 
     @property
     def all_heads(self) -> list[SourceHead]:
@@ -142,6 +150,14 @@ class Checkpoint:
         """The size of a vector as it is pooled."""
         poolings = split_poolings(self.sentences.pooling or "mean")
         return int(self.config.hidden_size) * len(poolings)
+
+    @property
+    def vector_size(self) -> int:
+        """The size of a vector as it is answered, before any dimensions are left out."""
+        projection = self.read_projection()
+        if projection is None:
+            return self.pooled_size
+        return int(projection(torch.zeros(1, self.pooled_size)).shape[-1])
 
     def read_projection(self) -> torch.nn.Sequential | None:
         """What sentence-transformers computes on the pooled vector, if anything."""
@@ -198,15 +214,21 @@ def load_checkpoint(
         longest=declared.longest,
         notes=[*declared.notes, *sentences.notes],
     )
+    if late is not None and late.unknown:
+        checkpoint.notes.append(
+            f"skiplist_tasks names {', '.join(map(repr, late.unknown))}, and texts are asked about "
+            "as query or document here"
+        )
     if weights.prefix:
         checkpoint.notes.append(f"every name of the weights begins with {weights.prefix}: left out")
     heads, notes = read_setfit(path, checkpoint.trunk, sentences)
     checkpoint.heads += [*heads, *load_named_heads(path, checkpoint.trunk, family)]
     checkpoint.notes += notes
+    _refuse_twins(checkpoint)
     if splade and sentences.splade is None:
         _take_for_splade(checkpoint)
     _judge_weights(checkpoint, unused, headless=headless)
-    _check_length(checkpoint)
+    _check_lengths(checkpoint)
     return checkpoint
 
 
@@ -298,6 +320,16 @@ def _load_model(
     return model, unused, headless
 
 
+def _refuse_twins(checkpoint: Checkpoint) -> None:
+    """Raise UnsupportedModel where two heads of one task have no name to ask for them by."""
+    unnamed = [head.task for head in checkpoint.heads if head.name is None]
+    if unnamed.count("classify") > 1:
+        raise UnsupportedModel(
+            f"{checkpoint.path} has two classifiers, that of {checkpoint.architecture} in "
+            "`architectures` of config.json and SetFit's in model_head.*; take one of them away"
+        )
+
+
 def _take_for_splade(checkpoint: Checkpoint) -> None:
     """Give it sparse vectors as those of naver's SPLADE v2 and v3, whose files do not say so."""
     said = checkpoint.sentences
@@ -338,8 +370,27 @@ def shorten(names: Sequence[str]) -> str:
     return ", ".join(names[:4]) + more
 
 
-def _check_length(checkpoint: Checkpoint) -> None:
-    """Raise SourceError where no word fits beside the special tokens."""
+def _check_lengths(checkpoint: Checkpoint) -> None:
+    """Note a length that is not reached; raise where no word or no filled query fits."""
+    said, positions = checkpoint.sentences.max_tokens, checkpoint.positions
+    if said is not None and said > positions:
+        checkpoint.notes.append(
+            f"sentence-transformers' files ask for texts of {said} tokens, and the model has "
+            f"positions for {positions}: so many are read"
+        )
+    late, most = checkpoint.late, checkpoint.max_tokens
+    for role in ("query", "document") if late is not None else ():
+        length = getattr(late, f"{role}_tokens")
+        if length is not None and length > most:
+            checkpoint.notes.append(
+                f"{role}_length {length} is above the {most} tokens that a text may have: so many "
+                "are read"
+            )
+    if late is not None and late.expansion and late.expansion.length > most:
+        raise UnsupportedModel(
+            f"{checkpoint.path} fills queries up to {late.expansion.length} tokens (the length of "
+            f"query_expansion), and takes texts of {most}"
+        )
     special = checkpoint.tokenizer.num_special_tokens_to_add()
     if checkpoint.max_tokens <= special:
         raise SourceError(

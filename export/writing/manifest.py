@@ -48,6 +48,7 @@ def describe_heads(
     for head in heads:
         if head.weights:
             entries.append(_describe_head(head, checkpoint))
+            notes += _describe_settings(entries[-1])
             continue
         entry = _describe_vectors(head, checkpoint, request)
         entries.append(entry)
@@ -73,7 +74,37 @@ def describe_heads(
                 "encode normalises vectors before it cuts them, so its are shorter than 1: ask for "
                 "the same with normalize false"
             )
-    return entries, notes
+    notes += _list_unused(request, checkpoint, entries)
+    return entries, list(dict.fromkeys(notes))
+
+
+def _list_unused(
+    request: ExportRequest, checkpoint: Checkpoint, entries: Sequence[HeadEntry]
+) -> list[str]:
+    """Notes on what of the request or checkpoint no head answers by."""
+    notes = []
+    dense = any(entry.task == "embed" and entry.representation is None for entry in entries)
+    if request.pooling not in (None, "splade") and not dense:
+        notes.append(
+            f"--pooling {request.pooling} was not used: the bundle pools no vectors, and answers "
+            + ", ".join(" ".join(filter(None, (entry.task, entry.name))) for entry in entries)
+        )
+    given = checkpoint.sentences.dimensions
+    if dense and given is not None and given > checkpoint.vector_size:
+        size = checkpoint.vector_size
+        notes.append(
+            f"truncate_dim {given} is above the {size} dimensions there are: all are given"
+        )
+    return notes
+
+
+def _cap(length: int | None, most: int) -> int | None:
+    return None if length is None else min(length, most)
+
+
+def _limit(given: int | None, size: int) -> int | None:
+    """How many are given unasked, where that is not all of them in any case."""
+    return given if given is not None and given <= size else None
 
 
 def _describe_vectors(
@@ -88,7 +119,7 @@ def _describe_vectors(
         pooling=pooling,
         pooling_source=origin,
         dimensions=poolings * checkpoint.config.hidden_size if poolings > 1 else None,
-        default_dimensions=said.dimensions,
+        default_dimensions=_limit(said.dimensions, checkpoint.vector_size),
         similarity=said.similarity,
         prompts=dict(said.prompts) or None,
         default_prompt=said.default_prompt,
@@ -101,7 +132,9 @@ def _describe_settings(entry: HeadEntry) -> list[str]:
     if entry.prompts:
         default = f"; {entry.default_prompt!r} goes unasked" if entry.default_prompt else ""
         notes.append(f"prompts by name: {', '.join(entry.prompts)}{default}")
-    if entry.default_dimensions:
+    if entry.default_dimensions and entry.representation == "sparse":
+        notes.append(f"the {entry.default_dimensions} largest weights are given unasked")
+    elif entry.default_dimensions:
         notes.append(f"vectors are cut to {entry.default_dimensions} dimensions unasked")
     if entry.similarity in ("dot", "euclidean", "manhattan"):
         notes.append(
@@ -129,7 +162,7 @@ def _describe_head(head: SourceHead, checkpoint: Checkpoint) -> HeadEntry:
         activation=splade.activation if splade else None,
         aggregation=splade.aggregation if splade else None,
         dimensions=_count_dimensions(head, checkpoint),
-        default_dimensions=said.weights if splade else None,
+        default_dimensions=_limit(said.weights, checkpoint.config.vocab_size) if splade else None,
         late=_describe_late(head, checkpoint),
     )
 
@@ -148,9 +181,10 @@ def _describe_late(head: SourceHead, checkpoint: Checkpoint) -> LateInteraction 
     if expansion is not None:
         filling = tokenizer.convert_tokens_to_ids(expansion.token or tokenizer.mask_token)
     fixed = expansion is not None and expansion.strategy == "fixed"
+    most = checkpoint.max_tokens
     return LateInteraction(
-        query_tokens=expansion.length if expansion and fixed else late.query_tokens,
-        document_tokens=late.document_tokens,
+        query_tokens=expansion.length if expansion and fixed else _cap(late.query_tokens, most),
+        document_tokens=_cap(late.document_tokens, most),
         expansion_token=filling,
         expanded_tokens=expansion.length if expansion else 0,
         attend=expansion.attend if expansion else True,

@@ -25,8 +25,8 @@ TextRole = Literal["query", "document"]
 class TokensOptions:
     """`role` is what the text is; without one it is taken as it stands, and nothing left out.
 
-    `prompt` is as of EmbedOptions; left out, the one that is named like the role, where there is
-    one.
+    `prompt` is as of EmbedOptions; left out, the one that is named like the role, or none where no
+    one is. The bundle's own goes before texts without a role.
     """
 
     role: TextRole | None = "document"
@@ -50,8 +50,9 @@ class TokensHead(Head[str, TokensOptions, Floats]):
         """Fill in the prompt of the role."""
         if options.role not in (None, "query", "document"):
             raise InvalidValue(f"{options.role!r} is neither query nor document", param="role")
-        named = options.role if options.role in (self.entry.prompts or {}) else None
-        chosen = named if options.prompt is None else options.prompt
+        chosen = options.prompt
+        if chosen is None and options.role is not None:
+            chosen = options.role if options.role in (self.entry.prompts or {}) else ""
         return replace(options, prompt=self.choose_prompt(chosen))
 
     def prepare(self, item: str, options: TokensOptions) -> Job:

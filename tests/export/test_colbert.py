@@ -38,13 +38,16 @@ def quiet() -> Any:
 def save(source: Path, folder: Path, mask: MultiVectorMask, **options: Any) -> Path:
     """A tiny ColBERT as the library saves it."""
     prompts = options.pop("prompts", {"query": "find the king: ", "document": "it is "})
+    default = options.pop("default_prompt_name", None)
     encoder = Transformer(str(source), **options)
     torch.manual_seed(5)
     dense = Dense(
         32, 16, bias=False, activation_function=torch.nn.Identity(), module_input_name=TOKENS
     )
     modules = [encoder, dense, mask, Normalize(module_input_name=TOKENS)]
-    model = MultiVectorEncoder(modules=modules, device="cpu", prompts=prompts)
+    model = MultiVectorEncoder(
+        modules=modules, device="cpu", prompts=prompts, default_prompt_name=default
+    )
     model.save(str(folder), create_model_card=False)
     return folder
 
@@ -104,6 +107,57 @@ def test_punctuation_may_be_left_out_of_queries_too(exported: Export, tmp_path: 
     check(source, tmp_path / "bundle")
 
 
+@pytest.mark.parametrize("tasks", [[], "query", ["passage", "query"]], ids=str)
+def test_punctuation_is_left_out_of_what_the_mask_names_alone(
+    exported: Export, tmp_path: Path, tasks: Any
+) -> None:
+    source = save(
+        exported("bert", "Model").source,
+        tmp_path / "saved",
+        MultiVectorMask([",", "!", "."], skiplist_tasks=tasks),
+    )
+    check(source, tmp_path / "bundle")
+    noted = any("skiplist_tasks names 'passage'" in n for n in load_checkpoint(str(source)).notes)
+    assert noted == ("passage" in tasks)
+
+
+def test_a_default_prompt_goes_before_what_is_neither_query_nor_document(
+    exported: Export, tmp_path: Path
+) -> None:
+    source = save(
+        exported("bert", "Model").source,
+        tmp_path / "saved",
+        MultiVectorMask(),
+        prompts={"general": "find the king: "},
+        default_prompt_name="general",
+    )
+    pipeline = check(source, tmp_path / "bundle")
+    wanted = MultiVectorEncoder(str(source), device="cpu").encode(TEXTS, convert_to_numpy=True)
+    found = pipeline.embed_tokens(TEXTS, role=None, overflow="truncate")
+    for rows, others in zip(found, wanted, strict=True):
+        np.testing.assert_allclose(rows, others, atol=1e-5)
+    # Also where no prompt is named like the role.
+    change_json(source / CONFIG, prompts={"general": "find the king: "})
+    check_same(source, Pipeline(export_bundle(ExportRequest(str(source), tmp_path / "b")).bundle))
+
+
+CONFIG = "config_sentence_transformers.json"
+
+
+def test_lengths_above_the_models(exported: Export, tmp_path: Path) -> None:
+    mask, original = MultiVectorMask(), exported("bert", "Model").source
+    source = save(original, tmp_path / "saved", mask, document_length=10**30, query_length=99)
+    notes = load_checkpoint(str(source)).notes
+    assert [note.split(" is above the 64 tokens")[0] for note in notes] == [
+        "query_length 99",
+        f"document_length {10**30}",
+    ]
+    export_bundle(ExportRequest(str(source), tmp_path / "bundle"))
+    source = save(original, tmp_path / "filled", mask, query_expansion=FIXED | {"length": 65})
+    with pytest.raises(UnsupportedModel, match="fills queries up to 65 tokens"):
+        load_checkpoint(str(source))
+
+
 def test_as_pylate_saves_it(exported: Export, tmp_path: Path) -> None:
     source = save(exported("bert", "Model").source, tmp_path / "saved", MultiVectorMask())
     modules = json.loads((source / "modules.json").read_text())[:2]
@@ -146,6 +200,10 @@ def test_as_stanford_saves_it(exported: Export, tmp_path: Path, said: Any) -> No
         write_json(source / "artifact.metadata", said | markers | {"attend_to_mask_tokens": False})
     pipeline = check(source, tmp_path / "bundle")
     assert pipeline.manifest.tasks == ("embed",)
+    for key in ("query_token_id", "doc_maxlen"):
+        write_json(source / "artifact.metadata", {key: [1]})
+        with pytest.raises(SourceError, match=rf"artifact\.metadata has {key} \[1\], which is"):
+            load_checkpoint(str(source))
 
 
 WEIGHTS = "model.safetensors"
@@ -183,7 +241,16 @@ def test_requests(colbert: Pipeline) -> None:
     ("file", "changes", "kind", "sentence"),
     [
         ("2_MultiVectorMask/config.json", {"keep_only_token_ids": [1]}, UnsupportedModel, "keep"),
-        ("2_MultiVectorMask/config.json", {"skiplist_words": "ab"}, SourceError, "list of words"),
+        ("2_MultiVectorMask/config.json", {"skiplist_words": "ab"}, SourceError, "'ab', .* a list"),
+        ("2_MultiVectorMask/config.json", {"skiplist_tasks": 5}, SourceError, "5, which is not a"),
+        ("sentence_bert_config.json", {"query_length": "x"}, SourceError, "query_length 'x'"),
+        (
+            "sentence_bert_config.json",
+            {"query_expansion": FIXED | {"token": 5}},
+            SourceError,
+            r"query_expansion\.token 5, which is not a text",
+        ),
+        ("config_sentence_transformers.json", {"query_prefix": []}, SourceError, "query_prefix"),
         ("2_MultiVectorMask/config.json", {"colour": 1}, UnsupportedModel, "has colour"),
         ("sentence_bert_config.json", {"query_expansion": 3}, SourceError, "not an object"),
         (

@@ -178,6 +178,16 @@ def test_what_is_normalised_before_it_is_cut(
     np.testing.assert_allclose(found, wanted / lengths, atol=1e-5)
 
 
+@pytest.mark.parametrize("size", [WIDTH, 2 * WIDTH, 10**30])
+def test_more_dimensions_than_there_are(save: Save, export: ExportIt, size: int) -> None:
+    source = save(Pooling(WIDTH, ("mean", "cls")), Dense(2 * WIDTH, WIDTH))
+    change_json(source / "config_sentence_transformers.json", truncate_dim=size)
+    result = export(source)
+    noted = any(f"truncate_dim {size} is above the 32" in note for note in result.notes)
+    assert noted == (size > WIDTH)
+    check_same(source, source.parent / "bundle")
+
+
 @pytest.mark.parametrize("include", [True, False])
 @pytest.mark.parametrize("pooling", ["mean", "cls", "weightedmean", "lasttoken"])
 def test_prompts(save: Save, export: ExportIt, *, pooling: str, include: bool) -> None:
@@ -283,6 +293,7 @@ def test_a_default_prompt_goes_unasked(save: Save, export: ExportIt) -> None:
         {"tokenizer_args": {"model_max_length": 8}},
         {"processing_kwargs": {"text": {"max_length": 8}}},
         {"max_seq_length": 64, "do_lower_case": True},
+        {"processing_kwargs": {"common": {"max_length": 8}}, "max_seq_length": 7},
     ],
     ids=lambda settings: next(iter(settings)),
 )
@@ -290,6 +301,8 @@ def test_settings_of_the_transformer(
     save: Save, export: ExportIt, settings: dict[str, Any]
 ) -> None:
     source = save(Pooling(WIDTH, "mean"))
+    # The tokenizer's own length counts where these say none.
+    change_json(source / "tokenizer_config.json", model_max_length=16)
     write_json(source / "sentence_bert_config.json", settings)
     manifest = export(source).bundle.manifest
     assert manifest.max_tokens == (64 if settings.get("do_lower_case") else 8)

@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import shutil
 import subprocess
 import sys
 import warnings
@@ -215,7 +216,12 @@ def test_what_computes_with_more_than_its_coefficients_is_refused(
         ({"coef": [[0.0] * 32], "intercept": [0.0], "classes": 2}, "not a list"),
         ({"coef": [[0.0] * 32], "intercept": [0.0], "classes": [0, 1, 2]}, "has 3 classes"),
         ({"coef": [[0.0] * 32], "intercept": [0.0], "classes": [0, 7]}, "do not name"),
+        ({"coef": [[0.0] * 32], "intercept": [0.0], "classes": [-1, 1]}, "do not name"),
+        ({"coef": [[0.0] * 32], "intercept": [0.0], "classes": [[], []]}, "neither text nor"),
+        ({"coef": [[0.0] * 32], "intercept": [0.0], "classes": [1, 1]}, "labels .* 'glad'"),
+        ({"coef": [[0.0] * 32] * 3, "intercept": [0.0] * 3, "classes": list("xyx")}, "0 and class"),
         ({"coef": [[1e400] * 32], "intercept": [0.0]}, "not all numbers|cannot be read"),
+        ({"coef": [[10**400] * 32], "intercept": [0.0]}, "cannot be read"),
     ],
 )
 def test_copies_that_are_damaged(save: Save, content: dict[str, Any], sentence: str) -> None:
@@ -224,6 +230,45 @@ def test_copies_that_are_damaged(save: Save, content: dict[str, Any], sentence: 
     (folder / "model_head.json").write_text(json.dumps(content))
     with pytest.raises(SourceError, match=sentence):
         load_checkpoint(str(folder))
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"labels": ["a", "a", "b"]}, "labels that call both class 0 and class 1 'a'"),
+        ({"labels": {"0": "a"}}, "which is not a list"),
+        ({"labels": ["a", None, "b"]}, r"labels\.1 None, which is not a text or a whole number"),
+        ({"normalize_embeddings": "no"}, "normalize_embeddings 'no', which is not true or false"),
+    ],
+)
+def test_settings_that_are_damaged(save: Save, settings: dict[str, Any], sentence: str) -> None:
+    folder, vectors = save()
+    write_copy(folder, fit(vectors, [0, 1, 2, 1, 0]))
+    write_json(folder / "config_setfit.json", settings)
+    with pytest.raises(SourceError, match=sentence):
+        load_checkpoint(str(folder))
+
+
+def test_classes_that_are_named_alike(save: Save) -> None:
+    folder, vectors = save()
+    write_copy(folder, fit(vectors, [0, 1, 2, 1, 0]), classes=["x", "x", "y"])
+    with pytest.raises(SourceError, match=r"model_head\.json has classes that call both class 0"):
+        load_checkpoint(str(folder))
+
+
+def test_beside_a_classifier_of_its_own(save: Save, classify_source: Path, tmp_path: Path) -> None:
+    source = Path(shutil.copytree(classify_source, tmp_path / "source"))
+    _, vectors = save()
+    write_copy(source, fit(vectors, [0, 1, 2, 1, 0]))
+    with pytest.raises(UnsupportedModel, match="two classifiers, that of BertForSequenceClass"):
+        load_checkpoint(str(source))
+
+
+def test_more_dimensions_than_there_are(save: Save) -> None:
+    folder, vectors = save(truncate_dim=99)
+    head = fit(vectors, [0, 1, 2, 1, 0])
+    write_copy(folder, head)
+    check_scores(folder, head.predict_proba(vectors), ["0", "1", "2"])
 
 
 def test_several_poolings_are_refused(save: Save) -> None:

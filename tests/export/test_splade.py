@@ -22,7 +22,7 @@ from export.writing.verify import verify_against, verify_golden
 from models import Pipeline
 from models.errors import EmptyInput, InvalidValue, TaskUnsupported
 from models.heads import sparse
-from tests.helpers.checkpoints import write_json
+from tests.helpers.checkpoints import change_json, write_json
 from tests.helpers.fixtures import Export, TakeGraphs
 
 TEXTS = ["the king of france", "a", "it is cold in paris, and the sea is far", "fox " * 80]
@@ -104,6 +104,14 @@ def test_as_many_weights_as_the_checkpoint_gives(
     check_same(tmp_path / "saved", pipeline)
     (few,), (more,) = pipeline.embed_sparse(TEXTS[:1]), pipeline.embed_sparse(TEXTS[:1], top_k=20)
     assert (len(few.weights), len(more.weights)) == (7, 20)
+    assert "the 7 largest weights are given unasked" in result.notes
+    # More than there are words is all of them.
+    change_json(tmp_path / "saved" / CONFIG, max_active_dims=10**30)
+    result = export_bundle(ExportRequest(str(tmp_path / "saved"), tmp_path / "other"))
+    check_same(tmp_path / "saved", Pipeline(result.bundle))
+
+
+CONFIG = "config_sentence_transformers.json"
 
 
 @pytest.fixture(scope="module")

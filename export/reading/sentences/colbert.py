@@ -10,13 +10,13 @@ import string
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from tokenizers import AddedToken
 
 from export.errors import SourceError, UnsupportedModel
-from export.reading.files import read_object
+from export.reading.sentences.forms import Mask, Stanford, read_form
 from export.reading.sentences.modules import Module
 from export.reading.sentences.pooling import refuse_unknown
 from export.reading.sentences.projection import Dense, Normalize, read_token_modules
@@ -24,8 +24,11 @@ from export.reading.sentences.settings import PYLATE_KEYS, Sentences
 from export.reading.weights import find_weights, read_tensors
 
 STANFORD = "HF_ColBERT"
+_CONFIG = "config_sentence_transformers.json"
 MASK_KEYS = {"skiplist_words", "skiplist_tasks", "keep_only_token_ids"}
 _USUAL_LENGTH = 32
+Role = Literal["query", "document"]
+_ROLES: tuple[Role, ...] = get_args(Role)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +49,8 @@ class Late:
     """What a ColBERT says: modules from hidden rows [n, H] to vectors [n, D], and how to ask it.
 
     `prompts` go before a query and a document. `markers` are those that are one token each.
-    `skipped` words are left out of the answers to the roles in `skipped_for`.
+    `skipped` words are left out of the answers to the roles in `skipped_for`, and `unknown` are
+    roles that nobody asks by here.
     """
 
     modules: torch.nn.Module
@@ -57,7 +61,8 @@ class Late:
     document_tokens: int | None
     expansion: Expansion | None
     skipped: tuple[str, ...]
-    skipped_for: tuple[str, ...]
+    skipped_for: tuple[Role, ...]
+    unknown: tuple[str, ...] = ()
 
     @property
     def aside(self) -> bool:
@@ -89,53 +94,50 @@ def read_colbert(path: Path, said: Sentences, *, stanford: bool, width: int) -> 
     `stanford`: its architecture is theirs; `width` is its hidden size. Raises SourceError or
     UnsupportedModel.
     """
-    if said.multi_vector:
-        return _read_saved(path, said.modules, said.config, said.settings, width)
-    return _read_stanford(path, width) if stanford else None
+    if not said.multi_vector and not stanford:
+        return None
+    late = _read_saved(path, said, width) if said.multi_vector else _read_stanford(path, width)
+    if said.default_prompt is not None and said.default_prompt not in late.prompts:
+        raise UnsupportedModel(
+            f"{path / _CONFIG} has default_prompt_name {said.default_prompt!r}; supported is one "
+            f"of {', '.join(map(repr, late.prompts))}"
+        )
+    return late
 
 
-def _read_saved(
-    path: Path,
-    modules: Sequence[Module],
-    config: Mapping[str, Any],
-    settings: Mapping[str, Any],
-    width: int,
-) -> Late:
-    file = path / "config_sentence_transformers.json"
+def _read_saved(path: Path, said: Sentences, width: int) -> Late:
+    modules, config, settings = said.modules, said.config, said.settings
     pylate = config["model_type"] == "ColBERT"
     parts, dimensions, mask = read_token_modules(modules, width)
     if pylate:
         parts.append(Normalize())
     elif mask is None:
         raise UnsupportedModel(f"{path / 'modules.json'} has no MultiVectorMask, as a ColBERT has")
-    words: Any = config.get("skiplist_words")
-    roles: tuple[str, ...] = ("document",)
+    words: Sequence[str] | None = config.get("skiplist_words")
+    roles: Sequence[str] = ("document",)
     if mask is not None:
         words, roles = _read_mask(mask)
     elif words is None:
         words = list(string.punctuation)
-    prompts = {name: text or "" for name, text in (config.get("prompts") or {}).items()}
+    prompts = dict(said.prompts)
     markers = []
     for key, role in (("query_prefix", "query"), ("document_prefix", "document")):
         if key in config:
             marker = config[key] or ""
             prompts[role] = marker + prompts.get(role, "").removeprefix(marker)
             markers.append(marker)
-    expansion, query_tokens = _find_expansion(file, config, settings)
-    lengths = {
-        "query": query_tokens,
-        "document": settings.get("document_length") or config.get("document_length"),
-    }
+    expansion, query_tokens = _find_expansion(path / _CONFIG, config, settings)
     return Late(
         modules=torch.nn.Sequential(*parts).eval(),
         dimensions=dimensions,
         prompts=prompts,
         markers=tuple(marker for marker in markers if marker.split()),
-        query_tokens=lengths["query"],
-        document_tokens=lengths["document"],
+        query_tokens=query_tokens,
+        document_tokens=settings.get("document_length") or config.get("document_length"),
         expansion=expansion,
-        skipped=_check_words(file, words),
-        skipped_for=roles,
+        skipped=tuple(words or ()),
+        skipped_for=tuple(role for role in _ROLES if role in roles),
+        unknown=tuple(role for role in roles if role not in _ROLES),
     )
 
 
@@ -154,40 +156,34 @@ def _find_expansion(
     return Expansion("fixed", length or _USUAL_LENGTH, bool(attend), None), None
 
 
-def _read_expansion(file: Path, given: Any) -> Expansion | None:
+def _read_expansion(file: Path, given: dict[str, Any] | None) -> Expansion | None:
     if given is None:
         return None
-    if not isinstance(given, dict):
-        raise SourceError(f"{file} has query_expansion {given!r}, which is not an object")
     refuse_unknown(file, given, {"strategy", "length", "attend", "token"})
     strategy, length = given.get("strategy"), given.get("length")
-    attend, token = given.get("attend", False), given.get("token")
-    if strategy not in ("fixed", "min") or not isinstance(length, int) or length < 1:
+    if strategy not in ("fixed", "min") or length is None:
         raise SourceError(
             f"{file} has query_expansion {given!r}, which says no strategy and length"
         )
-    return Expansion(strategy, length, bool(attend), token)
+    return Expansion(strategy, length, bool(given.get("attend")), given.get("token"))
 
 
-def _read_mask(module: Module) -> tuple[Any, tuple[str, ...]]:
+def _read_mask(module: Module) -> tuple[list[str] | None, list[str]]:
+    """The words that it skips, and the roles in which it does."""
     file = module.folder / "config.json"
-    content = read_object(file, required=False)
+    content = read_form(file, Mask, required=False)
     refuse_unknown(file, content, MASK_KEYS)
     if content.get("keep_only_token_ids"):
         raise UnsupportedModel(f"{file} has keep_only_token_ids, which is not supported")
-    roles = content.get("skiplist_tasks") or ["document"]
-    return content.get("skiplist_words"), tuple([roles] if isinstance(roles, str) else roles)
-
-
-def _check_words(file: Path, words: Any) -> tuple[str, ...]:
-    if not isinstance(words, list | None) or not all(isinstance(word, str) for word in words or ()):
-        raise SourceError(f"{file} has skiplist_words {words!r}, which is not a list of words")
-    return tuple(words or ())
+    roles = content.get("skiplist_tasks")
+    if roles is None:
+        roles = ["document"]
+    return content.get("skiplist_words"), [roles] if isinstance(roles, str) else roles
 
 
 def _read_stanford(path: Path, width: int) -> Late:
     """Stanford's: what artifact.metadata leaves out is as its own code has it."""
-    said = read_object(path / "artifact.metadata", required=False)
+    said = read_form(path / "artifact.metadata", Stanford, required=False)
     weights: dict[str, torch.Tensor] = {}
     for file in find_weights(path).files:
         weights |= {

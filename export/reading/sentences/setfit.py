@@ -18,6 +18,7 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 from export.errors import SourceError, UnsupportedModel
 from export.reading.files import first_line, has_file, read_object
 from export.reading.heads import SourceHead
+from export.reading.sentences.forms import SetFit, read_form
 from export.reading.sentences.projection import Normalize, read_projection
 from export.reading.sentences.settings import Sentences
 
@@ -105,7 +106,7 @@ def read_setfit(
             f"{_PICKLE} is a pickle and is not opened, so its classifier is left out; where you "
             f"trust it, write its coefficients beside it, in {path}: {_CONVERT}"
         ]
-    settings = read_object(path / _CONFIG, required=False)
+    settings = read_form(path / _CONFIG, SetFit, required=False)
     read = _read_tensors if file.suffix == ".safetensors" else _read_lists
     coefficients, intercepts, classes, multi_label = read(file)
     vectors = _read_vectors(sentences, trunk.config.hidden_size, settings)
@@ -164,7 +165,7 @@ def _read_lists(file: Path) -> Read:
         found: dict[str, torch.Tensor] = {
             name: torch.tensor(content[name], dtype=torch.float64) for name in names
         }
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise SourceError(
             f"{file} cannot be read: {first_line(error)}; {_describe_wanted(file.parent)}"
         ) from None
@@ -219,7 +220,8 @@ def _read_vectors(sentences: Sentences, width: int, settings: dict[str, Any]) ->
     if "Normalize" in kinds[len(kinds) - trailing :]:
         parts.append(Normalize())
     if sentences.dimensions is not None:
-        parts.append(_Cut(sentences.dimensions))
+        size = torch.nn.Sequential(*parts)(torch.zeros(1, width)).shape[-1]
+        parts.append(_Cut(min(sentences.dimensions, size)))
     if settings.get("normalize_embeddings"):
         parts.append(Normalize())
     return torch.nn.Sequential(*parts).eval()
@@ -232,16 +234,28 @@ def _name_labels(
     numbered: Sequence[Any] = range(count) if classes is None else classes
     if len(numbered) != count:
         raise SourceError(f"{file} has {len(numbered)} classes, and coefficients for {count}")
+    for one in numbered:
+        if not isinstance(one, str | int | float):
+            raise SourceError(f"{file} has classes with {one!r}, which is neither text nor number")
     if not labels:
-        return tuple(str(one) for one in numbered)
-    try:
-        named = tuple(str(labels[one] if isinstance(one, int) else one) for one in numbered)
-    except (IndexError, TypeError, KeyError):
+        return _check_apart(file, "classes", tuple(str(one) for one in numbered))
+    if any(isinstance(one, int) and not 0 <= one < len(labels) for one in numbered):
         raise SourceError(
             f"{file.parent / _CONFIG} has labels {labels!r}, which do not name the classes "
             f"{list(numbered)}"
-        ) from None
-    return named
+        )
+    named = tuple(str(labels[one] if isinstance(one, int) else one) for one in numbered)
+    return _check_apart(file.parent / _CONFIG, "labels", named)
+
+
+def _check_apart(file: Path, key: str, names: tuple[str, ...]) -> tuple[str, ...]:
+    for place, name in enumerate(names):
+        if name in names[:place]:
+            raise SourceError(
+                f"{file} has {key} that call both class {names.index(name)} and class {place} "
+                f"{name!r}; give each its own"
+            )
+    return names
 
 
 def _pool(states: torch.Tensor, pooling: str, ahead: int) -> torch.Tensor:

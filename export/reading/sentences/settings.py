@@ -11,6 +11,7 @@ from typing import Any, get_args
 
 from export.errors import SourceError, UnsupportedModel
 from export.reading.files import has_file, read_object
+from export.reading.sentences.forms import Config, Settings, read_form
 from export.reading.sentences.modules import TRANSFORMERS, Module, list_modules
 from export.reading.sentences.pooling import Splade, read_pooling, read_splade, refuse_unknown
 from models.bundle.manifest import Function, Pooling, PoolingSource, Similarity
@@ -69,7 +70,8 @@ class Sentences:
 
     `pooling` is one or several joined by `+`, `dimensions` how many of a vector are given unasked,
     `weights` how many of a sparse one,
-    `function` what a cross-encoder applies to its logits, `max_tokens` the longest text. A
+    `function` what a cross-encoder applies to its logits, `max_tokens` the longest text, whatever
+    the tokenizer says of it. A
     `multi_vector` one is a ColBERT, which is read out of the contents of its files, `config` and
     `settings`.
     """
@@ -103,8 +105,8 @@ def read_sentences(path: Path) -> Sentences:
     splade = _read_splade(path, modules)
     encoder = modules[0].folder if modules and modules[0].kind in TRANSFORMERS else path
     file = next((encoder / name for name in _SETTINGS if has_file(encoder / name)), None)
-    settings = read_object(file) if file is not None else {}
-    config = read_object(path / _CONFIG, required=False)
+    settings = read_form(file, Settings) if file is not None else {}
+    config = read_form(path / _CONFIG, Config, required=False)
     if file is not None:
         _check_settings(file, settings, modules)
     multi_vector = config.get("model_type") in MULTI_VECTOR
@@ -113,15 +115,15 @@ def read_sentences(path: Path) -> Sentences:
         modules=modules,
         pooling=pooling,
         splade=splade,
-        weights=_read_size(path / _CONFIG, "max_active_dims", config.get("max_active_dims")),
+        weights=config.get("max_active_dims"),
         include_prompt=include_prompt,
         prompts=prompts,
         default_prompt=default,
-        dimensions=_read_size(path / _CONFIG, "truncate_dim", config.get("truncate_dim")),
+        dimensions=config.get("truncate_dim"),
         similarity=None if multi_vector else _read_similarity(path / _CONFIG, config),
         cross_encoder=_is_cross_encoder(config, settings),
         function=_read_function(path, encoder, config),
-        max_tokens=_read_length(file, settings) if file is not None else None,
+        max_tokens=_find_length(settings),
         lower_case=bool(settings.get("do_lower_case")),
         multi_vector=multi_vector,
         config=config,
@@ -155,15 +157,11 @@ def _read_splade(path: Path, modules: Sequence[Module]) -> Splade | None:
 
 
 def _read_prompts(file: Path, config: dict[str, Any]) -> tuple[dict[str, str], str | None]:
-    prompts = config.get("prompts") or {}
-    if not isinstance(prompts, dict) or not all(
-        isinstance(text, str | None) for text in prompts.values()
-    ):
-        raise SourceError(f"{file} has prompts that are not texts by name")
     # Without a text it is one that adds nothing.
-    texts = {name: text or "" for name, text in prompts.items()}
+    texts = {name: text or "" for name, text in (config.get("prompts") or {}).items()}
     default = config.get("default_prompt_name")
-    if default is not None and default not in texts:
+    # PyLate has those of a role by themselves.
+    if default is not None and default not in texts and f"{default}_prefix" not in config:
         raise SourceError(
             f"{file} has default_prompt_name {default!r}, which is not among its prompts "
             f"{', '.join(map(repr, texts)) or '(there are none)'}; correct one of them"
@@ -206,7 +204,7 @@ def _read_function(path: Path, encoder: Path, config: dict[str, Any]) -> Functio
     for file, key, named in places:
         if named is None:
             continue
-        if named not in _FUNCTIONS:
+        if not isinstance(named, str) or named not in _FUNCTIONS:
             raise UnsupportedModel(
                 f"{file} has {key} {named!r}; supported are {', '.join(_FUNCTIONS)}"
             )
@@ -228,8 +226,6 @@ def _check_settings(file: Path, settings: dict[str, Any], modules: Sequence[Modu
     for key in ("tokenizer_args", "processor_kwargs"):
         _check_arguments(file, key, settings.get(key), {"model_max_length"})
     processing = settings.get("processing_kwargs") or {}
-    if not isinstance(processing, dict):
-        raise SourceError(f"{file} has processing_kwargs that is not an object")
     for kind in ("text", "common"):
         _check_arguments(file, f"processing_kwargs.{kind}", processing.get(kind), {"max_length"})
 
@@ -259,12 +255,10 @@ def _check_output(file: Path, settings: dict[str, Any], modules: Sequence[Module
         )
 
 
-def _check_arguments(file: Path, name: str, arguments: Any, honoured: set[str]) -> None:
-    if arguments is None:
-        return
-    if not isinstance(arguments, dict):
-        raise SourceError(f"{file} has {name} that is not an object")
-    for key, value in arguments.items():
+def _check_arguments(
+    file: Path, name: str, arguments: Mapping[str, Any] | None, honoured: set[str]
+) -> None:
+    for key, value in (arguments or {}).items():
         usual = (key, value) in (
             ("truncation", True),
             ("truncation", "longest_first"),
@@ -278,29 +272,13 @@ def _check_arguments(file: Path, name: str, arguments: Any, honoured: set[str]) 
             )
 
 
-def _read_length(file: Path, settings: dict[str, Any]) -> int | None:
-    """The longest text that the settings allow, under every name a limit has."""
-    tokenizer: dict[str, Any] = {}
-    for key in ("tokenizer_args", "processor_kwargs"):
-        tokenizer |= settings.get(key) or {}
+def _find_length(settings: Mapping[str, Any]) -> int | None:
+    """The longest text by the settings, of which sentence-transformers takes the first it finds."""
     processing = settings.get("processing_kwargs") or {}
-    limits = [
-        # An argument of the tokenizer goes before the older key.
-        ("model_max_length", tokenizer["model_max_length"])
-        if "model_max_length" in tokenizer
-        else ("max_seq_length", settings.get("max_seq_length")),
-        *(
-            ("max_length", (processing.get(kind) or {}).get("max_length"))
-            for kind in ("common", "text")
-        ),
+    given = [(processing.get(kind) or {}).get("max_length") for kind in ("common", "text")]
+    given += [
+        (settings.get(key) or {}).get("model_max_length")
+        for key in ("tokenizer_args", "processor_kwargs")
     ]
-    sizes = [_read_size(file, key, value) for key, value in limits]
-    return min((size for size in sizes if size is not None), default=None)
-
-
-def _read_size(file: Path, key: str, value: Any) -> int | None:
-    if value is None:
-        return None
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise SourceError(f"{file} has {key} {value!r}, which is not a size")
-    return value
+    given.append(settings.get("max_seq_length"))
+    return next((length for length in given if length is not None), None)

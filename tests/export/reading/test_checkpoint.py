@@ -117,7 +117,8 @@ def test_weights_in_several_files(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("declared", "tokenizer", "wanted"),
-    [(None, None, 64), (None, 40, 40), (30, 40, 30), (50, 40, 40), (100, None, 64)],
+    # What sentence-transformers' file says goes before what the tokenizer's does.
+    [(None, None, 64), (None, 40, 40), (30, 40, 30), (50, 40, 50), (100, 40, 64)],
 )
 def test_the_longest_text(
     tmp_path: Path, declared: int | None, tokenizer: int | None, wanted: int
@@ -128,6 +129,8 @@ def test_the_longest_text(
         write_json(folder / "sentence_bert_config.json", {"max_seq_length": declared})
         checkpoint = load_checkpoint(str(folder))
         assert checkpoint.max_tokens == wanted
+        noted = any("positions for 64" in note for note in checkpoint.notes)
+        assert noted == (declared == 100)
         assert checkpoint.position_start == (0 if family == "bert" else 2)
 
 

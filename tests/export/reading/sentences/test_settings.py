@@ -126,8 +126,16 @@ def test_what_is_said(tmp_path: Path) -> None:
         ({"max_seq_length": None}, None),
         ({"tokenizer_args": {"model_max_length": 8}}, 8),
         ({"processor_kwargs": {"model_max_length": 8}, "max_seq_length": 4}, 8),
+        (
+            {
+                "processor_kwargs": {"model_max_length": 8},
+                "tokenizer_args": {"model_max_length": 5},
+            },
+            5,
+        ),
         ({"processing_kwargs": {"text": {"max_length": 9}}}, 9),
-        ({"processing_kwargs": {"common": {"max_length": 9}}, "max_seq_length": 7}, 7),
+        ({"processing_kwargs": {"common": {"max_length": 9}}, "max_seq_length": 7}, 9),
+        ({"processing_kwargs": {"common": {"max_length": 9}, "text": {"max_length": 5}}}, 9),
     ],
 )
 def test_lengths_under_every_name(
@@ -175,6 +183,7 @@ def test_modules_that_change_the_vector(tmp_path: Path, kind: str) -> None:
 
 
 POOLING = "1_Pooling/config.json"
+ACTIVATION = "sbert_ce_default_activation_function"
 
 
 @pytest.mark.parametrize(
@@ -188,14 +197,27 @@ POOLING = "1_Pooling/config.json"
         (POOLING, MEAN | {"include_prompt": 1}, SourceError, "include_prompt 1"),
         (POOLING, MEAN | {"token_weights": [1]}, UnsupportedModel, "has token_weights"),
         (CONFIG, {"default_prompt_name": "query"}, SourceError, "default_prompt_name 'query'"),
-        (CONFIG, {"prompts": {"query": 1}}, SourceError, "prompts that are not texts"),
+        (CONFIG, {"prompts": {"query": 1}}, SourceError, "prompts.query 1, which is not a text"),
+        (CONFIG, {"prompts": ["query"]}, SourceError, "which is not an object"),
+        (CONFIG, {"default_prompt_name": ["query"]}, SourceError, "default_prompt_name .* a text"),
+        (CONFIG, {"activation_fn": {}}, SourceError, "activation_fn {}, which is not a text"),
+        (CONFIG, {"query_prefix": 5}, SourceError, "query_prefix 5, which is not a text"),
+        (CONFIG, {"max_active_dims": "x"}, SourceError, "max_active_dims 'x', .* whole number"),
+        ("config.json", {ACTIVATION: []}, UnsupportedModel, f"config.json has {ACTIVATION}"),
+        (SETTINGS, {"transformer_task": []}, SourceError, "transformer_task"),
+        (
+            SETTINGS,
+            {"processing_kwargs": {"text": {"max_length": "x" * 99}}},
+            SourceError,
+            r"processing_kwargs.text.max_length 'x{59}\.\.\., which is not a whole number",
+        ),
         (CONFIG, {"truncate_dim": 0}, SourceError, "truncate_dim 0"),
         (CONFIG, {"truncate_dim": True}, SourceError, "truncate_dim True"),
         (CONFIG, {"similarity_fn_name": "maxsim"}, UnsupportedModel, "similarity_fn_name"),
         (CONFIG, {"activation_fn": "mine.Fn"}, UnsupportedModel, "activation_fn 'mine.Fn'"),
         (SETTINGS, {"max_seq_length": -1}, SourceError, "max_seq_length -1"),
         (SETTINGS, {"max_seq_len": 7}, UnsupportedModel, "has max_seq_len,"),
-        (SETTINGS, {"tokenizer_args": 3}, SourceError, "tokenizer_args that is not"),
+        (SETTINGS, {"tokenizer_args": 3}, SourceError, "tokenizer_args 3, which is not an obj"),
         (SETTINGS, {"tokenizer_args": {"bos_token": "x"}}, UnsupportedModel, "bos_token"),
         (SETTINGS, {"config_args": {"hidden_size": 8}}, UnsupportedModel, "config_args.hidden"),
         (SETTINGS, {"model_args": {"default_task": "x"}}, UnsupportedModel, "default_task"),
