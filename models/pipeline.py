@@ -50,7 +50,7 @@ _LARGE_CHARACTERS = 1 << 20
 
 
 class Pipeline(Deriving):
-    """A bundle ready to answer: one session for the trunk, one for each head that has weights.
+    """A bundle ready to answer: one session for the trunk, one for each graph that heads have.
 
     Thread-safe; callers that run it from several threads share the trunk's own threads.
     """
@@ -81,6 +81,7 @@ class Pipeline(Deriving):
 
         self.trunk = load(trunk_file(self.precision), "trunk")
         check_trunk(bundle, self.precision, self.encoder, self.trunk)
+        self._sessions: dict[str, Session] = {}  # of the heads, by file
         self.heads = tuple(self._open_heads(load))
         # What is made of these, and runs their graphs.
         self.derived = tuple(derive_heads(self.heads))
@@ -210,10 +211,10 @@ class Pipeline(Deriving):
                 f"{bundle.path} holds other files than those that were loaded; "
                 "have the service read its bundles again"
             )
-        for reopen in (self.trunk.reopen, *(head.reopen for head in self.heads)):
+        for session in (self.trunk, *self._sessions.values()):
             if self._reopening is not mine:
                 raise RunStopped("another call loads the graphs anew")
-            reopen()
+            session.reopen()
 
     def stop(self) -> None:
         """End what trunk and heads compute now, in any thread, with RunStopped; returns at once.
@@ -221,9 +222,8 @@ class Pipeline(Deriving):
         Sessions stop one run each: a computation that is between two (trunk and head, or two
         groups of the padded layout) goes on with the next. Call again until it has ended.
         """
-        self.trunk.stop()
-        for head in self.heads:
-            head.stop()
+        for session in (self.trunk, *self._sessions.values()):
+            session.stop()
 
     def _open_heads(self, load: Callable[[str, Role], Session]) -> Iterator[Head[Any, Any, Any]]:
         for entry in self.manifest.heads:
@@ -231,10 +231,14 @@ class Pipeline(Deriving):
             if entry.representation is not None:
                 kind = REPRESENTATIONS.get(entry.representation)
             # A task of a later version: the bundle is sound, its other tasks are answered.
-            if kind is not None:
-                session = load(entry.file, "head") if entry.file else None
-                check_head(self.bundle, entry, session)
-                yield kind(entry, self.manifest, self.encoder, session)
+            if kind is None:
+                continue
+            # Heads of one graph, as fill-mask and sparse vectors are, have one session.
+            if entry.file and entry.file not in self._sessions:
+                self._sessions[entry.file] = load(entry.file, "head")
+            session = self._sessions[entry.file] if entry.file else None
+            check_head(self.bundle, entry, session)
+            yield kind(entry, self.manifest, self.encoder, session)
 
 
 def prepare(

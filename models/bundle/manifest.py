@@ -255,8 +255,9 @@ class Manifest(Part):
 
 
 def list_graphs(manifest: Manifest, precision: str) -> list[str]:
-    """The files of the graphs that are loaded to serve in that precision."""
-    return [trunk_file(precision), *(head.file for head in manifest.heads if head.file)]
+    """The files of the graphs that are loaded to serve in that precision, each once."""
+    heads = dict.fromkeys(head.file for head in manifest.heads if head.file)
+    return [trunk_file(precision), *heads]
 
 
 def trunk_file(precision: str) -> str:

@@ -141,16 +141,6 @@ class Head(ABC, Generic[ItemT, OptionsT, AnswerT]):
         if self._session is not None:
             self._session.run({"hidden": hidden.whole()})
 
-    def reopen(self) -> None:
-        """Load its graph anew."""
-        if self._session is not None:
-            self._session.reopen()
-
-    def stop(self) -> None:
-        """End what its graph computes now, in any thread, with RunStopped; returns at once."""
-        if self._session is not None:
-            self._session.stop()
-
     def count_characters(self, job: Job) -> int:
         """About how long the answer will be, of a head that `writes_texts`."""
         return 0
