@@ -6,7 +6,6 @@ Remote code never runs; weights come from safetensors, or from pytorch_model.bin
 
 import hashlib
 import inspect
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,12 +17,11 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 from export.architectures.classes import find_class, is_own, name_base
 from export.errors import SourceError, UnsupportedModel
-from export.reading.configuration import check_shapes, load_config
-from export.reading.files import find_source, first_line, read_architecture
+from export.reading.configuration import load_config
+from export.reading.files import find_source, read_architecture
 from export.reading.heads import (
     SourceHead,
     apply_activation,
-    find_ending,
     list_heads,
     make_sparse_head,
     make_tokens_head,
@@ -31,6 +29,7 @@ from export.reading.heads import (
 )
 from export.reading.kinds import refuse_adapter, refuse_other_kinds
 from export.reading.labels import check_labels
+from export.reading.model import load_model, shorten
 from export.reading.named_heads import load_named_heads
 from export.reading.sentences.colbert import STANFORD, Late, read_colbert
 from export.reading.sentences.modules import find_encoder
@@ -40,7 +39,7 @@ from export.reading.sentences.setfit import read_setfit
 from export.reading.sentences.settings import Sentences, read_sentences
 from export.reading.tokenizer import gives_segments, load_tokenizer
 from export.reading.variants import Declared, read_declared
-from export.reading.weights import NOT_NUMBERS, Weights, find_weights
+from export.reading.weights import Weights, find_weights
 from models.bundle.manifest import split_poolings
 from models.families import Family
 
@@ -195,7 +194,7 @@ def load_checkpoint(
     if late is not None:
         late.register(tokenizer)
     embeds = embeds or sentences.pooling is not None
-    model, unused, headless = _load_model(encoder, config, architecture, weights, embeds=embeds)
+    model, unused, headless = load_model(encoder, config, architecture, weights, embeds=embeds)
     heads = [] if headless else list_heads(model, architecture, family)
     checkpoint = Checkpoint(
         path=path,
@@ -225,8 +224,8 @@ def load_checkpoint(
     checkpoint.heads += [*heads, *load_named_heads(path, checkpoint.trunk, family)]
     checkpoint.notes += notes
     _refuse_twins(checkpoint)
-    if splade and sentences.splade is None:
-        _take_for_splade(checkpoint)
+    if splade:
+        take_for_splade(checkpoint)
     _judge_weights(checkpoint, unused, headless=headless)
     _check_lengths(checkpoint)
     return checkpoint
@@ -267,59 +266,6 @@ def _find_architecture(declared: Declared, weights: Weights) -> str:
     return name
 
 
-def _load_model(
-    path: Path, config: PretrainedConfig, architecture: str, weights: Weights, *, embeds: bool
-) -> tuple[PreTrainedModel, list[str], bool]:
-    """The model, the names of the weights it has no use for, and whether it lacks its head.
-
-    It may lack the head where it is asked for vectors: then `embeds`.
-    """
-    kind = find_class(architecture)
-    ending = find_ending(architecture)
-    options: dict[str, Any] = {}
-    renamed = {f"^{re.escape(weights.prefix)}": ""} if weights.prefix else None
-    if ending is None:
-        kind = find_class(name_base(config.model_type))
-        if "add_pooling_layer" in inspect.signature(kind.__init__).parameters:
-            options["add_pooling_layer"] = False
-    check_shapes(path / "config.json", kind, config, weights, **options)
-    try:
-        model, loading = kind.from_pretrained(
-            path,
-            config=config,
-            dtype=torch.float32,
-            use_safetensors=weights.safe,
-            weights_only=True,
-            output_loading_info=True,
-            key_mapping=renamed,
-            # Some models bring attention of their own, and refuse any other.
-            attn_implementation="sdpa" if kind._supports_sdpa else "eager",
-            **options,
-        )
-    except Exception as error:
-        raise SourceError(
-            f"the weights in {path} cannot be loaded as {architecture}: {first_line(error)}"
-        ) from None
-    missing = sorted(loading["missing_keys"])
-    headless = bool(missing) and _lacks_head(model, missing, weights)
-    if missing and not (headless and embeds):
-        remedy = "correct `architectures` in config.json or complete the weights"
-        if headless:
-            remedy += ", or ask for --tasks embed"
-        raise SourceError(f"{path} lacks weights of {architecture}: {shorten(missing)}; {remedy}")
-    for name, parameter in (model.base_model if headless else model).named_parameters():
-        if not torch.isfinite(parameter).all():
-            raise SourceError(
-                f"the weights in {path} are not all numbers: see {name}; {NOT_NUMBERS}"
-            )
-    if config.model_type == "xmod":
-        _keep_language(model, config)
-    model.eval()
-    # The pooler is left out on purpose where no head of the model's own reads it.
-    unused = sorted(key for key in loading["unexpected_keys"] if "pooler" not in key.split("."))
-    return model, unused, headless
-
-
 def _refuse_twins(checkpoint: Checkpoint) -> None:
     """Raise UnsupportedModel where two heads of one task have no name to ask for them by."""
     unnamed = [head.task for head in checkpoint.heads if head.name is None]
@@ -330,9 +276,14 @@ def _refuse_twins(checkpoint: Checkpoint) -> None:
         )
 
 
-def _take_for_splade(checkpoint: Checkpoint) -> None:
-    """Give it sparse vectors as those of naver's SPLADE v2 and v3, whose files do not say so."""
+def take_for_splade(checkpoint: Checkpoint) -> None:
+    """Give it sparse vectors as those of naver's SPLADE v2 and v3, whose files do not say so.
+
+    Where they do, as they say. Raises UnsupportedModel for what is no SPLADE.
+    """
     said = checkpoint.sentences
+    if said.splade is not None:
+        return
     if said.pooling is not None:
         raise UnsupportedModel(
             f"{checkpoint.path} says that its tokens are pooled by {said.pooling}, so it is no "
@@ -344,30 +295,6 @@ def _take_for_splade(checkpoint: Checkpoint) -> None:
             "is made of; leave --pooling splade out"
         )
     checkpoint.sentences = replace(said, splade=Splade("max", "relu"))
-
-
-def _keep_language(model: PreTrainedModel, config: PretrainedConfig) -> None:
-    """Let go of the adapters of all languages but the one that a bundle answers in."""
-    chosen = config.default_language
-    for module in model.modules():
-        if hasattr(module, "adapter_modules"):
-            module.adapter_modules = torch.nn.ModuleDict({chosen: module.adapter_modules[chosen]})
-    config.languages = [chosen]
-
-
-def _lacks_head(model: PreTrainedModel, missing: Sequence[str], weights: Weights) -> bool:
-    """Whether what is missing is the head, all of it, and nothing but it."""
-    prefix = f"{model.base_model_prefix}."
-    if any(name.startswith(prefix) and "pooler" not in name.split(".") for name in missing):
-        return False
-    own = {name for name in model.state_dict() if not name.startswith(prefix)}
-    return bool(own) and not own & weights.tensors.keys()
-
-
-def shorten(names: Sequence[str]) -> str:
-    """The first few names, and how many more there are."""
-    more = f" and {len(names) - 4} more" if len(names) > 4 else ""
-    return ", ".join(names[:4]) + more
 
 
 def _check_lengths(checkpoint: Checkpoint) -> None:

@@ -5,13 +5,14 @@ compared; without it, the bundle's own golden answers are computed again.
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from export.errors import ProofFailed, SourceError
+from export.errors import ProofFailed, SourceError, UnsupportedModel
 from export.proof.comparison import prove
 from export.proof.original import ask_original
-from export.reading.checkpoint import load_checkpoint
+from export.reading.checkpoint import load_checkpoint, take_for_splade
 from export.writing.differences import list_differences
 from models.bundle.bundle import GOLDEN
 from models.bundle.manifest import Parity
@@ -42,12 +43,12 @@ class Texts:
 def verify_against(pipeline: Pipeline, source: str, texts: Texts | None = None) -> list[Parity]:
     """Compare a bundle with a checkpoint. Raises ProofFailed where they differ."""
     manifest = pipeline.manifest
-    checkpoint = load_checkpoint(
-        source,
-        embeds=manifest.tasks == ("embed",),
-        splade=any(entry.representation == "sparse" for entry in manifest.heads),
-    )
+    checkpoint = load_checkpoint(source, embeds=manifest.tasks == ("embed",))
     served = {(head.task.name, head.entry.name) for head in pipeline.heads}
+    if ("embed", "sparse") in served:
+        # That it is one only --pooling may have said. What is none lacks the head, as is told next.
+        with suppress(UnsupportedModel):
+            take_for_splade(checkpoint)
     heads = [head for head in checkpoint.all_heads if (head.task, head.name) in served]
     missing = served - {(head.task, head.name) for head in heads}
     if missing:

@@ -20,6 +20,7 @@ from export.writing.exporter import export_bundle
 from export.writing.request import ExportRequest
 from export.writing.verify import verify_against, verify_golden
 from models import Pipeline
+from models.bundle.manifest import list_graphs
 from models.errors import EmptyInput, InvalidValue, TaskUnsupported
 from models.heads import sparse
 from tests.helpers.checkpoints import change_json, write_json
@@ -146,6 +147,29 @@ def test_requests(splade: Pipeline) -> None:
     with pytest.raises(TaskUnsupported, match="gives no dense vectors; it gives sparse"):
         splade.embed(TEXTS)
     assert splade.fill_mask(["the [MASK] of france"])
+
+
+def test_one_session_for_both_of_its_heads(splade: Pipeline) -> None:
+    """Of a large vocabulary its graph is a fifth of the bundle."""
+    sparse, fill_mask = splade.heads
+    assert sparse._session is fill_mask._session
+    graphs = list_graphs(splade.manifest, "fp32")
+    assert graphs == ["trunk.fp32.onnx", "head.fill-mask.onnx"]
+    splade.reopen()
+    splade.stop()
+    splade.probe()
+    assert splade.embed_sparse(TEXTS[:1])
+    assert splade.fill_mask(["the [MASK] of france"])
+
+
+def test_verified_against_a_checkpoint_that_does_not_say_so(
+    exported: Export, splade: Pipeline, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle = str(splade.bundle.path)
+    assert main(["verify", bundle, "--against", str(exported("bert", "ForMaskedLM").source)]) == 0
+    assert "sparse" in capsys.readouterr().out
+    assert main(["verify", bundle, "--against", str(exported("bert", "Model").source)]) == 6
+    assert "has no head for embed sparse" in capsys.readouterr().err
 
 
 def test_what_is_no_splade(exported: Export, minilm_source: Path) -> None:
