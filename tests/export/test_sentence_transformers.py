@@ -286,6 +286,23 @@ def test_a_default_prompt_goes_unasked(save: Save, export: ExportIt) -> None:
         pipeline.embed(TEXTS[:1], prompt="long", overflow="truncate")
 
 
+@pytest.mark.parametrize("include", [True, False])
+def test_a_prompt_that_is_cut_from_the_left(save: Save, export: ExportIt, *, include: bool) -> None:
+    """It is the prompt that loses tokens, and the text that stays, however long the prompt is."""
+    source = save(
+        Pooling(WIDTH, ("mean", "weightedmean", "max"), include_prompt=include),
+        prompts={"query": "find the king: ", "long": "fox " * 70},
+    )
+    change_json(source / "tokenizer_config.json", truncation_side="left")
+    pipeline = Pipeline(export(source).bundle)
+    for name in ("query", "long"):
+        check_same(source, source.parent / "bundle", prompt_name=name)
+    with pytest.raises(EmptyInput):
+        pipeline.embed([""], prompt="long", overflow="truncate")
+    with pytest.raises(InputTooLong, match="the prompt 'long' fills all"):
+        pipeline.embed(TEXTS[:1], prompt="long", overflow="truncate", truncation_side="right")
+
+
 @pytest.mark.parametrize(
     "settings",
     [
