@@ -153,10 +153,11 @@ class Asking(ABC):
         top_k: int | None = None,
         function: Function | None = None,
         overflow: Overflow = "error",
+        prompt: str | None = None,
         truncation_side: Side | None = None,
     ) -> list[list[Label]]:
-        """For each text or pair its labels, best first."""
-        options = ClassifyOptions(top_k, function, overflow, truncation_side=truncation_side)
+        """For each text or pair its labels, best first; `prompt` names one of the bundle's."""
+        options = ClassifyOptions(top_k, function, overflow, prompt, truncation_side)
         return self.answer(self.find_head("classify", head), texts, options)
 
     def token_classify(

@@ -17,7 +17,8 @@ from models.text.truncation import Overflow, Side
 class ClassifyOptions:
     """`function` turns logits into scores; left out, the one the checkpoint asks for.
 
-    `prompt` names one of the bundle's texts that go before each text, of a pair before the first.
+    `prompt` names one of the bundle's texts that go before each text, of a pair before the first;
+    left out, the one that does by default, where the bundle has one, and empty, none.
     """
 
     top_k: int | None = None

@@ -14,7 +14,7 @@ from export.writing.exporter import export_bundle
 from export.writing.request import ExportRequest
 from models import Pipeline
 from models.bundle.bundle import Bundle
-from models.heads import ClassifyOptions
+from models.errors import EmptyInput, InvalidValue
 from tests.helpers.checkpoints import change_json, make_checkpoint
 from tests.helpers.fixtures import TakeGraphs
 from tests.helpers.store import Store
@@ -46,8 +46,8 @@ def check_scores(source: Path, bundle: Bundle, prompt: str | None = None) -> Non
     wanted = np.asarray(model.predict(PAIRS, prompt_name=prompt)).reshape(len(PAIRS), -1)
     pipeline = Pipeline(bundle)
     head = pipeline.find_head("classify")
-    options = ClassifyOptions(overflow="truncate", prompt=prompt)
-    for scores, labels in zip(wanted, pipeline.answer(head, PAIRS, options), strict=True):
+    answers = pipeline.classify(PAIRS, overflow="truncate", prompt=prompt)
+    for scores, labels in zip(wanted, answers, strict=True):
         named = {label.label: label.score for label in labels}
         found = [named[label] for label in head.entry.labels or ()]
         np.testing.assert_allclose(found, scores, atol=1e-5)
@@ -111,5 +111,31 @@ def test_prompts_of_a_cross_encoder(
     model = CrossEncoder(str(ranker_source), device="cpu", prompts=prompts)
     model.save_pretrained(str(tmp_path / "saved"), create_model_card=False)
     result = export_bundle(ExportRequest(str(tmp_path / "saved"), tmp_path / "bundle"))
+    assert "prompts by name: question" in result.notes
     check_scores(tmp_path / "saved", result.bundle)
     check_scores(tmp_path / "saved", result.bundle, "question")
+
+
+def test_a_default_prompt_of_a_cross_encoder(
+    ranker_source: Path, exports: Store, take_graphs: TakeGraphs, tmp_path: Path
+) -> None:
+    take_graphs(exports.export(ranker_source, "graphs"))
+    model = CrossEncoder(
+        str(ranker_source),
+        device="cpu",
+        prompts={"question": "find the king: "},
+        default_prompt_name="question",
+    )
+    model.save_pretrained(str(tmp_path / "saved"), create_model_card=False)
+    result = export_bundle(ExportRequest(str(tmp_path / "saved"), tmp_path / "bundle"))
+    assert "prompts by name: question; 'question' goes unasked" in result.notes
+    check_scores(tmp_path / "saved", result.bundle)
+    pipeline = Pipeline(result.bundle)
+    [[plain]] = pipeline.classify(PAIRS[:1], prompt="")
+    assert plain.score == pytest.approx(float(model.predict(PAIRS[:1], prompt="")[0]), abs=1e-5)
+    # A prompt makes no text of what is none, whatever stands beside it.
+    for pair in (("", "a dog"), (" ", "a dog"), ("a dog", ""), ("\0", "a dog"), ""):
+        with pytest.raises(EmptyInput):
+            pipeline.classify([pair])
+    with pytest.raises(InvalidValue, match="no prompt 'answer'; it has 'question'"):
+        pipeline.classify(PAIRS[:1], prompt="answer")

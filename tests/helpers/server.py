@@ -1,6 +1,8 @@
 """A real service for tests: uvicorn in a thread, on a free port of this machine."""
 
 import asyncio
+import json
+import shutil
 import socket
 import threading
 import time
@@ -28,6 +30,7 @@ from service.scheduling.batcher import Batcher
 from service.scheduling.ticket import Ticket
 from service.server.protocol import make_protocol
 from service.settings import Settings
+from tests.helpers.checkpoints import write_json
 
 PATIENCE_S = 60.0
 JSON = {"content-type": "application/json"}
@@ -229,3 +232,17 @@ def check_same(found: Any, wanted: Any) -> None:
         assert found == pytest.approx(wanted, abs=1e-5)
     else:
         assert found == wanted
+
+
+def copy_bundle(bundle: Path, folder: Path) -> Path:
+    """A bundle of one's own, to be changed."""
+    return Path(shutil.copytree(bundle, folder / "bundle"))
+
+
+def change_heads(bundle: Path, task: str, **changes: Any) -> None:
+    """Give the heads of a task other fields in the manifest."""
+    content = json.loads((bundle / "manifest.json").read_text())
+    for head in content["heads"]:
+        if head["task"] == task:
+            head.update(changes)
+    write_json(bundle / "manifest.json", content | {"format_version": 2})

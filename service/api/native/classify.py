@@ -115,6 +115,11 @@ class ClassifyRequest(RequestBody):
     multi_label: bool = Field(
         default=False, description="With labels: whether each stands for itself."
     )
+    prompt_name: str | None = Field(
+        default=None,
+        description="Which of the model's prompts goes before each text, of a pair before the "
+        "first. Left out, its default one, where it has one; empty, none.",
+    )
 
 
 class Label(BaseModel):
@@ -153,7 +158,7 @@ async def classify(body: ClassifyRequest, ask: Ask) -> bytes:
     if body.labels is not None:
         return await _classify_freely(body, items, ask)
     options = ClassifyOptions(
-        body.top_k, body.function, ask.overflow(body), truncation_side=body.truncation_side
+        body.top_k, body.function, ask.overflow(body), body.prompt_name, body.truncation_side
     )
     reply = await ask.ask(Question("classify", items, options, model=body.model, head=body.head))
     if not isinstance(body.head, tuple):

@@ -1,10 +1,12 @@
+import shutil
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from models import Pipeline
-from tests.helpers.server import Server, check_same
+from tests.helpers.server import Server, change_heads, check_same, serve
 
 ROUTE = "/v1/classify"
 TEXTS = ["the queen reads a good book", "rain", "a bad night , and a long road to the sea"]
@@ -123,6 +125,8 @@ def test_server_may_truncate_by_default(cutting: Server) -> None:
         ({"inputs": "rain", "function": "relu"}, "invalid_value", "function"),
         ({"inputs": "rain", "function": None, "targets": ["a"]}, "unknown_field", "targets"),
         ({"inputs": "rain", "head": "sentiment"}, "head_not_found", "head"),
+        ({"inputs": "rain", "prompt_name": "query"}, "invalid_value", "prompt_name"),
+        ({"inputs": "rain", "prompt_name": 5}, "invalid_value", "prompt_name"),
     ],
     ids=str,
 )
@@ -130,6 +134,34 @@ def test_refuses_what_it_cannot_answer(
     fields: dict[str, Any], code: str, param: str, tiny: Server
 ) -> None:
     tiny.refuse(ROUTE, fields, 422, code, param)
+
+
+def test_prompts_go_by_name_and_one_unasked(classify_bundle: Path, tmp_path: Path) -> None:
+    prompts = {"query": "find the king: ", "document": ""}
+    bundle = Path(shutil.copytree(classify_bundle, tmp_path / "bundle"))
+    change_heads(bundle, "classify", prompts=prompts, default_prompt="query")
+    pipeline = Pipeline.open(bundle)
+    pair = (PAIR["text"], PAIR["text_pair"])
+    with serve(bundle) as server:
+        for body, name in (
+            ({}, "query"),
+            ({"prompt_name": None}, "query"),
+            ({"prompt_name": "query"}, "query"),
+            ({"prompt_name": "document"}, ""),
+            ({"prompt_name": ""}, ""),
+        ):
+            answer = server.answer(ROUTE, {"inputs": [*TEXTS, PAIR]} | body)
+            check_same(answer["results"], as_results(pipeline, [*TEXTS, pair], prompt=name))
+        # Where the prompt stands in a pair: before the first text.
+        asked = [{"text": prompts["query"] + PAIR["text"], "text_pair": PAIR["text_pair"]}]
+        by_hand = server.answer(ROUTE, {"inputs": asked, "prompt_name": ""})
+        check_same(by_hand["results"], server.answer(ROUTE, {"inputs": PAIR})["results"])
+        message = server.refuse(
+            ROUTE, {"inputs": "a", "prompt_name": "passage"}, 422, "invalid_value", "prompt_name"
+        )
+        assert "'query', 'document'" in message
+        for item in ("", {"text": " ", "text_pair": "a"}, {"text": "a", "text_pair": ""}):
+            server.refuse(ROUTE, {"inputs": ["a", item]}, 422, "empty_input", "inputs[1]")
 
 
 def test_refuses_a_model_without_the_task(tiny: Server, pretraining: Pipeline) -> None:

@@ -1,5 +1,4 @@
 import base64
-import json
 import random
 import shutil
 from collections.abc import Callable, Iterator
@@ -13,8 +12,7 @@ from numpy.typing import NDArray
 
 from models import Pipeline
 from tests.export.reading.sentences.test_projection import add_modules
-from tests.helpers.checkpoints import write_json
-from tests.helpers.server import Server, check_same, serve
+from tests.helpers.server import Server, change_heads, check_same, copy_bundle, serve
 from tests.helpers.store import Store
 
 ROUTE = "/v1/embeddings"
@@ -365,17 +363,3 @@ def test_a_pooling_that_was_guessed_answers_by_name_alone(
         assert model["pooling_source"] == "default"
     with serve(bundle, classify_bundle) as server:
         assert server.answer(ROUTE, {"input": "rain"})["model"] == "tiny-classify"
-
-
-def copy_bundle(bundle: Path, folder: Path) -> Path:
-    """A bundle of one's own, to be changed."""
-    return Path(shutil.copytree(bundle, folder / "bundle"))
-
-
-def change_heads(bundle: Path, task: str, **changes: Any) -> None:
-    """Give the heads of a task other fields in the manifest."""
-    content = json.loads((bundle / "manifest.json").read_text())
-    for head in content["heads"]:
-        if head["task"] == task:
-            head.update(changes)
-    write_json(bundle / "manifest.json", content | {"format_version": 2})

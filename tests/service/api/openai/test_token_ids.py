@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 
 from models import Pipeline
 from tests.helpers.fixtures import Export
-from tests.helpers.server import Server, check_same, serve
-from tests.service.api.openai.test_embed import change_heads, copy_bundle
+from tests.helpers.server import Server, change_heads, check_same, copy_bundle, serve
 
 ROUTE = "/v1/embeddings"
 TEXTS = ["the queen reads a letter", "rain", "a slow train to the sea, and back in the evening"]
