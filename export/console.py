@@ -11,10 +11,16 @@ from rich.table import Table
 
 from export.writing.request import Result
 from models.bundle.bundle import Bundle
-from models.bundle.manifest import Parity
+from models.bundle.manifest import HeadEntry, Parity
 
 # The figures of a proof stand in one line, however narrow the terminal says it is.
 _WIDTH = 132
+# Of tasks whose heads differ in nothing.
+_ANSWERS = {
+    "fill-mask": "words of the vocabulary",
+    "next-sentence": "whether one text follows another",
+    "answer": "spans of a context",
+}
 
 
 class Console:
@@ -92,11 +98,7 @@ def show_bundle(bundle: Bundle, *, seconds: float | None = None) -> None:
     for column in ("task", "head", "answers"):
         heads.add_column(column)
     for entry in manifest.heads:
-        answers = f"{entry.pooling} pooling ({entry.pooling_source})" if entry.pooling else "-"
-        if entry.labels:
-            count = len(entry.labels)
-            answers = f"{count} label{'' if count == 1 else 's'}, {entry.function}"
-        heads.add_row(entry.task, entry.name or "-", answers)
+        heads.add_row(entry.task, entry.name or "-", _name_answers(entry))
     terminal.print(heads)
     show_parity(manifest.parity)
     if manifest.proof:
@@ -108,6 +110,21 @@ def show_bundle(bundle: Bundle, *, seconds: float | None = None) -> None:
             f"{company}",
             soft_wrap=True,
         )
+
+
+def _name_answers(entry: HeadEntry) -> str:
+    """What a head gives, in a few words."""
+    if entry.labels:
+        count = len(entry.labels)
+        return f"{count} label{'' if count == 1 else 's'}, {entry.function}"
+    match entry.representation:
+        case "sparse":
+            return f"weights of {entry.dimensions:,} words, {entry.aggregation} of tokens"
+        case "tokens":
+            return f"a vector of {entry.dimensions} for each token"
+    if entry.pooling:
+        return f"{entry.pooling} pooling ({entry.pooling_source})"
+    return _ANSWERS.get(entry.task, "-")
 
 
 def show_parity(figures: Sequence[Parity]) -> None:

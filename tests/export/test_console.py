@@ -6,7 +6,7 @@ import pytest
 
 from export.console import Console, show_bundle, show_parity
 from models.bundle.bundle import Bundle
-from models.bundle.manifest import Parity
+from models.bundle.manifest import HeadEntry, Parity
 
 
 def test_a_bundle_is_shown_with_its_proof(
@@ -59,6 +59,41 @@ def test_one_label_is_not_several(
     heads = tuple(head.model_copy(update={"labels": ("a",)}) for head in bundle.manifest.heads)
     show_bundle(Bundle(bundle.path, bundle.manifest.model_copy(update={"heads": heads})))
     assert "1 label, softmax" in capsys.readouterr().out
+
+
+def test_every_head_says_what_it_answers(
+    pretraining_bundle: Path,
+    reader_bundle: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("COLUMNS", "140")
+    manifest = Bundle.open(pretraining_bundle).manifest
+    represented = manifest.model_copy(
+        update={
+            "heads": (
+                HeadEntry(
+                    task="embed",
+                    name="sparse",
+                    representation="sparse",
+                    aggregation="max",
+                    dimensions=30522,
+                ),
+                HeadEntry(task="embed", name="tokens", representation="tokens", dimensions=128),
+            )
+        }
+    )
+    for bundle, answers in (
+        (Bundle.open(pretraining_bundle), ("words of the vocabulary", "one text follows")),
+        (Bundle.open(reader_bundle), ("spans of a context", "3 labels, softmax")),
+        (
+            Bundle(pretraining_bundle, represented),
+            ("weights of 30,522 words, max of tokens", "a vector of 128 for each token"),
+        ),
+    ):
+        show_bundle(bundle)
+        printed = capsys.readouterr().out
+        assert all(answer in printed for answer in answers), printed
 
 
 def test_brackets_in_names_are_only_text(

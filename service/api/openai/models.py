@@ -5,6 +5,7 @@ from typing import Any, Literal
 from fastapi import APIRouter
 from pydantic import BaseModel
 
+from models.bundle.manifest import HeadEntry
 from models.errors import ModelNotFound
 from service.api.openapi import ERRORS
 from service.api.route import Ask, declare, json_response
@@ -16,11 +17,16 @@ router = APIRouter(prefix="/v1", tags=["models"], route_class=declare(Kind.WORK)
 
 
 class HeadInfo(BaseModel):
-    """A head: its task, its name if it has one, its labels if it has any."""
+    """A head: its task, its name if it has one, its labels if it has any.
+
+    A `representation` says that it gives another thing than one dense vector, which no route asks
+    for: `sparse` ones, or those of `tokens`.
+    """
 
     task: str
     name: str | None
     labels: list[str] | None
+    representation: str | None
 
 
 class ModelInfo(BaseModel):
@@ -28,7 +34,8 @@ class ModelInfo(BaseModel):
 
     A pooling whose source is `default` was guessed: the model embeds only where a request asks for
     it by name, `"model": NAME`.
-    Prompts go before a text by `prompt_name`, and the default one unasked.
+    Prompts go before a text by `prompt_name`, and the default one unasked. Of its `dimensions` the
+    first `default_dimensions` are given unasked, of a sparse vector so many weights; null: all.
     """
 
     id: str
@@ -40,6 +47,7 @@ class ModelInfo(BaseModel):
     family: str
     max_tokens: int
     dimensions: int
+    default_dimensions: int | None
     pooling: str | None
     pooling_source: str | None
     prompts: dict[str, str]
@@ -97,7 +105,9 @@ def describe(model: LoadedModel, created: int) -> dict[str, Any]:
     """A loaded model, as the list has it."""
     manifest = model.pipeline.manifest
     heads = [head.entry for head in model.pipeline.heads]
-    pooled = next((head for head in heads if head.pooling), None)
+    # Of several that embed, the one that answers /v1/embeddings.
+    embeds = sorted((head for head in heads if head.task == "embed"), key=_is_represented)
+    vectors = embeds[0] if embeds else None
     asked = next((head for head in heads if head.prompts), None)
     return {
         "id": model.name,
@@ -105,17 +115,21 @@ def describe(model: LoadedModel, created: int) -> dict[str, Any]:
         "created": created,
         "owned_by": "cloze",
         "tasks": list(dict.fromkeys(head.task for head in heads)),
-        "heads": [{"task": head.task, "name": head.name, "labels": head.labels} for head in heads],
+        "heads": [
+            head.model_dump(include={"task", "name", "labels", "representation"}) for head in heads
+        ],
         "family": manifest.family,
         "max_tokens": manifest.max_tokens,
-        "dimensions": next(
-            (head.dimensions for head in heads if head.dimensions and not head.representation),
-            manifest.hidden_size,
-        ),
-        "pooling": pooled.pooling if pooled else None,
-        "pooling_source": pooled.pooling_source if pooled else None,
+        "dimensions": (vectors.dimensions if vectors else None) or manifest.hidden_size,
+        "default_dimensions": vectors.default_dimensions if vectors else None,
+        "pooling": vectors.pooling if vectors else None,
+        "pooling_source": vectors.pooling_source if vectors else None,
         "prompts": (asked.prompts if asked else None) or {},
         "default_prompt": asked.default_prompt if asked else None,
         "precision": model.pipeline.precision,
         "fingerprint": model.fingerprint,
     }
+
+
+def _is_represented(head: HeadEntry) -> bool:
+    return head.representation is not None

@@ -7,7 +7,10 @@ import pytest
 from models import Pipeline
 from models.bundle.bundle import Bundle
 from service.settings import Settings
+from tests.helpers.checkpoints import write_json
+from tests.helpers.fixtures import Export
 from tests.helpers.server import Server, check_error, read_times, serve
+from tests.helpers.store import Store
 
 
 def test_lists_what_is_loaded_in_its_order(
@@ -71,6 +74,43 @@ def test_a_model_whose_name_has_a_slash_is_found(pretraining_bundle: Path, tmp_p
     with serve(folder) as server:
         for name in ("team/tiny", "team%2Ftiny"):
             assert server.client.get(f"/v1/models/{name}").json()["id"] == "team/tiny"
+
+
+def test_vectors_of_another_kind_are_told(pretraining_source: Path, exports: Store) -> None:
+    """By the head that gives them, and by their own size; no route answers them."""
+    sparse = exports.export(pretraining_source, "splade", pooling="splade", tasks=("embed",))
+    with serve(sparse) as server:
+        (model,) = server.client.get("/v1/models").json()["data"]
+        assert (model["tasks"], model["pooling"]) == (["embed"], None)
+        [head] = model["heads"]
+        assert (head["name"], head["representation"]) == ("sparse", "sparse")
+        assert model["dimensions"] == Bundle.open(sparse).manifest.vocabulary_size
+        assert model["default_dimensions"] is None
+        body = {"input": "rain", "model": "splade"}
+        message = server.refuse("/v1/embeddings", body, 422, "task_unsupported", "model")
+        assert "it gives sparse" in message
+
+
+def test_dimensions_that_go_unasked_are_told(
+    pretraining_source: Path, exports: Store, tmp_path: Path
+) -> None:
+    source = Path(shutil.copytree(pretraining_source, tmp_path / "source"))
+    write_json(source / "config_sentence_transformers.json", {"truncate_dim": 8})
+    with serve(exports.export(source, "cut", tasks=("embed",), pooling="mean")) as server:
+        (model,) = server.client.get("/v1/models").json()["data"]
+        assert (model["dimensions"], model["default_dimensions"]) == (32, 8)
+        [answer] = server.answer("/v1/embeddings", {"input": "rain"})["data"]
+        assert len(answer["embedding"]) == 8
+
+
+def test_a_classifiers_own_pooling_is_not_that_of_vectors(exported: Export) -> None:
+    own = {"classifier_pooling": "mean", "labels": ["bad", "good"]}
+    bundle = exported("modernbert", "ForSequenceClassification", **own).bundle
+    [head] = Bundle.open(bundle).manifest.heads
+    assert head.pooling == "mean"
+    with serve(bundle) as server:
+        (model,) = server.client.get("/v1/models").json()["data"]
+        assert (model["tasks"], model["pooling"]) == (["classify"], None)
 
 
 def test_openais_client_retrieves_a_model(minilm: Server) -> None:
