@@ -158,7 +158,9 @@ def _read_tensors(file: Path) -> Read:
 
 def _read_lists(file: Path) -> Read:
     content = read_object(file)
-    multi_label = content.get("multi_label") is True
+    multi_label = content.get("multi_label", False)
+    if not isinstance(multi_label, bool):
+        raise SourceError(f"{file} has multi_label {multi_label!r}, which is not true or false")
     _check_kind(file, content.get("kind"), multi_label=multi_label)
     try:
         names: list[str] = [name for name in ("coef", "intercept") if name in content]
