@@ -112,7 +112,8 @@ class HeadEntry(Part):
     Of an `embed` head: `dimensions` is the size of its vectors, left out where that is the hidden
     size, `default_dimensions` how many of them are given unasked, and `similarity` what they are
     compared by. `prompts` are texts that go before a text, by name, `default_prompt` the name of
-    the one that does unasked; without `include_prompt` its tokens are seen and not pooled.
+    the one that does unasked; without `include_prompt` its tokens are seen and not pooled. Of a
+    `classify` head these three are the same.
 
     A `representation` is named as it is. A `sparse` one has the fill-mask graph, `activation` is
     what it makes of the logits before log1p, and `aggregation` what of a text's tokens. One of
