@@ -211,13 +211,8 @@ def load_checkpoint(
         sentences=sentences,
         late=late,
         longest=declared.longest,
-        notes=[*declared.notes, *sentences.notes],
+        notes=[*declared.notes, *sentences.notes, *(late.notes if late else ())],
     )
-    if late is not None and late.unknown:
-        checkpoint.notes.append(
-            f"skiplist_tasks names {', '.join(map(repr, late.unknown))}, and texts are asked about "
-            "as query or document here"
-        )
     if weights.prefix:
         checkpoint.notes.append(f"every name of the weights begins with {weights.prefix}: left out")
     heads, notes = read_setfit(path, checkpoint.trunk, sentences)

@@ -69,6 +69,14 @@ class Late:
         """Whether some tokens see others that do not see them."""
         return self.expansion is not None and not self.expansion.attend
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What of its files changes no answer."""
+        if not self.unknown:
+            return ()
+        named = ", ".join(map(repr, self.unknown))
+        return (f"skiplist_tasks names {named}; texts are asked about as query or document here",)
+
     def register(self, tokenizer: Any) -> None:
         """Have the tokenizer take each marker it knows for one token, as when it was trained."""
         added, known = set(tokenizer.added_tokens_encoder), tokenizer.get_vocab()
