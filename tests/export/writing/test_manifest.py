@@ -2,9 +2,12 @@
 
 from pathlib import Path
 
+import pytest
+
 from export.reading.checkpoint import load_checkpoint
 from export.writing.manifest import describe_heads
-from export.writing.request import ExportRequest
+from export.writing.request import ExportRequest, choose_heads
+from tests.helpers.fixtures import Export
 
 ROOT = Path(__file__).parents[3]
 
@@ -29,3 +32,16 @@ def test_a_pooling_that_is_declared_is_not_overruled(minilm_source: Path, tmp_pa
     assert (entries[0].pooling, entries[0].pooling_source) == ("mean", "sentence-transformers")
     assert len(notes) == 1
     assert "--pooling max was not used" in notes[0]
+
+
+@pytest.mark.parametrize("kind", ["classifier", "splade", "readers"])
+def test_a_pooling_that_no_head_answers_by_is_told(
+    classify_source: Path, reader_source: Path, exported: Export, tmp_path: Path, kind: str
+) -> None:
+    splade = exported("bert", "ForMaskedLM").source
+    source = {"classifier": classify_source, "splade": splade, "readers": reader_source}[kind]
+    checkpoint = load_checkpoint(str(source), splade=kind == "splade")
+    request = ExportRequest(str(source), tmp_path / "bundle", pooling="cls")
+    entries, notes = describe_heads(request, checkpoint, choose_heads(checkpoint, None))
+    [note] = [note for note in notes if "--pooling cls was not used" in note]
+    assert all(entry.task in note for entry in entries)
