@@ -36,6 +36,11 @@ class Settings(BaseSettings):
         description="bundles or folders of bundles, comma-separated; "
         "the first that has a task answers",
     )
+    aliases: Annotated[tuple[tuple[str, str], ...], NoDecode] = Field(
+        default=(),
+        description="other names for models, comma-separated: ALIAS=MODEL; *=MODEL for all names "
+        "that no model has",
+    )
     precision: str | None = Field(
         default=None, description="which of a bundle's precisions to run; default fp32 if it has it"
     )
@@ -198,6 +203,21 @@ class Settings(BaseSettings):
         if isinstance(value, str):
             return tuple(part.strip() for part in value.split(",") if part.strip())
         return value
+
+    @field_validator("aliases", mode="before")
+    @classmethod
+    def _split_aliases(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        targets: dict[str, str] = {}
+        for part in filter(None, map(str.strip, value.split(","))):
+            alias, _, target = (side.strip() for side in part.partition("="))
+            if not alias or not target:
+                raise ValueError(f"{part!r} is no alias; write ALIAS=MODEL")
+            if alias in targets:
+                raise ValueError(f"{alias!r} is there twice; name it once")
+            targets[alias] = target
+        return tuple(targets.items())
 
     @field_validator("api_keys", "admin_keys", mode="before")
     @classmethod

@@ -25,6 +25,7 @@ from models.errors import (
 from models.heads import Head
 from service.errors import LastModel, NotReady, Overloaded
 from service.observability.metrics import Metrics
+from service.registry.aliases import Aliases
 from service.registry.bundle_paths import (
     find_roots,
     is_named,
@@ -55,6 +56,7 @@ class Registry:
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
         self._settings = settings
         self._metrics = metrics
+        self.aliases = Aliases(dict(settings.aliases))
         # Why nothing is answered; empty while the models are there.
         self.unready = "the models are loading"
         self._models: Mapping[str, LoadedModel] = {}  # replaced whole, never changed
@@ -95,6 +97,7 @@ class Registry:
                 f"no bundle in {', '.join(map(str, self._settings.bundles))}; "
                 "make one there with `python -m export SOURCE OUT`"
             )
+        self.aliases.check(bundles, changing=bool(self._settings.admin_keys))
         self._attempts.clear()
         self._attempts.start(self._settings.precision, [bundle.path for bundle in bundles.values()])
         with self._loading() as models:
@@ -197,7 +200,11 @@ class Registry:
 
         Raises ModelNotFound, or LastModel: without it nothing would answer.
         """
-        model = self._find_named(name)
+        model = self._models.get(name)
+        if model is None:
+            raise ModelNotFound(
+                f"no model is named {name!r}; loaded are {', '.join(self._models)}", param="model"
+            )
         if len(self._models) == 1:
             raise LastModel(
                 f"{name!r} is the only model, and the service would answer nothing without it; "
@@ -251,7 +258,7 @@ class Registry:
         Raises ModelNotFound for a name that is not loaded, TaskUnsupported if no model has it.
         """
         if name is not None:
-            return self._find_named(name)
+            return self.find_named(name)
         guessed = ""
         for model in self._models.values():
             if (task, None) in model.heads:
@@ -267,13 +274,10 @@ class Registry:
             param="model",
         )
 
-    def _find_named(self, name: str) -> LoadedModel:
+    def find_named(self, name: str) -> LoadedModel:
+        """The model of that name, or that it stands for. Raises ModelNotFound."""
         models = self._models
-        if name not in models:
-            raise ModelNotFound(
-                f"no model is named {name!r}; loaded are {', '.join(models)}", param="model"
-            )
-        return models[name]
+        return models[name if name in models else self.aliases.find(name, models)]
 
     def take_head(
         self, name: str | None, task: str, head: HeadName

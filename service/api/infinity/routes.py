@@ -70,7 +70,7 @@ async def list_models(ask: Ask) -> bytes:
     manager.check_loaded()
     data: list[dict[str, Any]] = [
         {
-            **describe(model, manager.started),
+            **describe(model, manager),
             "owned_by": "infinity",
             "stats": {"queue_fraction": 0.0, "queue_absolute": 0, "results_pending": 0},
             "backend": "onnxruntime",

@@ -6,7 +6,6 @@ from fastapi import APIRouter
 from pydantic import BaseModel
 
 from models.bundle.manifest import HeadEntry
-from models.errors import ModelNotFound
 from service.api.openapi import ERRORS
 from service.api.route import Ask, declare, json_response
 from service.endpoint import Kind
@@ -32,6 +31,7 @@ class HeadInfo(BaseModel):
 class ModelInfo(BaseModel):
     """A loaded bundle. The fingerprint changes whenever a file of it does.
 
+    `aliases` are other names the operator has set for it, `*` all that no model has.
     A pooling whose source is `default` was guessed: the model embeds only where a request asks for
     it by name, `"model": NAME`.
     Prompts go before a text by `prompt_name`, and the default one unasked. Of its `dimensions` the
@@ -42,6 +42,7 @@ class ModelInfo(BaseModel):
     object: Literal["model"]
     created: int
     owned_by: str
+    aliases: list[str]
     tasks: list[str]
     heads: list[HeadInfo]
     family: str
@@ -72,7 +73,7 @@ async def list_models(ask: Ask) -> bytes:
     """List the loaded models."""
     manager: ModelManager = ask.state.manager
     manager.check_loaded()
-    data = [describe(model, manager.started) for model in manager.registry]
+    data = [describe(model, manager) for model in manager.registry]
     return json_response({"object": "list", "data": data})
 
 
@@ -92,16 +93,11 @@ async def retrieve_model(ask: Ask) -> bytes:
     """Tell of one loaded model."""
     manager: ModelManager = ask.state.manager
     manager.check_loaded()
-    model: str = ask.scope["path_params"]["model"]
-    loaded = {found.name: found for found in manager.registry}
-    if model not in loaded:
-        raise ModelNotFound(
-            f"no model is named {model[:200]!r}; loaded are {', '.join(loaded)}", param="model"
-        )
-    return json_response(describe(loaded[model], manager.started))
+    model = manager.registry.find_named(ask.scope["path_params"]["model"])
+    return json_response(describe(model, manager))
 
 
-def describe(model: LoadedModel, created: int) -> dict[str, Any]:
+def describe(model: LoadedModel, manager: ModelManager) -> dict[str, Any]:
     """A loaded model, as the list has it."""
     manifest = model.pipeline.manifest
     heads = [head.entry for head in model.pipeline.heads]
@@ -112,8 +108,9 @@ def describe(model: LoadedModel, created: int) -> dict[str, Any]:
     return {
         "id": model.name,
         "object": "model",
-        "created": created,
+        "created": manager.started,
         "owned_by": "cloze",
+        "aliases": manager.registry.aliases.list(model.name),
         "tasks": list(dict.fromkeys(head.task for head in heads)),
         "heads": [
             head.model_dump(include={"task", "name", "labels", "representation"}) for head in heads
