@@ -7,7 +7,7 @@ What time does to a request stands here too, since nothing below the service kno
     │   ├── InvalidJson         not JSON at all
     │   ├── DuplicateKey        a field twice in one object
     │   ├── InvalidContentType  not declared as JSON
-    │   ├── InvalidContentEncoding  compressed
+    │   ├── InvalidContentEncoding  compressed, but not with gzip, or not whole
     │   ├── MalformedHttp       not HTTP at all
     │   ├── TooManyCharacters   more text than one request may carry
     │   ├── BodyTooLarge        more bytes than are read
@@ -70,7 +70,7 @@ class InvalidContentType(InvalidRequest):
 
 
 class InvalidContentEncoding(InvalidRequest):
-    """The body is compressed, or otherwise not sent as it is."""
+    """The body is compressed otherwise than with gzip, or cannot be unpacked."""
 
     code = "invalid_content_encoding"
 
@@ -93,9 +93,10 @@ class BodyTooLarge(InvalidRequest):
     code = "body_too_large"
 
     @classmethod
-    def of(cls, limit: int) -> "BodyTooLarge":
-        """The error of a body with more bytes than the limit."""
-        return cls(f"the body has more than {limit} bytes; send several requests")
+    def of(cls, limit: int, state: str = "") -> "BodyTooLarge":
+        """The error of a body with more bytes than the limit, in a state if not as it was sent."""
+        size = f"{limit} bytes {state}".rstrip()
+        return cls(f"the body has more than {size}; send several requests")
 
 
 class HeadersTooLarge(ServiceError):

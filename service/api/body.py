@@ -11,6 +11,7 @@ from starlette.types import Receive, Scope
 
 from models.errors import InputTooLong, TooManyInputs
 from service.answering.answerer import check_count
+from service.api.unpacking import unpack
 from service.endpoint import Dialect
 from service.errors import (
     BodyTooLarge,
@@ -21,6 +22,7 @@ from service.errors import (
     InvalidJson,
     TooManyCharacters,
 )
+from service.scope import CLAIM
 from service.settings import Settings
 
 # Of one request. Validating a million takes 70 ms, for which everyone waits.
@@ -32,12 +34,15 @@ _PARTS_OF_AN_ITEM = 8
 # Keys of more than these are counted off the event loop.
 _LARGE_BYTES = 1 << 16
 _PLAIN = b"application/json"
+# The same under its older name (RFC 9110).
+_GZIP = ("gzip", "x-gzip")
 
 
 async def read_json(scope: Scope, receive: Receive, settings: Settings, dialect: Dialect) -> Any:
     """The parsed body of a request. Raises one of InvalidRequest, or ClientGone."""
     body = await _read(receive, settings.max_body_bytes)
-    check_headers(scope, declared=dialect.declared)
+    if check_headers(scope, declared=dialect.declared):
+        body = await unpack(body, settings.max_body_bytes, scope.get(CLAIM))
     parsed = parse(body, settings.max_inputs)
     check_sizes(parsed, settings.max_inputs, dialect.items)
     # A character takes at least a byte: a body that is not longer needs no count.
@@ -71,9 +76,10 @@ async def _read(receive: Receive, limit: int) -> bytes:
     return bytes(body)
 
 
-def check_headers(scope: Scope, *, declared: bool = True) -> None:
-    """Raise InvalidContentType or InvalidContentEncoding unless the body is plain JSON.
+def check_headers(scope: Scope, *, declared: bool = True) -> bool:
+    """Whether the body is packed with gzip.
 
+    Raises InvalidContentType or InvalidContentEncoding unless it is JSON, plain or packed so.
     Unless it must be `declared`, a body that comes without a type is taken for JSON.
     """
     given = encoding = b""
@@ -84,10 +90,15 @@ def check_headers(scope: Scope, *, declared: bool = True) -> None:
             encoding = encoding or value
     if given != _PLAIN and (given or declared):
         _check_type(given.decode("latin-1"))
-    if encoding and (coding := encoding.decode("latin-1").strip().lower()) not in ("", "identity"):
+    if not encoding:
+        return False
+    coding = encoding.decode("latin-1").strip().lower()
+    if coding not in ("", "identity", *_GZIP):
         raise InvalidContentEncoding(
-            f"the body is encoded as {coding}; send it as it is, without Content-Encoding"
+            f"the body is encoded as {coding}; pack it with gzip alone, or send it as it is, "
+            "without Content-Encoding"
         )
+    return coding in _GZIP
 
 
 def _check_type(given: str) -> None:

@@ -154,11 +154,14 @@ class AccessControl:
     def _check_headers(self, scope: Scope, *, admitted: bool) -> None:
         """Judge the size, and of what is `admitted` when it wants its answer and whether it may."""
         size = 0
+        packed = False
         lane: Lane | None = None
         timeout_s = self._settings.timeout_s
         for name, value in scope["headers"]:
             if name == b"content-length" and value.isdigit():
                 size = int(value[:19])
+            elif name == b"content-encoding":
+                packed = True
             elif name == b"x-request-timeout" and admitted:
                 timeout_s = read_timeout(value)
             elif name == b"x-priority" and admitted:
@@ -172,8 +175,8 @@ class AccessControl:
         if admitted and scope["method"] == "POST":
             deadline = scope[RECORD].began + timeout_s
             # Without its body it is not known which model a request asks, nor how much: that is
-            # checked later. A large one may be bulk, and is let through.
-            small = size < _SMALL_BYTES
+            # checked later. A large one may be bulk, and is let through; a packed one may be large.
+            small = size < _SMALL_BYTES and not packed
             if small:
                 self._admit(lane or Lane.INTERACTIVE, deadline)
             scope[DEADLINE] = Deadline(deadline, timeout_s, lane, asked=small)

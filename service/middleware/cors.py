@@ -34,6 +34,7 @@ def describe_cors(origins: Sequence[str]) -> dict[str, Any]:
         "allow_methods": ("GET", "POST"),
         "allow_headers": (
             "Authorization",
+            "Content-Encoding",
             "X-Priority",
             "X-Request-ID",
             "X-Request-Timeout",

@@ -1,5 +1,6 @@
 """Much of one thing, to a process of its own: it goes on with others, and gets lean again."""
 
+import gzip
 import json
 import threading
 from collections.abc import Iterator
@@ -181,6 +182,23 @@ def test_many_errors_take_the_memory_of_one(
 ) -> None:
     # Collected, they take over a kilobyte each.
     check_error(process.attack(path, body, peak=150 * MB), find_refusal(path), code, param)
+
+
+def test_a_bomb_of_gzip_is_unpacked_as_far_as_a_body_may_go(process: Process) -> None:
+    """A few hundred kilobytes that are a quarter of a gigabyte, as blanks and as texts."""
+    for filling in (b" ", b'"rain",'):
+        whole = b'{"input": [' + filling * (256 * MB // len(filling)) + b'"rain"]}'
+        bomb = gzip.compress(whole, 6)
+        assert len(bomb) < MB
+        del whole
+        before = process.read("VmRSS")
+        process.clear.write_text("5")
+        answer = process.client.post(
+            "/v1/embeddings", content=bomb, headers=JSON | {"content-encoding": "gzip"}
+        )
+        message = check_error(answer, 413, "body_too_large", None)
+        assert "unpacked" in message
+        assert process.read("VmHWM") < before + 60 * MB
 
 
 def test_as_much_as_is_taken(process: Process) -> None:
