@@ -50,7 +50,7 @@ class Asking(ABC):
     def answer(self, head: Head[Any, Any, Any], items: Sequence[Any], options: Any) -> list[Any]:
         """The answers of a head, in the order of the items."""
 
-    def embed(
+    def embed(  # noqa: PLR0913 - all by name, as the options have them
         self,
         texts: Sequence[str | Sequence[int]],
         *,
@@ -61,15 +61,16 @@ class Asking(ABC):
         prompt: str | None = None,
         truncation_side: Side | None = None,
         special_tokens: bool | None = None,
+        role: TextRole | None = None,
     ) -> NDArray[np.float32]:
         """One vector a text, [texts, dimensions]; `prompt` names one of the bundle's.
 
-        Token ids are taken as given; with `special_tokens` only if they have them, and without
-        they are added.
+        Left out, it is that of the texts' `role` in a search. Token ids are
+        taken as given; with `special_tokens` only if they have them, and without they are added.
         """
         head: EmbedHead = self.find_head("embed")  # type: ignore[assignment]
         options = EmbedOptions(pooling, normalize, dimensions, overflow, prompt, truncation_side)
-        options = head.resolve(replace(options, special_tokens=special_tokens))
+        options = head.resolve(replace(options, special_tokens=special_tokens, role=role))
         vectors = self.answer(head, texts, options)
         size = options.dimensions or head.count(options.pooling or "mean")
         return np.stack(vectors) if vectors else np.zeros((0, size), np.float32)
@@ -82,9 +83,10 @@ class Asking(ABC):
         overflow: Overflow = "error",
         prompt: str | None = None,
         truncation_side: Side | None = None,
+        role: TextRole | None = None,
     ) -> list[SparseVector]:
         """For each text the words of the vocabulary that stand for it, with their weights."""
-        options = SparseOptions(top_k, overflow, prompt, truncation_side)
+        options = SparseOptions(top_k, overflow, prompt, truncation_side, role)
         return self.answer(self.find_head("embed", "sparse"), texts, options)
 
     def embed_tokens(

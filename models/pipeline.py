@@ -32,6 +32,7 @@ from models.errors import (
 from models.heads import (
     HEADS,
     REPRESENTATIONS,
+    EmbedHead,
     Head,
     Job,
     spread,
@@ -45,6 +46,7 @@ MAX_BATCH_TOKENS = 512
 # Fill-mask answers with the text once for each candidate: a few kilobytes could ask for gigabytes.
 MAX_ANSWER_CHARACTERS = 1 << 25
 _TOO_MANY_WINDOWS = "the texts take more windows than one request may have; send several requests"
+_TOO_MANY_NUMBERS = "the vectors of all tokens are more than one answer has; send several requests"
 # The tokens of so many leave holes in the heap behind that are given back at once.
 _LARGE_CHARACTERS = 1 << 20
 
@@ -134,6 +136,12 @@ class Pipeline(Deriving):
             given = ["dense ones", *names] if plain else names
             raise TaskUnsupported(
                 f"model {self.manifest.name!r} gives no {wanted}; it gives {', '.join(given)}",
+                param="model",
+            )
+        if name in REPRESENTATIONS and task == EmbedHead.task.name:
+            raise TaskUnsupported(
+                f"model {self.manifest.name!r} gives no {name} vectors; "
+                f"it gives {', '.join(['dense'] * bool(plain) + names)}",
                 param="model",
             )
         raise HeadNotFound(
@@ -251,7 +259,7 @@ def prepare(
     """The items as jobs; an item that cannot be one is named by its place in the field.
 
     Raises InvalidValue where the answers together were longer than `MAX_ANSWER_CHARACTERS`, and
-    InputTooLong for more than so many windows of long texts.
+    InputTooLong for more than so many windows of long texts, or their size in vectors of tokens.
     """
     jobs = []
     read, written = 0, 0
@@ -261,8 +269,12 @@ def prepare(
             try:
                 job = head.prepare(item, options)
                 windows -= len(job.more)
+                if head.gives_many:
+                    # So many numbers as a window's vector has at most.
+                    windows -= head.count_numbers(job) / 1024
                 if windows < 0:
-                    raise InputTooLong(f"with this item {_TOO_MANY_WINDOWS}")
+                    reason = _TOO_MANY_NUMBERS if head.gives_many else _TOO_MANY_WINDOWS
+                    raise InputTooLong(f"with this item {reason}")
                 if head.writes_texts:
                     written += head.count_characters(job)
                     _check_answer(written)

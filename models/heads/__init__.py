@@ -6,7 +6,7 @@ from models.heads.answer import AnswerHead, AnswerOptions, Span
 from models.heads.classify import ClassifyHead, ClassifyOptions, Label
 from models.heads.embed import EmbedHead, EmbedOptions, Window, WindowedText, Windows
 from models.heads.fill_mask import Candidate, FillMaskHead, FillMaskOptions, Mask
-from models.heads.head import Head, Job, spread
+from models.heads.head import Head, Job, TextRole, spread
 from models.heads.next_sentence import NextSentence, NextSentenceHead, NextSentenceOptions
 from models.heads.sparse import SparseHead, SparseOptions, SparseVector
 from models.heads.token_classify import (
@@ -15,7 +15,7 @@ from models.heads.token_classify import (
     TokenClassifyHead,
     TokenClassifyOptions,
 )
-from models.heads.tokens import TextRole, TokensHead, TokensOptions
+from models.heads.tokens import TokensHead, TokensOptions
 
 HEADS: dict[str, type[Head[Any, Any, Any]]] = {
     head.task.name: head

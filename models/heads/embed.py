@@ -13,7 +13,16 @@ import numpy as np
 from models.bundle.manifest import split_poolings
 from models.engines import Output
 from models.errors import InvalidValue
-from models.heads.head import Floats, Head, Indices, Job, count_left_out, count_tokens, pool
+from models.heads.head import (
+    Floats,
+    Head,
+    Indices,
+    Job,
+    TextRole,
+    count_left_out,
+    count_tokens,
+    pool,
+)
 from models.tasks import TASKS
 from models.text.truncation import Overflow, Side
 
@@ -27,7 +36,8 @@ class EmbedOptions:
 
     `dimensions` keeps the first so many, left out as many as the bundle does; then `normalize`
     gives the vector length 1. `prompt` names one of the bundle's texts that go before each text;
-    left out, the one that does by default, where the bundle has one, and empty, none.
+    left out, that of the text's `role`, or without a role the one that does by default, where the
+    bundle has these, and empty, none.
 
     With `windows` a text of any length is read whole, in windows that overlap by `window_overlap`
     tokens, the prompt before each. Its vector is the mean of theirs, by the tokens that were pooled
@@ -46,6 +56,7 @@ class EmbedOptions:
     windows: Windows | None = None
     window_overlap: int = 0
     special_tokens: bool | None = True
+    role: TextRole | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,8 +124,8 @@ class EmbedHead(Head[str | Sequence[int], EmbedOptions, Floats | WindowedText]):
             self._check_overlap(options)
         # Most bundles have none, and nobody asks for one.
         prompt = ""
-        if options.prompt or self.entry.prompts:
-            prompt = self.choose_prompt(options.prompt)
+        if options.prompt or options.role or self.entry.prompts:
+            prompt = self.choose_prompt(options.prompt, options.role)
         return replace(options, pooling=pooling, dimensions=dimensions, prompt=prompt)
 
     def _check_overlap(self, options: EmbedOptions) -> None:

@@ -5,10 +5,10 @@ its items of a batch, `decode` after. Only `compute` is called by the thread tha
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from operator import attrgetter
-from typing import Any, ClassVar, Generic, TypeVar, cast
+from typing import Any, ClassVar, Generic, Literal, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,14 @@ from models.text.truncation import Overflow, Side
 
 Floats = NDArray[np.float32]
 Indices = NDArray[np.int64]
+
+# What a text is in a search.
+TextRole = Literal["query", "document"]
+# The prompt of a role is the first of these that a bundle has, as sentence-transformers tells it.
+_ROLE_PROMPTS: Mapping[str, tuple[str, ...]] = {
+    "query": ("query",),
+    "document": ("document", "passage", "corpus"),
+}
 
 ItemT = TypeVar("ItemT")
 OptionsT = TypeVar("OptionsT")
@@ -59,6 +67,12 @@ def spread(jobs: Iterable[Job]) -> list[Job]:
     return [window for job in jobs for window in (job, *job.more)]
 
 
+def check_text(item: Any) -> None:
+    """Raise InvalidValue for token ids, of a head that reads texts alone."""
+    if not isinstance(item, str):
+        raise InvalidValue("token ids are taken for one dense vector alone; send the text itself")
+
+
 def count_tokens(jobs: Sequence[Job]) -> Indices:
     """The length of each job's sequence, [jobs]."""
     return np.array([job.tokens for job in jobs], np.int64)
@@ -75,6 +89,8 @@ class Head(ABC, Generic[ItemT, OptionsT, AnswerT]):
     task: ClassVar[Task]
     # Whether its answers have texts in them, so that a short request may ask for a long one.
     writes_texts: ClassVar[bool] = False
+    # Whether the answer to one text has many vectors, which `count_numbers` counts.
+    gives_many: ClassVar[bool] = False
     # Whether resolving its options may be so much work that an event loop should not wait: then
     # `is_large` tells of which that is so.
     slow_options: ClassVar[bool] = False
@@ -145,6 +161,10 @@ class Head(ABC, Generic[ItemT, OptionsT, AnswerT]):
         """About how long the answer will be, of a head that `writes_texts`."""
         return 0
 
+    def count_numbers(self, job: Job) -> int:
+        """How many numbers the answer will have, of a head that `gives_many`."""
+        return 0
+
     def logits(self, hidden: Output, jobs: Sequence[Job], starts: Indices) -> list[Floats]:
         """What the head's graph gives for each job, [rows, classes], from one run of it."""
         if self._session is None:
@@ -165,11 +185,18 @@ class Head(ABC, Generic[ItemT, OptionsT, AnswerT]):
         scores = self._session.run({"hidden": gathered}).whole()
         return np.split(scores, np.cumsum(counts)[:-1])
 
-    def choose_prompt(self, name: str | None) -> str:
-        """The name of the prompt that is meant, empty for none; left out, the default one.
+    def choose_prompt(self, name: str | None, role: TextRole | None = None) -> str:
+        """The name of the prompt that is meant, empty for none; left out, that of the role.
 
-        Raises InvalidValue where the bundle has none of that name.
+        Without a role it is the default one, which goes before no text whose role has none: it may
+        be another role's. Raises InvalidValue where the bundle has none of that name, and for a
+        role that is none.
         """
+        if role is not None and role not in _ROLE_PROMPTS:
+            raise InvalidValue(f"{role!r} is neither query nor document", param="role")
+        if name is None and role is not None:
+            prompts = self.entry.prompts or {}
+            name = next((each for each in _ROLE_PROMPTS[role] if each in prompts), "")
         if name is None:
             return self.entry.default_prompt or ""
         if name and name not in (self.entry.prompts or {}):

@@ -13,7 +13,7 @@ import numpy as np
 
 from models.engines import Output
 from models.errors import InternalError, InvalidValue
-from models.heads.head import Floats, Head, Indices, Job, count_tokens
+from models.heads.head import Floats, Head, Indices, Job, TextRole, check_text, count_tokens
 from models.tasks import TASKS
 from models.text.truncation import Overflow, Side
 
@@ -32,6 +32,7 @@ class SparseOptions:
     overflow: Overflow = "error"
     prompt: str | None = None
     truncation_side: Side | None = None
+    role: TextRole | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +55,12 @@ class SparseHead(Head[str, SparseOptions, SparseVector]):
         if options.top_k is not None and options.top_k < 1:
             raise InvalidValue(f"{options.top_k} is not at least 1", param="top_k")
         top_k = options.top_k or self.entry.default_dimensions
-        return replace(options, top_k=top_k, prompt=self.choose_prompt(options.prompt))
+        prompt = self.choose_prompt(options.prompt, options.role)
+        return replace(options, top_k=top_k, prompt=prompt)
 
     def prepare(self, item: str, options: SparseOptions) -> Job:
         """A job for a text."""
+        check_text(item)
         encoded = self.encode_prompted(
             item, options.prompt, overflow=options.overflow, side=options.truncation_side
         )
@@ -82,7 +85,8 @@ class SparseHead(Head[str, SparseOptions, SparseVector]):
             self._flatten(weights)
         for job, row in zip(jobs, weights, strict=True):
             ids = np.flatnonzero(row)
-            job.output = SparseVector(ids, row[ids])
+            # Here, so that no more is held while the others of its request are computed.
+            job.output = _keep_largest(SparseVector(ids, row[ids]), job.options.top_k)
 
     def _run(
         self, hidden: Output, starts: Indices, lengths: Indices
@@ -107,12 +111,7 @@ class SparseHead(Head[str, SparseOptions, SparseVector]):
     def decode(self, job: Job) -> SparseVector:
         """The vector, with the largest weights alone where so many are wanted."""
         vector: SparseVector = job.output
-        top_k = job.options.top_k
-        if top_k is None or top_k >= len(vector.weights):
-            return vector
-        # Of equal ones those that come first.
-        kept = np.sort(np.argsort(-vector.weights, kind="stable")[:top_k])
-        return SparseVector(vector.token_ids[kept], vector.weights[kept])
+        return vector
 
     def difference(self, answer: SparseVector, golden: Any) -> float:
         """The largest of the weights' differences, where one that is left out is 0."""
@@ -123,6 +122,14 @@ class SparseHead(Head[str, SparseOptions, SparseVector]):
         row = np.zeros(self.manifest.vocabulary_size, np.float32)
         row[vector.token_ids] = vector.weights
         return row
+
+
+def _keep_largest(vector: SparseVector, count: int | None) -> SparseVector:
+    if count is None or count >= len(vector.weights):
+        return vector
+    # Of equal ones those that come first.
+    kept = np.sort(np.argsort(-vector.weights, kind="stable")[:count])
+    return SparseVector(vector.token_ids[kept], vector.weights[kept])
 
 
 def _read(golden: Any) -> SparseVector:

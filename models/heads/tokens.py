@@ -6,27 +6,23 @@ filled with a token of its own, most often [MASK], up to a length, and all of it
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from models.bundle.manifest import LateInteraction
 from models.engines import Output
-from models.errors import InvalidValue
-from models.heads.head import Floats, Head, Indices, Job
+from models.heads.head import Floats, Head, Indices, Job, TextRole, check_text
 from models.tasks import TASKS
 from models.text.encoded import Encoded
 from models.text.truncation import Overflow, Side
-
-TextRole = Literal["query", "document"]
 
 
 @dataclass(frozen=True, slots=True)
 class TokensOptions:
     """`role` is what the text is; without one it is taken as it stands, and nothing left out.
 
-    `prompt` is as of EmbedOptions; left out, the one that is named like the role, or none where no
-    one is. The bundle's own goes before texts without a role.
+    `prompt` is as of EmbedOptions; the bundle's own goes before texts without a role alone.
     """
 
     role: TextRole | None = "document"
@@ -39,6 +35,7 @@ class TokensHead(Head[str, TokensOptions, Floats]):
     """Vectors [tokens, dimensions] of length 1 for a text."""
 
     task = TASKS["embed"]
+    gives_many = True
     golden_options = TokensOptions(role=None, prompt="")
 
     @property
@@ -48,15 +45,11 @@ class TokensHead(Head[str, TokensOptions, Floats]):
 
     def resolve(self, options: TokensOptions) -> TokensOptions:
         """Fill in the prompt of the role."""
-        if options.role not in (None, "query", "document"):
-            raise InvalidValue(f"{options.role!r} is neither query nor document", param="role")
-        chosen = options.prompt
-        if chosen is None and options.role is not None:
-            chosen = options.role if options.role in (self.entry.prompts or {}) else ""
-        return replace(options, prompt=self.choose_prompt(chosen))
+        return replace(options, prompt=self.choose_prompt(options.prompt, options.role))
 
     def prepare(self, item: str, options: TokensOptions) -> Job:
         """A job for a text in its role."""
+        check_text(item)
         late, query = self.late, options.role == "query"
         limit = None
         if options.role is not None:
@@ -94,6 +87,11 @@ class TokensHead(Head[str, TokensOptions, Floats]):
         """Project the rows of each text's tokens."""
         for job, vectors in zip(jobs, self.logits(hidden, jobs, starts), strict=True):
             job.output = vectors
+
+    def count_numbers(self, job: Job) -> int:
+        """Those of the vectors of its tokens."""
+        rows = job.tokens if job.rows is None else len(job.rows)
+        return rows * (self.entry.dimensions or self.manifest.hidden_size)
 
     def decode(self, job: Job) -> Floats:
         """The vectors of the tokens that count."""

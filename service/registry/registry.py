@@ -22,7 +22,7 @@ from models.errors import (
     OperatorError,
     TaskUnsupported,
 )
-from models.heads import Head
+from models.heads import REPRESENTATIONS, Head
 from service.errors import LastModel, NotReady, Overloaded
 from service.observability.metrics import Metrics
 from service.registry.aliases import Aliases
@@ -252,23 +252,28 @@ class Registry:
         ready = [_describe(model) for model in models]
         return [*ready, *(describe_model(model, "retiring") for model in retiring), *self._attempts]
 
-    def find(self, name: str | None, task: str) -> LoadedModel:
+    def find(self, name: str | None, task: str, head: HeadName = None) -> LoadedModel:
         """The model of that name, or the first that has the task and answers it unasked.
+
+        Where the head is another representation than dense vectors, the first that gives it.
 
         Raises ModelNotFound for a name that is not loaded, TaskUnsupported if no model has it.
         """
         if name is not None:
             return self.find_named(name)
         guessed = ""
+        given = head if head in REPRESENTATIONS else None
         for model in self._models.values():
-            if (task, None) in model.heads:
-                if task not in model.guessed:
+            if (task, given) in model.heads:
+                if given or task not in model.guessed:
                     return model
                 guessed = guessed or model.name
         raise TaskUnsupported(
             f"{guessed!r} pools its vectors by a default that its checkpoint does not say; ask "
             f'for it by name, "model": "{guessed}", or export it with --pooling'
             if guessed
+            else f"no loaded model gives {given} vectors; see /v1/models for what they answer"
+            if given
             else f"no loaded model has a head for {task}{explain_task(task)}; see /v1/models for "
             "what they answer",
             param="model",
@@ -289,7 +294,7 @@ class Registry:
         if self.unready:
             raise NotReady(self.unready)
         with self._counting:
-            model = self.find(name, task)
+            model = self.find(name, task, head)
             model.requests += 1
         found = None if isinstance(head, tuple) else model.heads.get((task, head))
         if found is not None:

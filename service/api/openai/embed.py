@@ -1,8 +1,7 @@
 """POST /v1/embeddings: OpenAI's route, and a little more."""
 
 from base64 import b64encode
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -19,11 +18,22 @@ from pydantic import (
 )
 
 from models.bundle.manifest import Pooling
-from models.heads import EmbedOptions, Windows
+from models.errors import InvalidValue
+from models.heads import EmbedOptions, TextRole, Windows
 from service.answering.answerer import Question, Reply
 from service.api.openai.dialect import OPENAI
+from service.api.openai.representations import (
+    ROLES,
+    InputType,
+    Representation,
+    SparseEmbedding,
+    check_weights,
+    count_parts,
+    make_question,
+    write_sparse,
+)
 from service.api.openapi import ERRORS, HEADERS
-from service.api.route import Ask, declare, json_response, write
+from service.api.route import Ask, Asker, declare, json_response, write
 from service.api.schemas import NOT_EMPTY, RequestBody, TruncatableResult, Usage
 from service.endpoint import Kind
 
@@ -67,7 +77,7 @@ Item = Annotated[
 
 
 class EmbeddingsRequest(RequestBody):
-    """OpenAI's request, with `pooling`, `normalize`, `prompt_name`, and what to do if too long."""
+    """OpenAI's request, with which vectors of what kind, and what to do if a text is too long."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -82,7 +92,18 @@ class EmbeddingsRequest(RequestBody):
         WithJsonSchema(_SCHEMA),
     ]
     encoding_format: Literal["float", "base64"] | None = Field(
-        default=None, description="Left out, float."
+        default=None, description="Left out, float. Sparse vectors have one form alone."
+    )
+    representation: Representation | None = Field(
+        default=None,
+        description="What a text becomes: one dense vector (left out), the weights of a sparse "
+        "one, or a vector for each of its tokens, where the model gives these.",
+    )
+    top_k: int | None = Field(
+        default=None,
+        ge=1,
+        description="Of sparse vectors: the so many largest weights. Left out, as many as the "
+        "model gives by default.",
     )
     dimensions: int | None = Field(
         default=None,
@@ -96,6 +117,13 @@ class EmbeddingsRequest(RequestBody):
         default=None,
         description="Which of the model's prompts goes before each text; not before token ids. "
         "Left out, its default one, where it has one; empty, none.",
+    )
+    input_type: InputType | None = Field(
+        default=None,
+        description="What the texts are in a search, in our words or in Cohere's: the model's "
+        "prompt for it goes before each, or none where it has none for it. Of vectors for each "
+        "token it says which tokens are answered, too; left out, those of a document. Not with "
+        "prompt_name.",
     )
     windows: Windows | None = Field(
         default=None,
@@ -126,11 +154,18 @@ class WindowEmbedding(BaseModel):
 
 
 class Embedding(TruncatableResult):
-    """One vector: floats, or their bytes (float32, little endian) in base64."""
+    """One vector: floats, or their bytes (float32, little endian) in base64.
+
+    With another representation the weights of a sparse one, or one vector for each token: in base64
+    of all of them in their order, with how many and how long they are in `shape`.
+    """
 
     object: Literal["embedding"]
     index: int
-    embedding: list[float] | str
+    embedding: list[float] | str | SparseEmbedding | list[list[float]]
+    shape: list[int] | None = Field(
+        default=None, description="Of a vector for each token in base64; else absent."
+    )
     windows: list[WindowEmbedding] | None = Field(
         default=None, description="With windows `each`: those of the text, in order; else absent."
     )
@@ -150,6 +185,22 @@ class EmbeddingsResponse(BaseModel):
 )
 async def embed(body: EmbeddingsRequest, ask: Ask) -> bytes:
     """Embed texts, or token ids, into vectors."""
+    role = None
+    if body.input_type is not None:
+        if body.prompt_name is not None:
+            raise InvalidValue(
+                "it chooses the prompt, and so does prompt_name; leave one of them out",
+                param="input_type",
+            )
+        role = ROLES[body.input_type]
+    if body.representation is not None and body.representation != "dense":
+        return await _represent(body, role, ask)
+    if body.top_k is not None:
+        raise InvalidValue(
+            'dense vectors have no weights to choose from; ask for "representation": "sparse", or '
+            "leave it out",
+            param="top_k",
+        )
     options = EmbedOptions(
         body.pooling,
         body.normalize,
@@ -160,31 +211,55 @@ async def embed(body: EmbeddingsRequest, ask: Ask) -> bytes:
         body.windows,
         body.window_overlap,
         special_tokens=body.special_tokens is not False,
+        role=role,
     )
     reply = await ask.ask(Question("embed", body.input, options, model=body.model, field="input"))
     base64 = body.encoding_format == "base64"
     if body.windows == "each":
         vectors = sum(len(answer.windows) for answer in reply.answers)
-        data = await write(_windowed_entries(reply, base64=base64), vectors)
+        return await _respond(reply, _write_windows(reply.answers, base64=base64), vectors)
+    return await _respond(reply, _write_vectors(reply.answers, base64=base64), len(reply.answers))
+
+
+async def _represent(body: EmbeddingsRequest, role: TextRole | None, ask: Asker) -> bytes:
+    reply = await ask.ask(make_question(body, role, ask.overflow(body)))
+    if body.representation == "sparse":
+        check_weights(reply.answers)
+        entries = write_sparse(reply.answers)
     else:
-        data = await write(_entries(reply, base64=base64), len(reply.answers))
+        entries = _write_vectors(reply.answers, base64=body.encoding_format == "base64")
+    return await _respond(reply, entries, count_parts(reply.answers))
+
+
+async def _respond(reply: Reply, entries: Iterable[dict[str, Any]], vectors: int) -> bytes:
+    """OpenAI's answer, of entries with so many vectors together."""
+    data = await write(_complete(reply, entries), vectors)
     usage = {"prompt_tokens": reply.tokens, "total_tokens": reply.tokens}
     return json_response({"object": "list", "data": data, "model": reply.model, "usage": usage})
 
 
-def _entries(reply: Reply, *, base64: bool) -> Iterator[dict[str, Any]]:
-    for index, (vector, at) in enumerate(zip(reply.answers, reply.truncated_at, strict=True)):
-        shown = to_base64(vector) if base64 else vector
-        entry = {"object": "embedding", "index": index, "embedding": shown}
+def _complete(reply: Reply, entries: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    for index, (fields, at) in enumerate(zip(entries, reply.truncated_at, strict=True)):
+        entry = {"object": "embedding", "index": index, **fields}
         if at is not None:
             entry["truncated"] = True
             entry["truncated_at"] = at
         yield entry
 
 
-def _windowed_entries(reply: Reply, *, base64: bool) -> Iterator[dict[str, Any]]:
-    whole = replace(reply, answers=[answer.vector for answer in reply.answers])
-    for answer, entry in zip(reply.answers, _entries(whole, base64=base64), strict=True):
+def _write_vectors(answers: Sequence[Any], *, base64: bool) -> Iterator[dict[str, Any]]:
+    for vector in answers:
+        if not base64:
+            yield {"embedding": vector}
+        elif vector.ndim == 1:
+            yield {"embedding": to_base64(vector)}
+        else:
+            yield {"embedding": to_base64(vector), "shape": vector.shape}
+
+
+def _write_windows(answers: Sequence[Any], *, base64: bool) -> Iterator[dict[str, Any]]:
+    whole = _write_vectors([answer.vector for answer in answers], base64=base64)
+    for answer, entry in zip(answers, whole, strict=True):
         entry["windows"] = [
             {
                 "start": window.start,

@@ -209,7 +209,9 @@ def _check_excuse(error: dict[str, Any], body: Any) -> None:
         # JSON Schema takes 2.0 for an integer; we do not. And some values have their model's limit.
         whole = error["message"].endswith("input should be a valid integer")
         assert error["code"] == "invalid_value", (error, body)
-        known = ("dimensions", "prompt_name", "window_overlap", "input[")
+        known = ("dimensions", "prompt_name", "window_overlap", "input_type", "input[")
+        # Fields that are for one representation and not for another.
+        known += ("top_k", "normalize", "pooling", "windows", "special_tokens")
         assert whole or error["param"].startswith(known), (error, body)
 
 
@@ -225,6 +227,9 @@ def _add_knowledge(document: dict[str, Any]) -> dict[str, Any]:
             "input": _one_or_many(words, tokens),
             "dimensions": {"enum": [None, 1, 2, 31, 32]},
             "prompt_name": {"enum": [None, ""]},
+            "input_type": {"type": "null"},
+            "representation": {"enum": [None, "dense"]},
+            "top_k": {"type": "null"},
             # Those of the ids are none.
             "special_tokens": {"const": False},
             # Of token ids there are none.
