@@ -250,6 +250,7 @@ def _add_knowledge(document: dict[str, Any]) -> dict[str, Any]:
     }
     for name, properties in changes.items():
         schemas[name]["properties"] |= properties
+    schemas["EmbeddingsRequest"]["required"].append("special_tokens")
     for name in ("EmbeddingsRequest", "FillMaskRequest", "NextSentenceRequest", "ClassifyRequest"):
         properties = schemas[name]["properties"]
         properties["model"] = {"type": "null"}
