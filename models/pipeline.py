@@ -16,8 +16,16 @@ from models.bundle.bundle import TOKENIZER, Bundle
 from models.bundle.manifest import Manifest, trunk_file
 from models.checks import check_head, check_trunk, make_last_token
 from models.derived.asking import Deriving
+from models.derived.attention import (
+    MAX_ATTENTION_TOKENS,
+    AttentionMap,
+    AttentionOptions,
+    Included,
+    Lens,
+)
 from models.derived.several import SeveralHeads
 from models.derived.table import derive_heads, explain_task
+from models.derived.words import DEFAULT_TOP_K, Neighbour, WordVectors
 from models.engines import ENGINE, HostOutput, Output, Role, Session, Spin, open_session
 from models.errors import (
     BundleDamaged,
@@ -41,6 +49,7 @@ from models.machine.allocator import return_freed_memory
 from models.text.encoded import Encoded
 from models.text.encoder import Encoder
 from models.text.packing import Extent, Packed, group_by_length, pack
+from models.text.truncation import Overflow, Side
 
 MAX_BATCH_TOKENS = 512
 # Fill-mask answers with the text once for each candidate: a few kilobytes could ask for gigabytes.
@@ -87,6 +96,9 @@ class Pipeline(Deriving):
         self.heads = tuple(self._open_heads(load))
         # What is made of these, and runs their graphs.
         self.derived = tuple(derive_heads(self.heads))
+        # Neither opens anything before it is asked.
+        self.lens = Lens(bundle, self.encoder)
+        self.word_vectors = WordVectors(bundle, self.encoder)
         self._reopening: object = None
 
     @classmethod
@@ -169,6 +181,33 @@ class Pipeline(Deriving):
         for batch in form_batches(spread(jobs)):
             self.compute(batch)
         return [head.decode(job) for job in jobs]
+
+    def attention(
+        self,
+        texts: Sequence[str | tuple[str, str]],
+        *,
+        layer: int = 0,
+        head: int | None = None,
+        include: Sequence[Included] = (),
+        overflow: Overflow = "error",
+        truncation_side: Side | None = None,
+        max_tokens: int = MAX_ATTENTION_TOKENS,
+    ) -> list[AttentionMap]:
+        """For each text or pair how its tokens look at each other in a layer, or in a head of it.
+
+        Each text is computed alone, of the fp32 trunk, by a session beside the one that serves.
+        """
+        options = self.lens.resolve(
+            AttentionOptions(layer, head, tuple(include), overflow, truncation_side, max_tokens)
+        )
+        return [self.lens.look(text, self.lens.encode(text, options), options) for text in texts]
+
+    def words(
+        self, positive: Sequence[str], negative: Sequence[str] = (), *, top_k: int = DEFAULT_TOP_K
+    ) -> list[Neighbour]:
+        """The tokens whose vectors, before any context, are nearest to a sum of words, best first."""
+        nearest, _ = self.word_vectors.find_nearest(positive, negative, top_k=top_k)
+        return nearest
 
     def compute(self, jobs: Sequence[Job]) -> Extent:
         """Run the trunk once over all the jobs, then each head over its own."""

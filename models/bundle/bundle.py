@@ -60,6 +60,10 @@ class Bundle:
         """Where the file of that name lies."""
         return self.path / name
 
+    def check(self, name: str) -> None:
+        """Raise BundleDamaged unless the file of that name is still the one that was exported."""
+        _check_file(self.path, name, self.manifest.files[name])
+
     @contextmanager
     def blamed(self) -> Iterator[None]:
         """Whatever is raised inside is the bundle's doing: BundleDamaged with its first line.

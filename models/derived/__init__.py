@@ -1,1 +1,1 @@
-"""What is computed from what other heads give: no weights of its own, so no bundle can lack it."""
+"""What is made of other heads, or looked up in the graph: no weights of its own, no bundle lacks it."""
