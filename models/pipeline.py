@@ -200,12 +200,14 @@ class Pipeline(Deriving):
         options = self.lens.resolve(
             AttentionOptions(layer, head, tuple(include), overflow, truncation_side, max_tokens)
         )
-        return [self.lens.look(text, self.lens.encode(text, options), options) for text in texts]
+        encoded = self.lens.encode(texts, options)
+        pairs = zip(texts, encoded, strict=True)
+        return [self.lens.look(text, tokens, options) for text, tokens in pairs]
 
     def words(
         self, positive: Sequence[str], negative: Sequence[str] = (), *, top_k: int = DEFAULT_TOP_K
     ) -> list[Neighbour]:
-        """The tokens whose vectors, before any context, are nearest to a sum of words, best first."""
+        """The tokens whose vectors, without any context, are nearest to a sum of words."""
         nearest, _ = self.word_vectors.find_nearest(positive, negative, top_k=top_k)
         return nearest
 

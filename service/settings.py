@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, Self, get_args
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from models.derived.attention import MAX_ATTENTION_TOKENS
 from models.engines import ENGINE, ENGINES, Spin
 from models.errors import SettingsError
 from models.pipeline import MAX_BATCH_TOKENS
@@ -102,6 +103,12 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(default=16 << 20, ge=1024, description="largest body read, bytes")
     max_characters: int = Field(
         default=4_000_000, ge=1, description="characters of text one request may carry"
+    )
+    max_attention_tokens: int = Field(
+        default=MAX_ATTENTION_TOKENS,
+        ge=1,
+        le=1 << 11,
+        description="tokens of a text whose attention is asked for",
     )
     max_header_bytes: int = Field(
         default=64 << 10, ge=1024, description="largest request line with headers read, bytes"

@@ -9,6 +9,7 @@ another one takes about as long again as a look itself.
 """
 
 import threading
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -19,7 +20,7 @@ from models.bundle.bundle import Bundle
 from models.bundle.manifest import trunk_file
 from models.derived.graph_file import GraphFile
 from models.engines.onnx_view import OnnxView
-from models.errors import InputTooLong, InvalidValue, TaskUnsupported
+from models.errors import CallerError, InputTooLong, InvalidValue, TaskUnsupported
 from models.heads.head import softmax
 from models.lens.taps import AttentionTap, find_attention
 from models.text.encoded import Encoded
@@ -135,8 +136,26 @@ class Lens:
             raise InvalidValue("q and k are those of one head; say which", param="include")
         return options
 
-    def encode(self, item: Text, options: AttentionOptions) -> Encoded:
-        """The tokens of a text or a pair, as they may be looked at. Raises InputTooLong, ..."""
+    def encode(
+        self,
+        items: Sequence[Text],
+        options: AttentionOptions,
+        check: Callable[[], None] = lambda: None,
+    ) -> list[Encoded]:
+        """The tokens of texts and pairs, as they may be looked at; an error names the place.
+
+        `check` is called before each, to raise where nobody waits any more.
+        """
+        encoded = []
+        for place, item in enumerate(items):
+            check()
+            try:
+                encoded.append(self._encode(item, options))
+            except CallerError as error:
+                raise error.at("inputs", place) from None
+        return encoded
+
+    def _encode(self, item: Text, options: AttentionOptions) -> Encoded:
         text, pair = (item, None) if isinstance(item, str) else item
         cutting = options.overflow == "truncate"
         encoder = self._encoder.limit(options.max_tokens) if cutting else self._encoder
@@ -180,8 +199,8 @@ class Lens:
         return AttentionMap(
             tokens=self._name_tokens(item, encoded),
             attention=softmax(scores),
-            q=queries[0] if "q" in options.include else None,
-            k=keys[0] if "k" in options.include else None,
+            q=np.ascontiguousarray(queries[0]) if "q" in options.include else None,
+            k=np.ascontiguousarray(keys[0]) if "k" in options.include else None,
             encoded=encoded,
         )
 

@@ -39,7 +39,7 @@ class GraphFile:
                 if self._files is None or self._files.changed or self._files.replaced:
                     self._files = self._check(graph)
                 yield graph
-        except (WireError, OSError, ValueError) as error:
+        except (WireError, OSError, ValueError, RecursionError) as error:
             raise BundleDamaged(f"{file} cannot be read ({error}); export it again") from error
 
     def _check(self, graph: Graph) -> MappedFiles:

@@ -2,9 +2,9 @@
 
 kitten + dog - puppy: each asked word as a vector of length 1, those of `positive` added and those
 of `negative` taken away, and the tokens whose vectors point most nearly the same way, as gensim's
-`most_similar` does it (Mikolov et al. 2013). The vectors are the rows of the trunk's table of words,
-mapped from its file and read a few thousand at a time; kept are their lengths alone. A word of
-several pieces is the mean of their vectors, where gensim would refuse it.
+`most_similar` does it (Mikolov et al. 2013). The vectors are the rows of the trunk's table of
+words, mapped from its file and read a few thousand at a time; kept are their lengths alone. A word
+of several pieces is the mean of their vectors, where gensim would refuse it.
 """
 
 import re
@@ -168,7 +168,7 @@ class WordVectors:
         return nearest
 
     def _show(self, id_: int) -> str:
-        """A token without its space or marker, as fill-mask shows it; empty for one that is none."""
+        """A token without its space or marker, as fill-mask shows it; empty for what is none."""
         token: str | None = self._tokenizer.id_to_token(id_)
         if token is None or _UNUSED.fullmatch(token):
             return ""

@@ -1,1 +1,1 @@
-"""A second look at a graph: what is in its file, read without its weights, and a part of it cut out."""
+"""A look into the file of a graph: what is there, without its weights, and a part cut out."""

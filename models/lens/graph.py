@@ -5,7 +5,6 @@ nor copied: a part says of each where in the file it stands, for a runtime to ma
 """
 
 import mmap
-import struct
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -24,6 +23,8 @@ _ATTRIBUTE_NAME, _FLOAT, _INTEGER, _SUBGRAPH, _SUBGRAPHS = 1, 2, 3, 6, 11
 # Of TensorProto, and its values.
 _DIMS, _TYPE, _TENSOR_NAME, _RAW, _EXTERNAL, _LOCATION = 1, 2, 8, 9, 13, 14
 _OUTSIDE = 1
+# How many inputs a node has at least, of those whose inputs are asked for by place.
+_LEAST = {"Gather": 2, "Cast": 1}
 # What is smaller is copied: a runtime wants to read the numbers that shapes are made of.
 _SMALL_BYTES = 1024
 
@@ -220,8 +221,11 @@ def _read_node(data: Buffer, outer: Field) -> Node:
             name, value, names = _read_attribute(data, each)
             attributes[name] = value
             inside += names
+    operation = "".join(texts[_OPERATION])
+    if len(texts[_NODE_INPUT]) < _LEAST.get(operation, 0):
+        raise WireError(f"the {operation} at {outer.begin} has too few inputs")
     return Node(
-        operation="".join(texts[_OPERATION]),
+        operation=operation,
         domain="".join(texts[_DOMAIN]),
         inputs=tuple(texts[_NODE_INPUT]),
         outputs=tuple(texts[_NODE_OUTPUT]),
@@ -239,7 +243,7 @@ def _read_attribute(data: Buffer, outer: Field) -> tuple[str, Any, list[str]]:
         if each.number == _ATTRIBUTE_NAME:
             name = wire.read_text(data, each)
         elif each.number == _FLOAT:
-            (value,) = struct.unpack("<f", data[each.start : each.stop])
+            value = wire.read_float(data, each)
         elif each.number == _INTEGER:
             value, _ = wire.read_number(data, each.start, each.stop)
         elif each.number in (_SUBGRAPH, _SUBGRAPHS):
@@ -257,40 +261,43 @@ def _read_attribute(data: Buffer, outer: Field) -> tuple[str, Any, list[str]]:
 
 
 def _read_tensor(data: Buffer, outer: Field) -> Tensor:
-    name, kind, shape = "", 0, []
-    start, length, outside = 0, None, False
-    places: dict[str, str] = {}
-    for each in wire.list_fields(data, outer.start, outer.stop):
-        if each.number == _DIMS:
-            shape += wire.read_numbers(data, each)
-        elif each.number == _TYPE:
-            kind, _ = wire.read_number(data, each.start, each.stop)
-        elif each.number == _TENSOR_NAME:
-            name = wire.read_text(data, each)
-        elif each.number == _RAW:
-            start, length = each.start, each.stop - each.start
-        elif each.number == _EXTERNAL:
-            key, value = "", ""
-            for one in wire.list_fields(data, each.start, each.stop):
-                key, value = (
-                    (wire.read_text(data, one), value)
-                    if one.number == 1
-                    else (key, wire.read_text(data, one))
-                )
-            places[key] = value
-        elif each.number == _LOCATION:
-            outside = wire.read_number(data, each.start, each.stop)[0] == _OUTSIDE
-    if outside:
-        try:
-            start, length = int(places.get("offset", 0)), int(places["length"])
-        except (KeyError, ValueError) as error:
-            raise WireError(f"the weight {name!r} does not say where it is") from error
+    fields = {each.number: each for each in wire.list_fields(data, outer.start, outer.stop)}
+
+    def read_number(number: int) -> int:
+        each = fields.get(number)
+        return 0 if each is None else wire.read_number(data, each.start, each.stop)[0]
+
+    name = wire.read_text(data, fields[_TENSOR_NAME]) if _TENSOR_NAME in fields else ""
+    file, start, length = "", 0, None
+    if read_number(_LOCATION) == _OUTSIDE:
+        file, start, length = _read_place(data, outer, name)
+    elif (raw := fields.get(_RAW)) is not None:
+        start, length = raw.start, raw.stop - raw.start
     return Tensor(
         name=name,
-        shape=tuple(shape),
-        type=kind,
-        file=places.get("location", "") if outside else "",
+        shape=tuple(
+            size
+            for each in wire.list_fields(data, outer.start, outer.stop)
+            if each.number == _DIMS
+            for size in wire.read_numbers(data, each)
+        ),
+        type=read_number(_TYPE),
+        file=file,
         start=start,
         length=length,
         span=(outer.begin, outer.stop),
     )
+
+
+def _read_place(data: Buffer, outer: Field, name: str) -> tuple[str, int, int]:
+    """In which file a weight lies, where it begins there and how long it is."""
+    places: dict[str, str] = {}
+    for each in wire.list_fields(data, outer.start, outer.stop):
+        if each.number == _EXTERNAL:
+            parts = wire.list_fields(data, each.start, each.stop)
+            entry = {part.number: wire.read_text(data, part) for part in parts}
+            places[entry.get(1, "")] = entry.get(2, "")
+    try:
+        return places["location"], int(places.get("offset", 0)), int(places["length"])
+    except (KeyError, ValueError) as error:
+        raise WireError(f"the weight {name!r} does not say where it is") from error

@@ -10,7 +10,7 @@ from models.lens.graph import Graph, Node, Tensor
 _FUSED = ("com.microsoft", "MultiHeadAttention")
 _IDS = "input_ids"
 # What tokens pass on their way to the table of their words, in whichever layout.
-_CARRIERS = ("Unsqueeze", "Squeeze", "Reshape", "Cast", "Identity", "Gather", "Flatten")
+_CARRIERS = ("Unsqueeze", "Squeeze", "Reshape", "Cast", "Identity", "Gather", "GatherND")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +44,12 @@ def find_attention(graph: Graph) -> list[AttentionTap] | None:
 
 
 def _read_tap(node: Node) -> AttentionTap | None:
-    query, key, _value, *others = (*node.inputs, "", "", "", "", "")
-    own, mask, bias, *past = others
+    taken = [*node.inputs, *[""] * 6]
+    bias = taken.pop(5)
     heads = node.attributes.get("num_heads")
-    if own or mask or any(past) or not heads or node.attributes.get("unidirectional"):
+    if any(taken[3:]) or not heads or node.attributes.get("unidirectional"):
         return None
-    return AttentionTap(query, key, bias, int(heads), node.attributes.get("scale"))
+    return AttentionTap(taken[0], taken[1], bias, int(heads), node.attributes.get("scale"))
 
 
 def find_words(graph: Graph, vocabulary_size: int) -> Tensor | None:
@@ -60,6 +60,6 @@ def find_words(graph: Graph, vocabulary_size: int) -> Tensor | None:
             table = graph.find_weight(node.inputs[0])
             if table is not None and len(table.shape) == 2 and table.shape[0] == vocabulary_size:
                 return table
-        if node.operation in _CARRIERS and node.inputs[0] in carried:
+        if node.operation in _CARRIERS and carried.intersection(node.inputs[:1]):
             carried.update(node.outputs)
     return None

@@ -5,6 +5,7 @@ gigabytes the pages alone are read in which something is looked for. Knows no me
 """
 
 import mmap
+import struct
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
@@ -73,6 +74,14 @@ def read_numbers(data: Buffer, field: Field) -> Iterator[int]:
     while place < field.stop:
         number, place = read_number(data, place, field.stop)
         yield number
+
+
+def read_float(data: Buffer, field: Field) -> float:
+    """The number of a field in four bytes. Raises WireError."""
+    if field.kind != FOUR:
+        raise WireError(f"no number at {field.start}")
+    (number,) = struct.unpack("<f", data[field.start : field.stop])
+    return float(number)
 
 
 def read_text(data: Buffer, field: Field) -> str:

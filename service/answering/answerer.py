@@ -19,6 +19,7 @@ from models.heads import Head, Job, spread
 from models.pipeline import prepare
 from models.text.encoded import Cut
 from service.answering.cancellation import Cancellation, DeadlineClock, Departure
+from service.answering.looker import Looker
 from service.errors import ClientGone, DeadlinePassed
 from service.limits.deadline import Deadline
 from service.observability.metrics import Metrics
@@ -83,12 +84,14 @@ class Answerer:
         self._reading = ThreadPoolExecutor(max_workers=2, thread_name_prefix="reader")
         # Apart, so that what is computed is answered however much waits to be tokenised.
         self._decoding = ThreadPoolExecutor(max_workers=1, thread_name_prefix="decoder")
+        self.looker = Looker(registry, metrics, self._find_clock)
 
     def close(self) -> None:
         """Let go of the threads."""
         self._tokenizing.shutdown(cancel_futures=True)
         self._reading.shutdown(cancel_futures=True)
         self._decoding.shutdown()
+        self.looker.close()
 
     def _find_clock(self) -> DeadlineClock:
         loop = asyncio.get_running_loop()

@@ -138,8 +138,17 @@ class Cancellation:
             self.check()
             yield item
 
-    async def run(self, threads: ThreadPoolExecutor, work: Callable[[], ResultT]) -> ResultT:
-        """Do the work in one of the threads; what has not begun when this ends never does."""
+    async def run(
+        self,
+        threads: ThreadPoolExecutor,
+        work: Callable[[], ResultT],
+        over: Callable[[], None] | None = None,
+    ) -> ResultT:
+        """Do the work in one of the threads; what has not begun when this ends never does.
+
+        `over` is called once, from any thread, when the work has ended or never will begin: later
+        than this ends, where nobody waits for work that has begun.
+        """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[ResultT] = loop.create_future()
 
@@ -150,6 +159,8 @@ class Cancellation:
         # In the request's context, so that what is logged there has its id.
         begun = threads.submit(contextvars.copy_context().run, work)
         begun.add_done_callback(tell)
+        if over is not None:
+            begun.add_done_callback(lambda _: over())
         try:
             return await self.wait(future)
         finally:

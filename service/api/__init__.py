@@ -8,6 +8,7 @@ from service.api.huggingface import routes as huggingface
 from service.api.infinity import routes as infinity
 from service.api.kserve import routes as kserve
 from service.api.native import (
+    attention,
     classify,
     fill_mask,
     next_sentence,
@@ -15,6 +16,7 @@ from service.api.native import (
     score,
     similarity,
     token_classify,
+    words,
 )
 from service.api.openai import embed, models
 from service.api.operations import admin, documents, health
@@ -31,6 +33,8 @@ ROUTERS: tuple[APIRouter, ...] = (
     similarity.router,
     score.router,
     rerank.router,
+    attention.router,
+    words.router,
     models.router,
     health.router,
     health.probes,

@@ -19,6 +19,7 @@ from starlette.types import Receive, Scope, Send
 from models.errors import ClozeError
 from models.text.truncation import Overflow
 from service.answering.answerer import Question, Reply
+from service.answering.looker import Look
 from service.api.body import read_json
 from service.api.schemas import RequestBody, leave_one_unknown
 from service.api.validation import translate_validation
@@ -73,6 +74,16 @@ class Asker:
             (scope.get(DEPARTURE), self._receive),
         )
         return reply
+
+    async def look(self, look: Look) -> bytes:
+        """The answer of a model's graph, as it is sent; nothing is computed for who has gone."""
+        scope, state = self.scope, self.state
+        if state.settings.log_texts:
+            scope[RECORD].texts = look.items
+        content: bytes = await state.answerer.looker.answer(
+            look, scope[DEADLINE], scope[RECORD], (scope.get(DEPARTURE), self._receive)
+        )
+        return content
 
 
 async def _find_asker(request: Request) -> Asker:

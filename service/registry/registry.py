@@ -6,7 +6,7 @@ requests, and what it replaced is let go of when the last request that uses it h
 """
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -304,6 +304,21 @@ class Registry:
         except BaseException:
             self.release(model)
             raise
+
+    def take(self, name: str | None, what: str, fits: Callable[[LoadedModel], bool]) -> LoadedModel:
+        """The model of that name, or the first that fits, for a request that asks for no head.
+
+        It stays open until it is let go with `release`. Raises NotReady, ModelNotFound, or
+        TaskUnsupported where none fits.
+        """
+        if self.unready:
+            raise NotReady(self.unready)
+        with self._counting:
+            model = self._find_named(name) if name is not None else next(filter(fits, self), None)
+            if model is None:
+                raise TaskUnsupported(f"no loaded model answers {what}", param="model")
+            model.requests += 1
+        return model
 
     def release(self, model: LoadedModel) -> None:
         """A request that had taken the model is over."""

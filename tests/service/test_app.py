@@ -25,6 +25,9 @@ REQUIRED = {
     "/v1/similarity": [],
     "/v1/score": ["inputs"],
     "/v1/rerank": ["query", "documents"],
+    "/v1/attention": ["inputs"],
+    # Words of either kind will do.
+    "/v1/words": [],
 }
 OPERATIONS = {
     **{(path, "post"): (200, 400, 401, 404, 413, 422, 429, 500, 503, 504) for path in REQUIRED},
@@ -137,6 +140,8 @@ def test_the_document_is_true_of_real_answers(document: dict[str, Any], tiny: Se
         "/v1/fill-mask": {"inputs": ["[MASK]", "[MASK] " * 100], "overflow": "truncate"},
         "/v1/next-sentence": {"inputs": {"first": "rain", "second": "snow"}},
         "/v1/classify": {"inputs": ["rain", {"text": "rain", "text_pair": "snow"}]},
+        "/v1/attention": {"inputs": ["rain", "river " * 100], "head": 0, "overflow": "truncate"},
+        "/v1/words": {"positive": ["king", "woman"], "negative": "man"},
     }
     for path, body in bodies.items():
         check(document, find_schema(document, path, "post", "200"), tiny.answer(path, body))

@@ -56,6 +56,7 @@ def test_every_setting_says_what_it_means() -> None:
         ("max_inputs", "3", 3),
         ("max_body_bytes", "2048", 2048),
         ("max_characters", "9", 9),
+        ("max_attention_tokens", "64", 64),
         ("max_header_bytes", "1024", 1024),
         ("max_connections", "1", 1),
         ("max_pending_bytes", "33554432", 33554432),

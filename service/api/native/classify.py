@@ -4,16 +4,7 @@ from collections.abc import Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Discriminator,
-    Field,
-    PlainValidator,
-    Tag,
-    WithJsonSchema,
-)
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from models.asking import HeadName
@@ -22,41 +13,13 @@ from models.derived.zero_shot import MOST_LABELS, TEMPLATE, ZeroShotOptions
 from models.errors import InvalidValue
 from models.heads import ClassifyOptions
 from service.answering.answerer import Question
+from service.api.native.texts import TextsOrPairs, read_item
 from service.api.openapi import ERRORS, HEADERS
 from service.api.route import Ask, Asker, declare, respond
-from service.api.schemas import (
-    NOT_EMPTY,
-    ItemFields,
-    RequestBody,
-    ResponseBody,
-    TruncatableResult,
-    as_list,
-    one_or_many,
-)
+from service.api.schemas import RequestBody, ResponseBody, TruncatableResult
 from service.endpoint import Kind
 
 router = APIRouter(prefix="/v1", tags=["tasks"], route_class=declare(Kind.WORK))
-
-
-class TextPair(ItemFields):
-    """A text, and the one it is judged with."""
-
-    text: str = Field(json_schema_extra=NOT_EMPTY)
-    text_pair: str | None = Field(default=None, json_schema_extra=NOT_EMPTY)
-
-
-_TEXTS = one_or_many(
-    {"anyOf": [{"type": "string", **NOT_EMPTY}, {"$ref": "#/components/schemas/TextPair"}]}
-)
-
-
-def _tag(item: Any) -> str:
-    return "<pair>" if isinstance(item, dict | TextPair) else "<text>"
-
-
-Item = Annotated[
-    Annotated[str, Tag("<text>")] | Annotated[TextPair, Tag("<pair>")], Discriminator(_tag)
-]
 
 
 _HEADS = {
@@ -90,12 +53,7 @@ class ClassifyRequest(RequestBody):
         json_schema_extra={"examples": [{"inputs": ["A warm and funny film, beautifully acted."]}]}
     )
 
-    inputs: Annotated[
-        list[Item],
-        Field(min_length=1, fail_fast=True),
-        BeforeValidator(as_list),
-        WithJsonSchema(_TEXTS),
-    ]
+    inputs: TextsOrPairs
     head: Annotated[HeadName, PlainValidator(_read_head), WithJsonSchema(_HEADS)] = None
     top_k: int | None = Field(default=None, ge=1, description="Labels told; left out, all.")
     function: Function | None = Field(
@@ -154,7 +112,7 @@ class ClassifyResponse(ResponseBody):
 @router.post("/classify", response_model=ClassifyResponse, responses=ERRORS, openapi_extra=HEADERS)
 async def classify(body: ClassifyRequest, ask: Ask) -> bytes:
     """Classify texts or pairs."""
-    items = [_read(item) for item in body.inputs]
+    items = [read_item(item) for item in body.inputs]
     if body.labels is not None:
         return await _classify_freely(body, items, ask)
     options = ClassifyOptions(
@@ -197,9 +155,3 @@ async def _classify_freely(
     )
     reply = await ask.ask(Question("zero-shot", items, options, model=body.model, head=body.head))
     return await respond(reply, ({"labels": labels} for labels in reply.answers))
-
-
-def _read(item: str | TextPair) -> str | tuple[str, str]:
-    if isinstance(item, str):
-        return item
-    return item.text if item.text_pair is None else (item.text, item.text_pair)

@@ -93,10 +93,13 @@ class Reference:
         own = (self.get(f"{name}.{part}") for part in ("weight", "bias"))
         return F.layer_norm(x, (HIDDEN,), *own, eps=1e-12)
 
-    def hidden(self, ids: list[int], types: list[int]) -> torch.Tensor:
+    def embed(self, ids: list[int], types: list[int]) -> torch.Tensor:
         words = self.get("embeddings.word_embeddings.weight")[ids]
         segments = self.get("embeddings.token_type_embeddings.weight")[types]
-        x = self.norm("embeddings.LayerNorm", words + segments)
+        return self.norm("embeddings.LayerNorm", words + segments)
+
+    def hidden(self, ids: list[int], types: list[int]) -> torch.Tensor:
+        x = self.embed(ids, types)
         for number in range(LAYERS):
             layer = f"encoder.layer.{number}"
             x = (
@@ -108,22 +111,31 @@ class Reference:
         return x
 
     def attend(self, layer: str, x: torch.Tensor) -> torch.Tensor:
+        v, size = self.linear(f"{layer}.attention.self.value", x), HIDDEN // HEADS
+        mixed = torch.zeros(len(x), HIDDEN)
+        for head, looks in enumerate(self.look(layer, x)):
+            part = slice(head * size, (head + 1) * size)
+            mixed[:, part] = looks @ v[:, part]
+        return self.linear(f"{layer}.attention.output.dense", mixed)
+
+    def look(self, layer: str, x: torch.Tensor) -> torch.Tensor:
+        """What each token looks at, [heads, T, T]."""
         own = f"{layer}.attention.self"
-        q, k, v = (self.linear(f"{own}.{side}", x) for side in ("query", "key", "value"))
+        q, k = (self.linear(f"{own}.{side}", x) for side in ("query", "key"))
         if self.kind != "plain":
             q, k = self.norm(f"{own}.layer_norm_q", q), self.norm(f"{own}.layer_norm_k", k)
         length, size = len(x), HIDDEN // HEADS
-        mixed = torch.zeros(length, HIDDEN)
         # Six heads: those of four, and the first and third of eight.
         slopes = [2 ** (-8 * h / 4) for h in (1, 2, 3, 4)] + [2 ** (-8 * h / 8) for h in (1, 3)]
+        looks = torch.zeros(HEADS, length, length)
         for head in range(HEADS):
             part = slice(head * size, (head + 1) * size)
             scores = q[:, part] @ k[:, part].T / math.sqrt(size)
             for i in range(length):
                 for j in range(length):
                     scores[i, j] -= slopes[head] * abs(i - j)
-            mixed[:, part] = scores.softmax(-1) @ v[:, part]
-        return self.linear(f"{layer}.attention.output.dense", mixed)
+            looks[head] = scores.softmax(-1)
+        return looks
 
     def attend_twice(self, layer: str, x: torch.Tensor) -> torch.Tensor:
         """Normed where attention ends, and again where the layer adds it."""
