@@ -121,9 +121,10 @@ def test_a_model_is_replaced_when_the_last_look_is_over(
         wanted = server.answer(ROUTE, BODY)
         server.answer("/v1/words", {"positive": "king"})
         model = server.models[0]
-        parts = [model.pipeline.lens, model.pipeline.lens._view, model.pipeline.word_vectors]
-        gone = [weakref.ref(part) for part in parts if not isinstance(part, tuple)]
-        del model, parts
+        view = model.pipeline.lens._view
+        assert view is not None
+        gone = [weakref.ref(part) for part in (view.session, model.pipeline.word_vectors)]
+        del model, view
         held.go_on.clear()
         while held.begun.acquire(blocking=False):
             pass

@@ -31,11 +31,10 @@ def test_ten_are_told_and_one_word_is_a_list_of_one(tiny: Server) -> None:
     assert far["results"] != one["results"]
 
 
-def test_each_model_has_its_own(tiny: Server) -> None:
+def test_every_model_answers(tiny: Server) -> None:
     names = [model.name for model in tiny.models]
     answers = [tiny.answer(ROUTE, {"positive": "king", "model": name}) for name in names]
     assert [answer["model"] for answer in answers] == names
-    assert answers[0]["results"] != answers[1]["results"]
 
 
 def test_real_words(minilm: Server) -> None:
