@@ -314,7 +314,7 @@ class Registry:
         if self.unready:
             raise NotReady(self.unready)
         with self._counting:
-            model = self._find_named(name) if name is not None else next(filter(fits, self), None)
+            model = self.find_named(name) if name is not None else next(filter(fits, self), None)
             if model is None:
                 raise TaskUnsupported(f"no loaded model answers {what}", param="model")
             model.requests += 1

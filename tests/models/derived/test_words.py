@@ -16,7 +16,7 @@ from models import Pipeline
 from models.errors import BundleDamaged, CallerError, EmptyInput, InvalidValue
 from models.pipeline import Pipeline as Opened
 from tests.helpers.bundles import sign
-from tests.helpers.checkpoints import EACH_FAMILY
+from tests.helpers.checkpoints import EACH_FAMILY, change_json
 from tests.helpers.fixtures import Export
 from tests.helpers.oracle import Exported
 from tests.models.derived.test_attention import read_own_bytes
@@ -106,6 +106,19 @@ def test_it_does_not_matter_what_serves(precision: str, exported: Export) -> Non
     both = exported("bert", "ForMaskedLM")
     other = Pipeline.open(both.bundle, precision=precision, threads=1)
     assert other.words(["king"]) == both.pipeline.words(["king"])
+
+
+@pytest.mark.parametrize("precision", ["fp16", "int8"])
+def test_a_bundle_of_another_precision_alone(
+    precision: str, exported: Export, tmp_path: Path
+) -> None:
+    both = exported("bert", "ForMaskedLM")
+    bundle = tmp_path / "bundle"
+    shutil.copytree(both.bundle, bundle)
+    change_json(bundle / "manifest.json", precisions=[precision])
+    known = {one.token: one.score for one in both.pipeline.words(["king"], top_k=50)}
+    for one in Pipeline.open(bundle, threads=1).words(["king"]):
+        assert one.score == pytest.approx(known[one.token], abs=2e-2)
 
 
 @pytest.mark.parametrize("kind", [onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16])
