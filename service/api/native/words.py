@@ -49,7 +49,10 @@ class NearWord(BaseModel):
 
 
 class Nearest(BaseModel):
-    """The nearest, best first; what was asked with is not among them."""
+    """The nearest tokens, best first, of those that read the same the best.
+
+    Special and unused ones are left out, and the asked words with their pieces.
+    """
 
     nearest: list[NearWord]
 

@@ -23,7 +23,16 @@ from schemathesis.schemas import APIOperation
 
 from tests.helpers.server import Server
 
-TASKS = ("/v1/embeddings", "/v1/fill-mask", "/v1/next-sentence", "/v1/classify")
+TASKS = (
+    "/v1/embeddings",
+    "/v1/fill-mask",
+    "/v1/next-sentence",
+    "/v1/classify",
+    "/v1/token-classify",
+    "/v1/question-answering",
+    "/v1/attention",
+    "/v1/words",
+)
 READ = (
     "/v1/models",
     "/v1/models/{model}",
@@ -212,6 +221,7 @@ def _check_excuse(error: dict[str, Any], body: Any) -> None:
         known = ("dimensions", "prompt_name", "window_overlap", "input_type", "input[")
         # Fields that are for one representation and not for another.
         known += ("top_k", "normalize", "pooling", "windows", "special_tokens")
+        known += ("stride", "doc_stride", "layer", "head", "include", "positive", "negative")
         assert whole or error["param"].startswith(known), (error, body)
 
 
@@ -247,14 +257,36 @@ def _add_knowledge(document: dict[str, Any]) -> dict[str, Any]:
             "inputs": _one_or_many(words, {"$ref": "#/components/schemas/TextPair"}),
             "top_k": {"enum": [None, 1, 2, 1_000_000]},
         },
+        "TokenClassifyRequest": {
+            "inputs": _one_or_many(words),
+            "stride": {"enum": [None]},
+        },
+        "QuestionInContext": {"question": words, "context": words},
+        "QuestionAnsweringRequest": {
+            "top_k": {"enum": [1, 5]},
+            "max_answer_tokens": {"enum": [1, 15]},
+            "doc_stride": {"enum": [None, 1]},
+        },
+        "AttentionRequest": {
+            "inputs": _one_or_many(words, {"$ref": "#/components/schemas/TextPair"}),
+            "layer": {"enum": [0, 1]},
+            "head": {"enum": [None, 0, 3]},
+            "include": {"const": []},
+        },
+        "WordsRequest": {
+            "positive": {"enum": ["king", ["king", "queen"]]},
+            "negative": {"enum": [[], "rain", ["rain", "snow"]]},
+            "top_k": {"enum": [1, 10, 1000]},
+        },
     }
     for name, properties in changes.items():
         schemas[name]["properties"] |= properties
     schemas["EmbeddingsRequest"]["required"].append("special_tokens")
-    for name in ("EmbeddingsRequest", "FillMaskRequest", "NextSentenceRequest", "ClassifyRequest"):
+    schemas["WordsRequest"]["required"] = ["positive"]
+    for name in (name for name in schemas if name.endswith("Request")):
         properties = schemas[name]["properties"]
         properties["model"] = {"type": "null"}
-        if "head" in properties:
+        if "head" in properties and name != "AttentionRequest":
             properties["head"] = {"type": "null"}
     return known
 
