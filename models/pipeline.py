@@ -25,6 +25,7 @@ from models.derived.attention import (
 )
 from models.derived.several import SeveralHeads
 from models.derived.table import derive_heads, explain_task
+from models.derived.tokens import TextToken, join_tokens, split_text
 from models.derived.words import DEFAULT_TOP_K, Neighbour, WordVectors
 from models.engines import ENGINE, HostOutput, Output, Role, Session, Spin, open_session
 from models.errors import (
@@ -203,6 +204,14 @@ class Pipeline(Deriving):
         encoded = self.lens.encode(texts, options)
         pairs = zip(texts, encoded, strict=True)
         return [self.lens.look(text, tokens, options) for text, tokens in pairs]
+
+    def tokenize(self, texts: Sequence[str], *, special: bool = True) -> list[list[TextToken]]:
+        """All the tokens of each text, with those that the model puts around it if `special`."""
+        return [split_text(self.encoder, text, special=special) for text in texts]
+
+    def detokenize(self, ids: Sequence[Sequence[int]], *, special: bool = False) -> list[str]:
+        """The text that each list of ids spells, special tokens too if `special`."""
+        return [join_tokens(self.encoder, each, skip_special=not special) for each in ids]
 
     def words(
         self, positive: Sequence[str], negative: Sequence[str] = (), *, top_k: int = DEFAULT_TOP_K

@@ -1,1 +1,1 @@
-"""What is made of other heads, or looked up in the graph: no weights of its own, no bundle lacks it."""
+"""What is made of other heads, or is looked up in the graph: no weights, so no bundle lacks it."""

@@ -165,8 +165,8 @@ class Lens:
         if len(encoded.ids) > options.max_tokens:
             raise InputTooLong(
                 f"the text has {len(encoded.ids)} tokens, and attention is shown of "
-                f"{options.max_tokens} at most ({options.limited_by}); shorten it, or send "
-                '"overflow": "truncate"'
+                f"{options.max_tokens} at most ({options.limited_by}); shorten it, or "
+                'have it cut: overflow "truncate"'
             )
         return encoded
 

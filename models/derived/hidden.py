@@ -10,19 +10,16 @@ from models.heads.embed import EmbedHead
 from models.heads.head import Floats, Indices, Job, count_tokens
 from models.tasks import Rows, Task
 
-# Of a number in an answer.
-_CHARACTERS = 12
-
 
 class HiddenHead(EmbedHead):
     """Answers a text with the rows of its tokens [tokens, H], special ones too."""
 
     task = Task("hidden", rows=Rows.ALL, weights=False)
-    writes_texts = True
+    gives_many = True
 
-    def count_characters(self, job: Job) -> int:
-        """About as many as its numbers have."""
-        return job.tokens * self.manifest.hidden_size * _CHARACTERS
+    def count_numbers(self, job: Job) -> int:
+        """A row a token."""
+        return job.tokens * self.manifest.hidden_size
 
     def compute(self, hidden: Output, jobs: Sequence[Job], starts: Indices) -> None:
         """The rows of each text."""

@@ -1,18 +1,11 @@
 """Vectors of a query and of documents: each with the prompt that the model has for its role."""
 
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any
 
 from models.heads.embed import EmbedHead, EmbedOptions
 from models.heads.head import Job
 from models.tasks import Rows, Task
-
-Role = Literal["query", "document"]
-# As SentenceTransformer.encode_query and encode_document look for them (sentence-transformers 6).
-PROMPTS: dict[Role, tuple[str, ...]] = {
-    "query": ("query",),
-    "document": ("document", "passage", "corpus"),
-}
 
 
 class RetrieveHead(EmbedHead):
@@ -21,8 +14,7 @@ class RetrieveHead(EmbedHead):
     task = Task("retrieve", rows=Rows.ALL, weights=False)
 
     def prepare(self, item: Any, options: EmbedOptions) -> Job:
-        """A job for the text behind the prompt of its role, else behind the default one."""
+        """A job for the text behind the prompt of its role, where there is one."""
         role, text = item
-        prompts = self.entry.prompts or {}
-        named = next((name for name in PROMPTS[role] if name in prompts), options.prompt)
-        return super().prepare(text, replace(options, prompt=named))
+        prompt = self.choose_prompt(None, role)
+        return super().prepare(text, replace(options, prompt=prompt))

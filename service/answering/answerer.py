@@ -6,7 +6,7 @@ thread, and the outputs become answers. Knows nothing of HTTP but that a client 
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -14,10 +14,11 @@ from typing import Any
 from starlette.types import Receive
 
 from models.asking import HeadName
-from models.errors import InternalError, TooManyInputs
+from models.errors import CallerError, InternalError, InvalidValue, TooManyInputs
 from models.heads import Head, Job, spread
-from models.pipeline import prepare
+from models.pipeline import MAX_ANSWER_CHARACTERS, prepare
 from models.text.encoded import Cut
+from models.text.encoder import Encoder
 from service.answering.cancellation import Cancellation, DeadlineClock, Departure
 from service.answering.looker import Looker
 from service.errors import ClientGone, DeadlinePassed
@@ -53,6 +54,20 @@ class Question:
     options: Any
     model: str | None = None
     head: HeadName = None
+    field: str = "inputs"
+
+
+@dataclass(frozen=True, slots=True)
+class Conversion:
+    """What a request asks of a model's tokenizer alone, by the name that metrics have for it.
+
+    `convert` makes of an item its result as JSON, and says of how many tokens it is.
+    """
+
+    name: str
+    items: Sequence[Any]
+    convert: Callable[[Encoder, Any], tuple[bytes, int]]
+    model: str | None = None
     field: str = "inputs"
 
 
@@ -156,6 +171,43 @@ class Answerer:
         cuts = [job.encoded.truncated_at for job in jobs]
         return Reply(model=model.name, answers=answers, truncated_at=cuts, tokens=tokens)
 
+    async def convert(
+        self, wanted: Conversion, deadline: Deadline, record: RequestRecord, client: Client
+    ) -> tuple[str, list[bytes], int]:
+        """The name of the model, its results, and of how many tokens they are.
+
+        Raises a CallerError, or what time did to the request.
+        """
+        items, field = wanted.items, wanted.field
+        record.items = len(items)
+        if self._settings.log_texts:
+            record.texts = items
+        check_count(len(items), self._settings.max_inputs, field)
+        model = self._registry.take(wanted.model, wanted.name, lambda _: True)
+        try:
+            record.model = model.name
+            encoder = model.pipeline.encoder
+            with Cancellation(deadline, self._find_clock(), *client) as cancellation:
+                record.prepared = time.perf_counter()
+
+                def work() -> list[tuple[bytes, int]]:
+                    lasting = cancellation.while_it_lasts(items)
+                    return list(_convert_all(wanted, lasting, encoder))
+
+                characters = sum(map(len, items)) + _ITEM_CHARACTERS * len(items)
+                if characters > _LARGE_CHARACTERS:
+                    long = characters > _LONG_CHARACTERS
+                    threads = self._reading if long else self._tokenizing
+                    found = await cancellation.run(threads, work)
+                else:
+                    found = work()
+                record.tokenize = time.perf_counter() - record.prepared
+            record.tokens = tokens = sum(count for _, count in found)
+            self._metrics.observe_answer(model.name, wanted.name, tokens, record)
+            return model.name, [content for content, _ in found], tokens
+        finally:
+            self._registry.release(model)
+
     async def _prepare(
         self, head: Head[Any, Any, Any], question: Question, cancellation: Cancellation
     ) -> list[Job]:
@@ -195,6 +247,24 @@ class Answerer:
             model.batcher.finish(ticket, learn=learn)
         record.queue = ticket.started - ticket.submitted
         record.infer = ticket.finished - ticket.started
+
+
+def _convert_all(
+    wanted: Conversion, items: Iterable[Any], encoder: Encoder
+) -> Iterator[tuple[bytes, int]]:
+    written = 0
+    for place, item in enumerate(items):
+        try:
+            content, tokens = wanted.convert(encoder, item)
+            written += len(content)
+            if written > MAX_ANSWER_CHARACTERS:
+                raise InvalidValue(
+                    f"with this item the answer would have more than {MAX_ANSWER_CHARACTERS} "
+                    "characters; send shorter texts or fewer of them"
+                )
+        except CallerError as error:
+            raise error.at(wanted.field, place) from None
+        yield content, tokens
 
 
 def _name_item(

@@ -10,12 +10,14 @@ from service.api.kserve import routes as kserve
 from service.api.native import (
     attention,
     classify,
+    detokenize,
     fill_mask,
     next_sentence,
     question_answering,
     score,
     similarity,
     token_classify,
+    tokenize,
     words,
 )
 from service.api.openai import embed, models
@@ -33,6 +35,8 @@ ROUTERS: tuple[APIRouter, ...] = (
     similarity.router,
     score.router,
     rerank.router,
+    tokenize.router,
+    detokenize.router,
     attention.router,
     words.router,
     models.router,

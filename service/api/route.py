@@ -18,7 +18,7 @@ from starlette.types import Receive, Scope, Send
 
 from models.errors import ClozeError
 from models.text.truncation import Overflow
-from service.answering.answerer import Question, Reply
+from service.answering.answerer import Conversion, Question, Reply
 from service.answering.looker import Look
 from service.api.body import read_json
 from service.api.schemas import RequestBody, leave_one_unknown
@@ -74,6 +74,14 @@ class Asker:
             (scope.get(DEPARTURE), self._receive),
         )
         return reply
+
+    async def convert(self, wanted: Conversion) -> tuple[str, list[bytes], int]:
+        """The model, what its tokenizer makes of each item, as JSON, and of how many tokens."""
+        scope = self.scope
+        found: tuple[str, list[bytes], int] = await self.state.answerer.convert(
+            wanted, scope[DEADLINE], scope[RECORD], (scope.get(DEPARTURE), self._receive)
+        )
+        return found
 
     async def look(self, look: Look) -> bytes:
         """The answer of a model's graph, as it is sent; nothing is computed for who has gone."""

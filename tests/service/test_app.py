@@ -25,6 +25,8 @@ REQUIRED = {
     "/v1/similarity": [],
     "/v1/score": ["inputs"],
     "/v1/rerank": ["query", "documents"],
+    "/v1/tokenize": ["inputs"],
+    "/v1/detokenize": ["ids"],
     "/v1/attention": ["inputs"],
     # Words of either kind will do.
     "/v1/words": [],

@@ -18,8 +18,8 @@ router = APIRouter(prefix="/v1", tags=["models"], route_class=declare(Kind.WORK)
 class HeadInfo(BaseModel):
     """A head: its task, its name if it has one, its labels if it has any.
 
-    A `representation` says that it gives another thing than one dense vector, which no route asks
-    for: `sparse` ones, or those of `tokens`.
+    A `representation` says that it gives another thing than one dense vector: `sparse` ones, or
+    those of `tokens`.
     """
 
     task: str

@@ -70,6 +70,21 @@ class SimilarityRequest(ForeignFields):
     parameters: SimilarityParameters = SimilarityParameters()
 
 
+class TokenizeRequest(ForeignFields):
+    """A text or several."""
+
+    inputs: str | Annotated[list[str], Field(min_length=1, fail_fast=True)]
+    add_special_tokens: bool = True
+    prompt_name: str | None = None
+
+
+class DecodeRequest(ForeignFields):
+    """Token ids of a text, or of several."""
+
+    ids: Annotated[list[Any], Field(min_length=1)]
+    skip_special_tokens: bool = True
+
+
 class VertexRequest(ForeignFields):
     """Bodies of the model's own task."""
 

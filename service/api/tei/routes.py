@@ -18,10 +18,12 @@ from service.api.huggingface.routes import answer_root, list_models
 from service.api.route import Answer, Ask, Asker, declare, json_response
 from service.api.tei import tasks
 from service.api.tei.bodies import (
+    DecodeRequest,
     EmbedRequest,
     PredictRequest,
     RerankRequest,
     SimilarityRequest,
+    TokenizeRequest,
     VertexRequest,
 )
 from service.api.tei.dialect import TEI
@@ -80,6 +82,18 @@ async def rerank(body: RerankRequest, ask: Ask) -> Answer | bytes:
     if body.property is not None:
         return await tasks.rerank_objects(body, _find_model(ask), ask)
     return await tasks.rerank(body, _find_model(ask), ask)
+
+
+@_post("/tokenize")
+async def tokenize(body: TokenizeRequest, ask: Ask) -> bytes:
+    """Split texts into tokens."""
+    return await tasks.tokenize(body, _find_model(ask), ask)
+
+
+@_post("/decode")
+async def decode(body: DecodeRequest, ask: Ask) -> bytes:
+    """Spell token ids."""
+    return await tasks.decode(body, _find_model(ask), ask)
 
 
 @_post("/similarity")

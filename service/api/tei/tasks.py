@@ -1,10 +1,15 @@
 """Each task in text-embeddings-inference's words, of a model or of the first that has it."""
 
+from collections.abc import Sequence
 from typing import Any
 
+import orjson
+
+from models.derived.tokens import MOST_TOKENS, join_tokens, split_text
 from models.errors import EmptyInput, InvalidValue
 from models.heads import ClassifyOptions, EmbedOptions, SparseOptions
-from service.answering.answerer import Question
+from models.text.encoder import Encoder
+from service.answering.answerer import Conversion, Question
 from service.answering.derived import Ranking, compare_texts, rank
 from service.api.foreign import (
     answer_cut,
@@ -13,12 +18,14 @@ from service.api.foreign import (
     list_inputs,
     read_documents,
 )
-from service.api.route import Answer, Asker
+from service.api.route import Answer, Asker, json_response
 from service.api.tei.bodies import (
+    DecodeRequest,
     EmbedRequest,
     PredictRequest,
     RerankRequest,
     SimilarityRequest,
+    TokenizeRequest,
     Truncatable,
 )
 
@@ -128,6 +135,49 @@ async def _rank(body: RerankRequest, model: str | None, ask: Asker) -> tuple[lis
         field=field,
     )
     return documents, ranking
+
+
+async def tokenize(body: TokenizeRequest, model: str | None, ask: Asker) -> bytes:
+    """The tokens of each text, in a list also where one stood alone."""
+    texts = [body.inputs] if isinstance(body.inputs, str) else body.inputs
+
+    def convert(encoder: Encoder, text: str) -> tuple[bytes, int]:
+        tokens = split_text(encoder, text, special=body.add_special_tokens, most=MOST_TOKENS)
+        told = [
+            {
+                "id": token.id,
+                "text": token.text,
+                "special": token.special,
+                "start": token.start,
+                "stop": token.end,
+            }
+            for token in tokens
+        ]
+        return json_response(told), len(tokens)
+
+    if body.prompt_name is not None:
+        raise InvalidValue(
+            "tokens are those of a text alone; leave the prompt out", param="prompt_name"
+        )
+    _, results, _ = await ask.convert(Conversion("tokenize", texts, convert, model=model))
+    return json_response([orjson.Fragment(result) for result in results])
+
+
+async def decode(body: DecodeRequest, model: str | None, ask: Asker) -> bytes:
+    """The texts of token ids, in a list also where those of one stood alone."""
+    alone = all(type(part) is int for part in body.ids)
+    items = [body.ids] if alone else body.ids
+    for place, item in enumerate(items):
+        if not isinstance(item, list) or not all(type(part) is int for part in item):
+            raise InvalidValue("a list of token ids is due here", param=f"ids[{place}]")
+
+    def convert(encoder: Encoder, ids: Sequence[int]) -> tuple[bytes, int]:
+        text = join_tokens(encoder, ids, skip_special=body.skip_special_tokens)
+        return json_response(text), len(ids)
+
+    conversion = Conversion("detokenize", items, convert, model=model, field="ids")
+    _, results, _ = await ask.convert(conversion)
+    return json_response([orjson.Fragment(result) for result in results])
 
 
 async def similarity(body: SimilarityRequest, model: str | None, ask: Asker) -> Answer:

@@ -30,9 +30,16 @@ TASKS = (
     "/v1/classify",
     "/v1/token-classify",
     "/v1/question-answering",
+    "/v1/similarity",
+    "/v1/score",
+    "/v1/rerank",
+    "/v1/tokenize",
+    "/v1/detokenize",
     "/v1/attention",
     "/v1/words",
 )
+# In another API's shape, whose servers take more than they document.
+LENIENT = "/v1/rerank"
 READ = (
     "/v1/models",
     "/v1/models/{model}",
@@ -128,7 +135,8 @@ def test_a_task_keeps_its_promises(
     _send_random(knowing, GenerationMode.POSITIVE, probe, "KNOWING", _KNOWING)
     assert probe.sent >= CASES
     # What was meant to be refused was, whatever else each answer was held against.
-    assert probe.count("BREAK", 400, 404, 405, 422) == probe.count("BREAK") >= _BREAK
+    if path != LENIENT:
+        assert probe.count("BREAK", 400, 404, 405, 422) == probe.count("BREAK") >= _BREAK
     assert probe.count("KNOWING", 200) >= _KNOWING
 
 
@@ -161,7 +169,8 @@ def test_each_method_is_answered_or_refused(
         assert response.status_code == shown.status_code
         assert response.headers["content-type"] == shown.headers["content-type"]
     elif response.status_code != 200:
-        assert response.json()["error"]["code"] in ("method_not_allowed", "invalid_content_type")
+        known = ("method_not_allowed", "invalid_content_type", "invalid_json")
+        assert response.json()["error"]["code"] in known
 
 
 def _find(document: dict[str, Any], path: str, server: Server) -> APIOperation:
@@ -221,6 +230,8 @@ def _check_excuse(error: dict[str, Any], body: Any) -> None:
         known = ("dimensions", "prompt_name", "window_overlap", "input_type", "input[")
         # Fields that are for one representation and not for another.
         known += ("top_k", "normalize", "pooling", "windows", "special_tokens")
+        # With labels of the caller's own a text alone.
+        known += ("inputs[", "function", "labels", "hypothesis_template")
         known += ("stride", "doc_stride", "layer", "head", "include", "positive", "negative")
         assert whole or error["param"].startswith(known), (error, body)
 
@@ -256,6 +267,23 @@ def _add_knowledge(document: dict[str, Any]) -> dict[str, Any]:
         "ClassifyRequest": {
             "inputs": _one_or_many(words, {"$ref": "#/components/schemas/TextPair"}),
             "top_k": {"enum": [None, 1, 2, 1_000_000]},
+            "prompt_name": {"enum": [None, ""]},
+            # None of these models knows what follows from what.
+            "labels": {"type": "null"},
+        },
+        "SimilarityRequest": {
+            "source": words,
+            "targets": {"type": "array", "items": words, "minItems": 1, "maxItems": 8},
+            "inputs": {"type": "null"},
+        },
+        "ScoreRequest": {"inputs": _one_or_many(words)},
+        "TokenizeRequest": {"inputs": _one_or_many(words)},
+        "DetokenizeRequest": {"ids": _one_or_many(tokens)},
+        "RerankRequest": {
+            "query": words,
+            "documents": {"type": "array", "items": words, "minItems": 1, "maxItems": 8},
+            "top_n": {"enum": [None, 1, 100]},
+            "top_k": {"enum": [None, 2]},
         },
         "TokenClassifyRequest": {
             "inputs": _one_or_many(words),
@@ -283,6 +311,7 @@ def _add_knowledge(document: dict[str, Any]) -> dict[str, Any]:
         schemas[name]["properties"] |= properties
     schemas["EmbeddingsRequest"]["required"].append("special_tokens")
     schemas["WordsRequest"]["required"] = ["positive"]
+    schemas["SimilarityRequest"]["required"] = ["source", "targets"]
     for name in (name for name in schemas if name.endswith("Request")):
         properties = schemas[name]["properties"]
         properties["model"] = {"type": "null"}

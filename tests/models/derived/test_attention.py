@@ -142,7 +142,7 @@ def test_long_texts_are_refused_or_cut(pretraining: Exported) -> None:
     (left,) = pipeline.attention([text], max_tokens=10, overflow="truncate", truncation_side="left")
     assert left.tokens[1].start == 12 * len("river ")
     # The model's own length is told of first.
-    with pytest.raises(InputTooLong, match="the model takes 64"):
+    with pytest.raises(InputTooLong, match="maximum context length is 64"):
         pipeline.attention(["river " * 100], max_tokens=10)
 
 

@@ -14,7 +14,9 @@ import pytest
 
 from service.api import unpacking
 from service.api.unpacking import unpack
+from service.app import create_app
 from service.errors import BodyTooLarge, InvalidContentEncoding
+from service.settings import Settings
 from tests.attacks.http.wire import connect, read_one
 from tests.helpers.server import JSON, Server, check_error, check_same, hold, serve, wait_until
 from tests.helpers.server import run as serve_plain
@@ -178,8 +180,10 @@ def test_no_more_is_unpacked_than_shows_that_it_is_too_much() -> None:
         run(many, 4)
 
 
-def test_without_our_connections_it_is_unpacked_too(tiny: Server) -> None:
+def test_without_our_connections_it_is_unpacked_too(pretraining_bundle: Path) -> None:
     packed = gzip.compress(b'{"input": "rain"}')
-    with serve_plain(tiny.app, plain=True) as client:
+    app = create_app(Settings(bundles=(pretraining_bundle,)))
+    with serve_plain(app, plain=True) as client:
+        wait_until(lambda: client.get("/health/ready").status_code == 200)
         response = client.post("/v1/embeddings", content=packed, headers=PACKED)
         assert response.status_code == 200

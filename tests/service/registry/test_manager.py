@@ -447,6 +447,7 @@ def test_what_is_read_in_windows_is_listed_and_answered_in_turn(
             "task": "token-classify",
             "name": "people",
             "labels": ["O", "B-PER", "I-PER"],
+            "representation": None,
         }
         server.answer(ROUTE, {"input": "rain", "model": pipeline.manifest.name})
 

@@ -77,7 +77,7 @@ def test_a_model_whose_name_has_a_slash_is_found(pretraining_bundle: Path, tmp_p
 
 
 def test_vectors_of_another_kind_are_told(pretraining_source: Path, exports: Store) -> None:
-    """By the head that gives them, and by their own size; no route answers them."""
+    """By the head that gives them, and by their own size."""
     sparse = exports.export(pretraining_source, "splade", pooling="splade", tasks=("embed",))
     with serve(sparse) as server:
         (model,) = server.client.get("/v1/models").json()["data"]
@@ -87,7 +87,7 @@ def test_vectors_of_another_kind_are_told(pretraining_source: Path, exports: Sto
         assert model["dimensions"] == Bundle.open(sparse).manifest.vocabulary_size
         assert model["default_dimensions"] is None
         body = {"input": "rain", "model": "splade"}
-        message = server.refuse("/v1/embeddings", body, 422, "task_unsupported", "model")
+        message = server.refuse("/v1/embeddings", body, 400, "task_unsupported", "model")
         assert "it gives sparse" in message
 
 

@@ -1,0 +1,60 @@
+"""The tokens of a text as its model reads it, and the text that token ids spell."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from models.errors import InputTooLong, InvalidToken
+from models.text.encoder import Encoder
+from models.text.reading import trace
+
+# Of one text over HTTP: told, they are 20 MB.
+MOST_TOKENS = 1 << 18
+
+
+@dataclass(frozen=True, slots=True)
+class TextToken:
+    """A token: what the text has there, from `start` to `end` in its characters, and its id.
+
+    One that is special is spelled by the vocabulary, and stands nowhere in the text.
+    """
+
+    text: str
+    id: int
+    start: int | None
+    end: int | None
+    special: bool
+
+
+def split_text(
+    encoder: Encoder, text: str, *, special: bool = True, most: int | None = None
+) -> list[TextToken]:
+    """All the tokens of a text; those that are put around it if `special`.
+
+    Raises InvalidValue for half a surrogate pair, InputTooLong for more tokens than `most`.
+    """
+    encoding = encoder.tokenize(text, special=special)
+    if most is not None and len(encoding) > most:
+        raise InputTooLong(
+            f"the text has {len(encoding)} tokens, and at most {most} are told; send it in parts"
+        )
+    origins = trace(encoding)
+    tokens = []
+    for name, id_, of, (start, end) in zip(
+        encoding.tokens, encoding.ids, origins.texts.tolist(), origins.offsets.tolist(), strict=True
+    ):
+        if of < 0:
+            tokens.append(TextToken(name, id_, None, None, special=True))
+        else:
+            tokens.append(TextToken(text[start:end], id_, start, end, special=False))
+    return tokens
+
+
+def join_tokens(encoder: Encoder, ids: Sequence[int], *, skip_special: bool = True) -> str:
+    """The text that ids spell. Raises InvalidToken for one outside the vocabulary."""
+    for place, token in enumerate(ids):
+        if not 0 <= token < encoder.vocabulary_size:
+            raise InvalidToken(
+                f"token id {token} at place {place} is outside the model's vocabulary of "
+                f"{encoder.vocabulary_size}"
+            )
+    return str(encoder.tokenizer.decode(list(ids), skip_special_tokens=skip_special))
