@@ -11,12 +11,12 @@ from models.text.encoder import Encoder
 from service.answering.answerer import Conversion
 from service.api.openapi import ERRORS, HEADERS
 from service.api.route import Ask, declare, json_response
-from service.api.schemas import NOT_EMPTY, Fields, ResponseBody, as_list, one_or_many
+from service.api.schemas import Fields, ResponseBody, as_list, one_or_many
 from service.endpoint import Kind
 
 router = APIRouter(prefix="/v1", tags=["tasks"], route_class=declare(Kind.WORK))
 
-_TEXTS = one_or_many({"type": "string", **NOT_EMPTY})
+_TEXTS = one_or_many({"type": "string"})
 
 
 class TokenizeRequest(Fields):
