@@ -129,13 +129,17 @@ def sentence_transformers(python: Path) -> Server:
     found = [file.relative_to(model).as_posix() for file in model.rglob("*.onnx")]
     if found != ["onnx/model.onnx"]:
         raise SystemExit(f"{model} should hold onnx/model.onnx alone, not {', '.join(found)}")
+    environment = {"BASELINE_MODEL": str(model), "HF_HUB_OFFLINE": "1"}
+    return baseline_app("sentence-transformers", python, app, environment)
+
+
+def baseline_app(name: str, python: Path, app: str, environment: Mapping[str, str]) -> Server:
+    """An application of the baseline's environment, as uvicorn runs it."""
     options = ("--host", HOST, "--port", "{port}", "--loop", "uvloop", "--http", "httptools")
     quiet = ("--log-level", "warning", "--no-access-log")
-    return Server(
-        "sentence-transformers",
-        (interpreter, "-m", "uvicorn", "--factory", f"{app}:create_app", *options, *quiet),
-        {"BASELINE_MODEL": str(model), "HF_HUB_OFFLINE": "1"},
-    )
+    interpreter = str(Path.cwd() / python)
+    command = (interpreter, "-m", "uvicorn", "--factory", f"{app}:create_app", *options, *quiet)
+    return Server(name, command, environment)
 
 
 @contextmanager
