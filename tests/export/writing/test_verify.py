@@ -253,7 +253,7 @@ def test_a_source_whose_vectors_are_asked_for_otherwise(
     damage(source)
     with pytest.raises(ProofFailed) as refusal:
         verify_against(Pipeline.open(bundle), str(source))
-    assert refusal.value.message.startswith(f"of embed, {sentence}")
+    assert f"of embed, {sentence}" in refusal.value.message
 
 
 def test_another_number_of_labels(
