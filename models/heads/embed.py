@@ -19,8 +19,6 @@ from models.heads.head import (
     Indices,
     Job,
     TextRole,
-    count_left_out,
-    count_tokens,
     pool,
 )
 from models.tasks import TASKS
@@ -192,8 +190,8 @@ class EmbedHead(Head[str | Sequence[int], EmbedOptions, Floats | WindowedText]):
 
     def compute(self, hidden: Output, jobs: Sequence[Job], starts: Indices) -> None:
         """Pool each text's rows: over all tokens, special ones included, as in Reimers 2019."""
-        ahead = count_left_out(jobs)
-        lengths = count_tokens(jobs) - ahead
+        ahead = np.array([0 if job.rows is None else job.rows[0] for job in jobs], np.int64)
+        lengths = np.array([job.tokens for job in jobs], np.int64) - ahead
         # One request may want another pooling than the next: each kind is asked for once.
         wanted: list[str] = [job.options.pooling or "mean" for job in jobs]
         for pooling in dict.fromkeys(wanted):
