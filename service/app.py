@@ -115,6 +115,8 @@ def create_app(
         description=_DESCRIPTION,
         lifespan=lambda _: _live(app, on_failure),
         redirect_slashes=False,
+        # As the functions of clients that are made of the document shall be called.
+        generate_unique_id_function=lambda route: route.name,
         telemetry=_NO_TELEMETRY,
         openapi_url=None,
         docs_url=None,

@@ -171,6 +171,7 @@ def check_characters(parsed: Any, limit: int) -> None:
             if isinstance(part, str):
                 count += len(part)
             elif isinstance(part, dict):
+                # Other servers' items lie deeper, which the parser bounds.
                 count += _count_characters(part.values())
     if count > limit:
         raise TooManyCharacters(
@@ -216,7 +217,13 @@ def _count_parts(text: bytes) -> int:
 
 
 def _count_characters(parts: Iterable[Any]) -> int:
-    return sum(len(part) for part in parts if isinstance(part, str))
+    count = 0
+    for part in parts:
+        if isinstance(part, str):
+            count += len(part)
+        elif isinstance(part, list | dict):
+            count += _count_characters(part.values() if isinstance(part, dict) else part)
+    return count
 
 
 def _count_keys(value: Any) -> int:

@@ -32,6 +32,7 @@ CLIENTS = {
     "langchain": "langchain_community",
     "litellm": "litellm",
     "llama_index": "llama_index",
+    "openapi": "openapi_python_client",
     "tei_client": "tei_client",
 }
 
