@@ -135,7 +135,9 @@ def create_app(
     state.admin_keys = KeyRing(settings.admin_keys, settings.admin_keys_file)
     state.pages = {}  # by name, each written when it is first asked for
     spoken = (router for name in settings.dialects for router in DIALECTS[name])
-    routers = (*ROUTERS, *spoken, *(ADMIN_ROUTERS if settings.admin_keys else ()))
+    admin = ADMIN_ROUTERS if settings.admin_keys else ()
+    # Some are of two dialects, and there once.
+    routers = {id(router): router for router in (*ROUTERS, *spoken, *admin)}.values()
     for router in routers:
         app.include_router(router)
     state.endpoints = EndpointTable((route for router in routers for route in router.routes), app)

@@ -48,8 +48,8 @@ ROUTERS: tuple[APIRouter, ...] = (
 )
 # Those of other servers' clients, by the name that switches them off. Ranking is our own, too.
 DIALECTS: dict[DialectName, tuple[APIRouter, ...]] = {
-    "huggingface": (huggingface.router,),
-    "tei": (tei.router,),
+    "huggingface": (huggingface.router, tei.shared),
+    "tei": (tei.router, tei.shared),
     "cohere": (cohere_embed.router,),
     "infinity": (infinity.router,),
     "kserve": (kserve.router, kserve.probes),

@@ -32,7 +32,10 @@ from service.endpoint import Kind
 from service.errors import InvalidRequest
 
 router = APIRouter(route_class=declare(Kind.WORK, TEI), include_in_schema=False)
+# What Hugging Face's inference API has, too.
+shared = APIRouter(route_class=declare(Kind.WORK, TEI), include_in_schema=False)
 _BASES = ("", "/tei/{model:path}")
+_SHARED = ("/", "/info")
 
 
 def _post(path: str) -> Callable[[Any], Any]:
@@ -40,7 +43,8 @@ def _post(path: str) -> Callable[[Any], Any]:
 
     def add(function: Any) -> Any:
         for base in _BASES:
-            router.add_api_route(base + path, function, methods=["POST"], response_model=None)
+            own = shared if base + path in _SHARED else router
+            own.add_api_route(base + path, function, methods=["POST"], response_model=None)
         return function
 
     return add
@@ -153,7 +157,7 @@ async def vertex(body: VertexRequest, ask: Ask) -> bytes:
     return json_response({"predictions": [orjson.Fragment(answer.content) for answer in answers]})
 
 
-@router.get("/info", response_model=None)
+@shared.get("/info", response_model=None)
 @router.get("/tei/{model:path}/info", response_model=None)
 async def info(ask: Ask) -> bytes:
     """Tell what the model is."""

@@ -176,6 +176,10 @@ def test_dialects_can_be_switched_off(pretraining_bundle: Path) -> None:
         for path in ("/models/tiny-pretraining", "/v1/embed", "/embeddings"):
             assert server.client.post(path, json={"inputs": "a"}).status_code == 404
         assert server.client.get("/").status_code == 200
+    with serve(pretraining_bundle, dialects=("huggingface",)) as server:
+        assert server.client.post("/", json={"inputs": "a"}).status_code == 200
+        assert server.client.get("/info").status_code == 200
+        assert server.client.post("/embed", json={"inputs": "a"}).status_code == 404
     with serve(pretraining_bundle, dialects=()) as server:
         assert server.client.post("/embed", json={"inputs": "a"}).status_code == 404
         assert server.client.post("/", json={"inputs": "a"}).status_code == 405
