@@ -329,7 +329,9 @@ def test_a_computation_is_stopped_in_the_trunk_and_in_a_head(
     assert type(error) is RunStopped
     pipeline.trunk = trunk
     assert pipeline.next_sentence(pairs) == wanted
-    pipeline.find_head("next-sentence")._session = endless
+    head = pipeline.find_head("next-sentence")
+    assert head.entry.file is not None
+    head._session = pipeline._sessions[head.entry.file] = endless
     error = run_until_stopped(lambda: pipeline.next_sentence(pairs), pipeline.stop)
     assert type(error) is RunStopped
 

@@ -91,8 +91,9 @@ def test_more_than_may_wait_are_refused(
         for each in looks:
             each.result()
         server.answer(ROUTE, BODY)
-        assert looker_of(server)._inside == 0
-        assert server.models[0].requests == 0
+        # Told once the thread is done with it, which is a moment after the answer.
+        wait_until(lambda: looker_of(server)._inside == 0)
+        wait_until(lambda: server.models[0].requests == 0)
 
 
 def test_a_deadline_ends_the_wait_and_the_model_is_held(
