@@ -10,8 +10,8 @@ from models.errors import EmptyInput
 from models.heads import EmbedOptions
 from service.answering.answerer import Question, Reply
 from service.api.cohere.dialect import COHERE
-from service.api.foreign import ForeignFields, choose_overflow
-from service.api.route import Ask, Asker, declare, json_response
+from service.api.foreign import ForeignFields, answer_cut, choose_overflow
+from service.api.route import Answer, Ask, Asker, declare
 from service.endpoint import Kind
 
 router = APIRouter(route_class=declare(Kind.WORK, COHERE), include_in_schema=False)
@@ -60,20 +60,21 @@ def _describe(reply: Reply, body: EmbedRequest, version: str) -> dict[str, Any]:
 
 
 @router.post("/v1/embed", response_model=None)
-async def embed(body: EmbedRequest, ask: Ask) -> bytes:
+async def embed(body: EmbedRequest, ask: Ask) -> Answer:
     """Embed texts."""
     reply = await _ask(body, ask)
     told = _describe(reply, body, "1")
     typed = body.embedding_types is not None
     kind = "embeddings_by_type" if typed else "embeddings_floats"
     vectors: Any = {"float": reply.answers} if typed else reply.answers
-    return json_response({**told, "response_type": kind, "embeddings": vectors})
+    told |= {"response_type": kind, "embeddings": vectors}
+    return answer_cut(told, reply.truncated_at)
 
 
 @router.post("/v2/embed", response_model=None)
-async def embed_by_type(body: EmbedRequest, ask: Ask) -> bytes:
+async def embed_by_type(body: EmbedRequest, ask: Ask) -> Answer:
     """Embed texts, the vectors by their type."""
     reply = await _ask(body, ask)
     told = _describe(reply, body, "2")
-    vectors = {"float": reply.answers}
-    return json_response({**told, "response_type": "embeddings_by_type", "embeddings": vectors})
+    told |= {"response_type": "embeddings_by_type", "embeddings": {"float": reply.answers}}
+    return answer_cut(told, reply.truncated_at)

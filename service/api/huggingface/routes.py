@@ -2,7 +2,6 @@
 
 from fastapi import APIRouter
 
-from models.errors import TaskUnsupported
 from models.heads.fill_mask import COMMON_MASK
 from service.api.huggingface.bodies import HuggingFaceRequest, guess_task
 from service.api.huggingface.dialect import HUGGING_FACE
@@ -64,8 +63,5 @@ def list_models(name: str | None, ask: Asker) -> list[LoadedModel]:
 async def _answer(task: str, body: HuggingFaceRequest, model: str | None, ask: Asker) -> Answer:
     answering = ANSWERING.get(task)
     if answering is None:
-        known = ", ".join(ANSWERING)
-        if task in NAMES.values():
-            raise TaskUnsupported(f"{task} is not answered here; {known} are", param="task")
-        raise RouteNotFound(f"there is no task {task[:100]!r}; there are {known}")
+        raise RouteNotFound(f"there is no task {task[:100]!r}; there are {', '.join(ANSWERING)}")
     return await answering(body, model, ask)

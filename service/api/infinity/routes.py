@@ -9,11 +9,11 @@ from pydantic import Field
 
 from models.heads import ClassifyOptions
 from service.answering.answerer import Question
-from service.api.foreign import ForeignFields, choose_overflow
+from service.api.foreign import ForeignFields, answer_cut, choose_overflow
 from service.api.infinity.dialect import INFINITY, UNNAMED
 from service.api.openai.embed import EmbeddingsRequest, embed
 from service.api.openai.models import describe
-from service.api.route import Ask, declare, json_response
+from service.api.route import Answer, Ask, declare, json_response
 from service.endpoint import Kind
 
 router = APIRouter(route_class=declare(Kind.WORK, INFINITY), include_in_schema=False)
@@ -42,7 +42,7 @@ class ClassifyRequest(ForeignFields):
 
 
 @router.post("/classify", response_model=None)
-async def classify(body: ClassifyRequest, ask: Ask) -> bytes:
+async def classify(body: ClassifyRequest, ask: Ask) -> Answer:
     """Classify texts: all labels of each, best first."""
     texts = [body.input] if isinstance(body.input, str) else body.input
     options = ClassifyOptions(
@@ -51,16 +51,15 @@ async def classify(body: ClassifyRequest, ask: Ask) -> bytes:
     )
     question = Question("classify", texts, options, model=name_model(body.model), field="input")
     reply = await ask.ask(question)
-    return json_response(
-        {
-            "id": f"infinity-{uuid4()}",
-            "object": "classify",
-            "created": int(time()),
-            "model": reply.model,
-            "data": reply.answers,
-            "usage": {"prompt_tokens": reply.tokens, "total_tokens": reply.tokens},
-        }
-    )
+    told = {
+        "id": f"infinity-{uuid4()}",
+        "object": "classify",
+        "created": int(time()),
+        "model": reply.model,
+        "data": reply.answers,
+        "usage": {"prompt_tokens": reply.tokens, "total_tokens": reply.tokens},
+    }
+    return answer_cut(told, reply.truncated_at)
 
 
 @router.get("/models", response_model=None)

@@ -9,9 +9,9 @@ from pydantic import Field
 from models.errors import InvalidValue
 from models.heads import EmbedOptions
 from service.answering.answerer import Question
-from service.api.foreign import ForeignFields, choose_overflow
+from service.api.foreign import ForeignFields, answer_cut, choose_overflow
 from service.api.kserve.dialect import KSERVE
-from service.api.route import Ask, Asker, declare, json_response
+from service.api.route import Answer, Ask, Asker, declare, json_response
 from service.endpoint import Kind
 from service.registry.loaded_model import LoadedModel
 
@@ -62,7 +62,7 @@ class InferRequest(ForeignFields):
 
 
 @router.post("/v2/models/{model:path}/infer", response_model=None)
-async def infer(body: InferRequest, ask: Ask) -> bytes:
+async def infer(body: InferRequest, ask: Ask) -> Answer:
     """Embed texts."""
     if len(body.inputs) != 1 or body.inputs[0].datatype != "BYTES":
         raise InvalidValue("one tensor of BYTES is due here, the texts", param="inputs")
@@ -82,14 +82,16 @@ async def infer(body: InferRequest, ask: Ask) -> bytes:
         "shape": list(vectors.shape),
         "data": vectors.ravel(),
     }
-    return json_response({**told, "outputs": [output]})
+    return answer_cut({**told, "outputs": [output]}, reply.truncated_at)
 
 
 @router.get("/v2/models/{model:path}", response_model=None)
 async def model_metadata(ask: Ask) -> bytes:
     """Tell what a model takes and gives."""
     model = _find(ask)
-    size = model.pipeline.manifest.hidden_size
+    head = model.heads.get(("embed", None))
+    sizes = (head.entry.default_dimensions, head.entry.dimensions) if head is not None else ()
+    size = next(filter(None, sizes), model.pipeline.manifest.hidden_size)
     return json_response(
         {
             "name": model.name,

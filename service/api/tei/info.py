@@ -1,6 +1,5 @@
 """What a model is in text-embeddings-inference's words: one of three kinds."""
 
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from service.registry.loaded_model import LoadedModel
@@ -11,7 +10,7 @@ _POOLINGS = {"lasttoken": "last_token"}
 _DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16", "int8": "int8"}
 
 
-def describe_server(model: LoadedModel, settings: Settings) -> dict[str, Any]:
+def describe_server(model: LoadedModel, settings: Settings, version: str) -> dict[str, Any]:
     """As its GET /info has it."""
     manifest = model.pipeline.manifest
     return {
@@ -27,7 +26,7 @@ def describe_server(model: LoadedModel, settings: Settings) -> dict[str, Any]:
         "max_client_batch_size": settings.max_inputs,
         "auto_truncate": settings.auto_truncate,
         "tokenization_workers": 2,
-        "version": _find_version(),
+        "version": version,
         "sha": None,
         "docker_label": None,
     }
@@ -50,10 +49,3 @@ def describe_kind(model: LoadedModel) -> dict[str, Any]:
         "label2id": {label: place for place, label in enumerate(labels)},
     }
     return {"reranker" if ("rerank", None) in model.heads else "classifier": told}
-
-
-def _find_version() -> str:
-    try:
-        return version("cloze")
-    except PackageNotFoundError:
-        return "0.1.0"

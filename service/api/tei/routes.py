@@ -162,7 +162,7 @@ async def vertex(body: VertexRequest, ask: Ask) -> bytes:
 async def info(ask: Ask) -> bytes:
     """Tell what the model is."""
     (first, *_) = list_models(_find_model(ask), ask)
-    return json_response(describe_server(first, ask.state.settings))
+    return json_response(describe_server(first, ask.state.settings, ask.app.version))
 
 
 # Some clients leave the slash at the end of a base out. After all others, since it has any name.

@@ -111,5 +111,8 @@ def test_embeddings(tiny: Server) -> None:
     assert second["response_type"] == "embeddings_by_type"
     check_same(second["embeddings"], {"float": wanted})
     assert tiny.post("/v2/embed", body | {"texts": []}).status_code == 400
+    for path in ("/v1/embed", "/v2/embed"):
+        cut = tiny.post(path, body | {"texts": ["river " * 80, "rain"]})
+        assert (cut.status_code, cut.headers["x-truncated"]) == (200, "0")
     long = body | {"texts": ["river " * 80], "truncate": "NONE"}
     assert tiny.post("/v2/embed", long).json()["error"]["param"] == "texts[0]"

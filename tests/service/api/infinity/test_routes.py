@@ -20,6 +20,11 @@ def test_classify(tiny: Server) -> None:
     assert len(tiny.answer("/classify", {"input": "rain"})["data"]) == 1
 
 
+def test_what_was_cut_is_told(tiny: Server) -> None:
+    response = tiny.post("/classify", {"input": ["rain", "river " * 80]})
+    assert (response.status_code, response.headers["x-truncated"]) == (200, "1")
+
+
 def test_models(tiny: Server) -> None:
     found = tiny.client.get("/models").json()["data"]
     assert [model["id"] for model in found] == [model.name for model in tiny.models]

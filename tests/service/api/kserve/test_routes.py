@@ -31,6 +31,8 @@ def test_infer(data: Any, tiny: Server) -> None:
     assert output["shape"] == [2, 32]
     vectors = np.reshape(output["data"], output["shape"])
     np.testing.assert_allclose(vectors, [each["embedding"] for each in wanted], atol=1e-5)
+    cut = tiny.post(path, {"inputs": [tensor | {"data": ["rain", "river " * 80]}]})
+    assert (cut.status_code, cut.headers["x-truncated"]) == (200, "1")
     for wrong in ({"inputs": []}, {"inputs": [tensor | {"data": [1]}]}):
         response = tiny.post(path, wrong)
         assert response.status_code == 422
