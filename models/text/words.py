@@ -95,7 +95,11 @@ class Words:
         normalizer = self._tokenizer.normalizer
         written = text if normalizer is None else normalizer.normalize_str(text)
         sizes = self._measure(written[begin - len(text) :])
-        ends = list(accumulate(sizes, initial=len(word) - sum(sizes)))
+        ahead = len(word) - sum(sizes)
+        if ahead < 0:
+            # It ends before the text does, so what is beyond the place is not its own.
+            return
+        ends = list(accumulate(sizes, initial=ahead))
         size = ends[end - begin]
         if size + self._longest > len(word) or not self._ends_with(text[:end], word[:size]):
             return

@@ -188,6 +188,42 @@ def test_a_word_without_an_end_is_not_read_to_its_end(
     assert max(read) < 4_000
 
 
+LETTERS = {letter: place for place, letter in enumerate(pre_tokenizers.ByteLevel.alphabet())}
+SMALL: dict[str, tuple[Any, Any]] = {
+    "unigram": (
+        models.Unigram(
+            [("<unk>", 0.0), ("▁", -2.0), ("a", -3.0), ("aa", -3.1), ("aaa", -3.2), ("▁b", -3.0)],
+            unk_id=0,
+        ),
+        pre_tokenizers.Metaspace(),
+    ),
+    "bytes": (
+        models.BPE({**LETTERS, "aa": 300, "aaaa": 301}, [("a", "a"), ("aa", "aa")]),
+        pre_tokenizers.ByteLevel(add_prefix_space=False),
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", SMALL)
+def test_every_place_in_a_word_keeps_what_is_before_it(kind: str) -> None:
+    tokenizer = Tokenizer(SMALL[kind][0])
+    tokenizer.pre_tokenizer = SMALL[kind][1]
+    words = Words.of(tokenizer)
+    assert words is not None
+    found = 0
+    for size in range(20, 40):
+        for sign in (" b", " bb", "  b", "b", "\n"):
+            text = "a" * size + sign + "b" * 50
+            ids = tokenizer.encode(text).ids
+            for end in range(8, size + 6):
+                place = words.find_stop(text, end)
+                if place is not None:
+                    found += 1
+                    before = tokenizer.encode(text[:place]).ids
+                    assert ids[: len(before)] == before, (text, end, place)
+    assert found > 500
+
+
 def test_merges_out_of_order_have_no_such_places() -> None:
     letters = [*pre_tokenizers.ByteLevel.alphabet()]
     for merges in ([("a", "b"), ("ab", "c")], [("ab", "c"), ("a", "b")], [("a", "b"), ("a", "€")]):
