@@ -7,7 +7,7 @@ from fastapi import APIRouter
 from pydantic import Field
 
 from models.errors import EmptyInput
-from models.heads import EmbedOptions
+from models.heads import EmbedOptions, TextRole
 from service.answering.answerer import Question, Reply
 from service.api.cohere.dialect import COHERE
 from service.api.foreign import ForeignFields, answer_cut, choose_overflow
@@ -36,16 +36,16 @@ async def _ask(body: EmbedRequest, ask: Asker) -> Reply:
         dimensions=body.output_dimension,
         overflow=choose_overflow(ask, truncate=cut),
         truncation_side="left" if body.truncate == "START" else None,
+        role=_find_role(body.input_type),
     )
-    role = "query" if body.input_type in ("search_query", "query") else "document"
-    question = Question(
-        "retrieve" if body.input_type else "embed",
-        [(role, text) for text in body.texts] if body.input_type else body.texts,
-        options,
-        model=body.model,
-        field="texts",
-    )
-    return await ask.ask(question)
+    return await ask.ask(Question("embed", body.texts, options, model=body.model, field="texts"))
+
+
+def _find_role(input_type: str | None) -> TextRole | None:
+    """What a text is in a search; of whatever else it is for, a document."""
+    if input_type is None:
+        return None
+    return "query" if input_type in ("search_query", "query") else "document"
 
 
 def _describe(reply: Reply, body: EmbedRequest, version: str) -> dict[str, Any]:
