@@ -27,12 +27,19 @@ WRONG: dict[str, Any] = {
     "an item of unknown fields": [{str(number): None for number in range(MANY)}],
     "items of unknown fields": [{str(number): None for number in range(10)}] * MANY,
 }
-MODELS: list[type[BaseModel]] = [
-    route.body_field.field_info.annotation
-    for router in (*ROUTERS, admin.router, *(each for some in DIALECTS.values() for each in some))
-    for route in router.routes
-    if isinstance(route, APIRoute) and route.body_field is not None
-]
+# Once each, however many routes take it.
+MODELS: list[type[BaseModel]] = list(
+    dict.fromkeys(
+        route.body_field.field_info.annotation
+        for router in (
+            *ROUTERS,
+            admin.router,
+            *(each for some in DIALECTS.values() for each in some),
+        )
+        for route in router.routes
+        if isinstance(route, APIRoute) and route.body_field is not None
+    )
+)
 EACH = pytest.mark.parametrize("model", MODELS, ids=lambda model: model.__name__)
 
 
