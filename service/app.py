@@ -21,6 +21,7 @@ from service.answering.answerer import Answerer
 from service.api import ADMIN_ROUTERS, DIALECTS, ROUTERS
 from service.api.openapi import describe_api
 from service.api.table import EndpointTable
+from service.api.tei.metrics import TeiMetrics
 from service.blocking import run_blocking
 from service.endpoint import NOWHERE
 from service.keys import KeyRing, reload_keys
@@ -107,7 +108,9 @@ def create_app(
     metrics.watch_pending(lambda: budget.held)
     tracing = start_tracing(VERSION)
     if tracing is not None:
-        metrics.on_batch = tracing.observe_batch
+        metrics.on_batch.append(tracing.observe_batch)
+    if settings.tei_metrics:
+        TeiMetrics(metrics)
     manager = ModelManager(settings, metrics)
     app: FastAPI = Application(
         title="Cloze",

@@ -77,5 +77,10 @@ class Endpoint:
     # Where another method of the same path is something else: asked for at / a page, sent work.
     others: Mapping[str, "Endpoint"] = field(default_factory=dict)
 
+    @property
+    def spoken(self) -> str:
+        """The name of the dialect in which work is asked for here; empty where none is."""
+        return self.dialect.name if self.kind is Kind.WORK else ""
+
 
 NOWHERE = Endpoint()

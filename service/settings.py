@@ -99,6 +99,10 @@ class Settings(BaseSettings):
         default=get_args(DialectName),
         description="whose clients may ask in their own words, comma-separated",
     )
+    tei_metrics: bool = Field(
+        default=False,
+        description="whether /metrics has the names of text-embeddings-inference, too",
+    )
     max_inputs: int = Field(default=2048, ge=1, description="items one request may carry")
     max_body_bytes: int = Field(default=16 << 20, ge=1024, description="largest body read, bytes")
     max_characters: int = Field(

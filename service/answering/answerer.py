@@ -126,7 +126,7 @@ class Answerer:
             record.texts = question.items
         model, head = self._registry.take_head(question.model, question.task, question.head)
         try:
-            record.model = model.name
+            record.model, record.task = model.name, head.task.name
             return await self._answer(question, deadline, (model, head), record, client)
         finally:
             self._registry.release(model)
@@ -185,7 +185,7 @@ class Answerer:
         check_count(len(items), self._settings.max_inputs, field)
         model = self._registry.take(wanted.model, wanted.name, lambda _: True)
         try:
-            record.model = model.name
+            record.model, record.task = model.name, wanted.name
             encoder = model.pipeline.encoder
             with Cancellation(deadline, self._find_clock(), *client) as cancellation:
                 record.prepared = time.perf_counter()

@@ -77,7 +77,7 @@ class Looker:
         record.items = len(look.items)
         with Cancellation(deadline, self._find_clock(), *client) as cancellation:
             model = self._take(look)
-            record.model = model.name
+            record.model, record.task = model.name, look.name
             began = ended = record.submitted = time.perf_counter()
 
             def compute() -> tuple[bytes, int]:

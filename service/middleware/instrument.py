@@ -117,12 +117,12 @@ class Instrument:
         if refusal is not None:
             status, record.code = find_status(refusal, endpoint.dialect.statuses), refusal.code
         seconds = ended - record.began
-        self._metrics.observe_request(endpoint.path, status, seconds, record)
+        self._metrics.observe_request(endpoint, status, seconds, record)
         access = self._access
         if access is not None and (access.all or record.texts or not 0 < status < 500):
             access.write(scope, endpoint, status, seconds, record)
         if record.span is not None and self._tracing is not None:
-            self._tracing.finish(scope["method"], endpoint.path, status, ended, record)
+            self._tracing.finish(scope["method"], endpoint, status, ended, record)
 
 
 def write_times(record: RequestRecord) -> bytes:

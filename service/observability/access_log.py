@@ -66,7 +66,8 @@ class AccessLog:
             "items": record.items,
             "tokens": record.tokens,
         }
-        told = {"model": record.model, "code": record.code, "key": scope.get(KEY)}
+        told = {"dialect": endpoint.spoken, "task": record.task, "model": record.model}
+        told |= {"code": record.code, "key": scope.get(KEY, "")}
         line |= {name: value for name, value in told.items() if value}
         if self._clients and scope.get("client"):
             line["client"] = scope["client"][0]

@@ -22,13 +22,14 @@ from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from models.machine.memory import find_memory_limit
+from service.endpoint import Endpoint
 from service.error_response import find_outcome
 from service.observability.request_record import RequestRecord
 from service.scheduling.batcher import BatchRecord
 
-_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
-_TOKENS = (8, 16, 32, 64, 128, 256, 384, 512, 768, 1024, 2048)
-_COUNTS = (1, 2, 4, 8, 16, 32, 64, 128)
+SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+TOKENS = (8, 16, 32, 64, 128, 256, 384, 512, 768, 1024, 2048)
+COUNTS = (1, 2, 4, 8, 16, 32, 64, 128)
 _SHARES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75)
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
@@ -37,6 +38,8 @@ CONTENT_TYPE = CONTENT_TYPE_LATEST
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
 ObserveBatch = Callable[[BatchRecord], None]
+# The status, the seconds it took, and what is known of it.
+ObserveWork = Callable[[int, float, RequestRecord], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +70,8 @@ class Metrics:
         self.registry = CollectorRegistry()
         self.requests = self._counter(
             "cloze_requests",
-            "Requests by route, model, status and outcome.",
-            ("route", "model", "status", "outcome"),
+            "Requests by route, dialect, task, model, status and outcome.",
+            ("route", "dialect", "task", "model", "status", "outcome"),
         )
         self.rejections = self._counter(
             "cloze_rejections", "Requests answered with an error, by its code.", ("reason",)
@@ -76,14 +79,14 @@ class Metrics:
         self.request_seconds = self._histogram(
             "cloze_request_seconds",
             "Seconds from the end of a request's headers to its answer.",
-            ("route",),
-            _SECONDS,
+            ("route", "dialect"),
+            SECONDS,
         )
         self.stage_seconds = self._histogram(
             "cloze_stage_seconds",
             "Seconds a request spent in each stage: tokenize, queue, infer, decode.",
             ("stage",),
-            _SECONDS,
+            SECONDS,
         )
         self.tokens = self._counter("cloze_tokens", "Tokens answered.", ("model", "task"))
         self.dropped = self._counter(
@@ -106,22 +109,25 @@ class Metrics:
             self.stage_seconds.labels(stage) for stage in ("tokenize", "queue", "infer", "decode")
         ]
         # A label's child is looked up for every request: this is cheaper than the library's way.
-        self._ended: dict[tuple[str, int, str], tuple[Counter, Histogram]] = {}
+        self._ended: dict[tuple[str, str, int, str, str], tuple[Counter, Histogram]] = {}
         self._answered: dict[tuple[str, str], Counter] = {}
-        self.on_batch: Callable[[str, BatchRecord], None] | None = None
+        # Told of every batch, and of all work that is over.
+        self.on_batch: list[Callable[[str, BatchRecord], None]] = []
+        self.on_work: list[ObserveWork] = []
+        self.find_models: Callable[[], Iterable[ModelState]] = tuple
 
     def _make_batches(self) -> None:
         self.batches = self._counter(
             "cloze_batches", "Batches by lane and outcome.", ("model", "lane", "outcome")
         )
         self.batch_tokens = self._histogram(
-            "cloze_batch_tokens", "Tokens in a batch.", ("model",), _TOKENS
+            "cloze_batch_tokens", "Tokens in a batch.", ("model",), TOKENS
         )
         self.batch_texts = self._histogram(
-            "cloze_batch_texts", "Texts in a batch.", ("model",), _COUNTS
+            "cloze_batch_texts", "Texts in a batch.", ("model",), COUNTS
         )
         self.batch_rows = self._histogram(
-            "cloze_batch_rows", "Rows that attention sees in a batch.", ("model",), _COUNTS
+            "cloze_batch_rows", "Rows that attention sees in a batch.", ("model",), COUNTS
         )
         self.batch_waste = self._histogram(
             "cloze_batch_waste_ratio",
@@ -133,7 +139,7 @@ class Metrics:
             "cloze_batch_seconds",
             "Seconds to compute a batch, heads included.",
             ("model",),
-            _SECONDS,
+            SECONDS,
         )
         self.predicted_seconds = self._counter(
             "cloze_batch_predicted_seconds",
@@ -151,6 +157,7 @@ class Metrics:
 
     def watch(self, models: Callable[[], Iterable[ModelState]], ready: Callable[[], bool]) -> None:
         """Ask these whenever the metrics are asked for."""
+        self.find_models = models
         self.registry.register(_Present(models, ready))
 
     def watch_pending(self, held: Callable[[], int]) -> None:
@@ -163,23 +170,27 @@ class Metrics:
         pending.set_function(held)
 
     def observe_request(
-        self, route: str, status: int, seconds: float, times: RequestRecord
+        self, endpoint: Endpoint, status: int, seconds: float, times: RequestRecord
     ) -> None:
         """Count a request that is over."""
-        key = (route, status, times.model)
+        route, spoken = endpoint.path, endpoint.spoken
+        key = (route, spoken, status, times.model, times.task)
         found = self._ended.get(key)
         if found is None:
-            labels = (route, times.model, str(status), find_outcome(status))
-            found = (self.requests.labels(*labels), self.request_seconds.labels(route))
+            labels = (route, spoken, times.task, times.model, str(status), find_outcome(status))
+            found = (self.requests.labels(*labels), self.request_seconds.labels(route, spoken))
             self._ended[key] = found
         found[0].inc()
         found[1].observe(seconds)
         if times.code or not 0 < status < 400:
             self.rejections.labels(times.code or find_outcome(status)).inc()
+        if spoken:
+            for tell in self.on_work:
+                tell(status, seconds, times)
 
     def count_refused(self, status: int, code: str) -> None:
         """Count an answer that was given before there was a request: to no route, in no time."""
-        self.requests.labels("unknown", "", str(status), find_outcome(status)).inc()
+        self.requests.labels("unknown", "", "", "", str(status), find_outcome(status)).inc()
         self.rejections.labels(code).inc()
 
     def observe_answer(self, model: str, task: str, tokens: int, times: RequestRecord) -> None:
@@ -217,8 +228,8 @@ class Metrics:
             waste_of.observe(ran.waste)
             seconds_of.observe(ran.seconds)
             predicted_of.inc(ran.predicted_s)
-            if self.on_batch is not None:
-                self.on_batch(model, ran)
+            for tell in self.on_batch:
+                tell(model, ran)
 
         return observe
 

@@ -23,6 +23,7 @@ class RequestRecord:
     decoded: float = 0.0
     request_id: str = ""
     model: str = ""  # the loaded model that answers; empty until it is found
+    task: str = ""  # what of it is asked; empty until then, too
     items: int = 0
     tokens: int = 0
     code: str = ""  # of the error that was answered; empty if there was none

@@ -22,7 +22,7 @@ from opentelemetry.trace import Link, Span, SpanKind, Status, StatusCode, set_sp
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from starlette.types import Scope
 
-from service.endpoint import Kind
+from service.endpoint import Endpoint, Kind
 from service.error_response import find_outcome
 from service.observability.request_record import RequestRecord
 from service.scheduling.batcher import BatchRecord
@@ -75,10 +75,10 @@ class Spans:
             times.span = span
 
     def finish(
-        self, method: str, route: str, status: int, ended: float, times: RequestRecord
+        self, method: str, endpoint: Endpoint, status: int, ended: float, times: RequestRecord
     ) -> None:
         """End the span of a request, and make those of its stages, soon."""
-        self._hand_over((self._end_request, method, route, status, ended, times))
+        self._hand_over((self._end_request, method, endpoint, status, ended, times))
 
     def observe_batch(self, model: str, ran: BatchRecord) -> None:
         """Make the span of a batch, and the infer spans of its requests, soon."""
@@ -111,7 +111,7 @@ class Spans:
                 _log.exception("a span was lost", requests=[])
 
     def _end_request(
-        self, method: str, route: str, status: int, ended: float, times: RequestRecord
+        self, method: str, endpoint: Endpoint, status: int, ended: float, times: RequestRecord
     ) -> None:
         span = times.span
         stages = (
@@ -125,11 +125,11 @@ class Spans:
                 stage = self._inner.start_span(name, below, start_time=self._tell_ns(began))
                 # A stage that has no end lasted until the request failed in it.
                 stage.end(self._tell_ns(began + seconds if seconds else ended))
-        span.update_name(f"{method} {route}")
+        span.update_name(f"{method} {endpoint.path}")
         span.set_attributes(
             {
                 "http.request.method": method,
-                "http.route": route,
+                "http.route": endpoint.path,
                 "http.response.status_code": status,
                 "cloze.request_id": times.request_id,
                 "cloze.outcome": find_outcome(status),
@@ -137,10 +137,13 @@ class Spans:
                 "cloze.tokens": times.tokens,
             }
         )
-        if times.model:
-            span.set_attribute("cloze.model", times.model)
-        if times.code:
-            span.set_attribute("error.type", times.code)
+        told = {
+            "cloze.dialect": endpoint.spoken,
+            "cloze.model": times.model,
+            "cloze.task": times.task,
+            "error.type": times.code,
+        }
+        span.set_attributes({name: value for name, value in told.items() if value})
         if not 0 < status < 500:
             span.set_status(Status(StatusCode.ERROR))
         span.end(self._tell_ns(ended))

@@ -18,6 +18,7 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
+from service.endpoint import Endpoint, Kind
 from service.observability.metrics import LaneState, Metrics, ModelState
 from service.observability.request_record import RequestRecord
 from service.scheduling.batcher import BatchRecord
@@ -110,6 +111,9 @@ EACH_PANEL = pytest.mark.parametrize("panel", PANELS, ids=lambda panel: panel["t
 EACH_ALERT = pytest.mark.parametrize("name", ALERTS)
 
 
+EMBEDDINGS = Endpoint(path="/v1/embeddings", kind=Kind.WORK)
+
+
 @cache
 def render_metrics() -> str:
     """Everything that the service tells, as it tells it."""
@@ -117,7 +121,7 @@ def render_metrics() -> str:
     model = "lacuna-mini"
     for status in range(200, 600):
         times = RequestRecord(model=model, code="overloaded" if status == 429 else "")
-        metrics.observe_request("/v1/embeddings", status, 0.1, times)
+        metrics.observe_request(EMBEDDINGS, status, 0.1, times)
     metrics.observe_answer(model, "embed", 5, RequestRecord())
     metrics.observe_drop(model, "client_gone", 1)
     for failed in (False, True):

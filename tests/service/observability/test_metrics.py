@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from service.endpoint import NOWHERE
 from service.observability.metrics import Metrics, find_outcome
 from service.observability.request_record import RequestRecord
 from service.scheduling.batcher import BatchRecord
@@ -156,7 +157,7 @@ def test_there_are_no_other_outcomes() -> None:
 def test_a_batch_is_told_with_its_rows_and_waste() -> None:
     metrics = Metrics()
     seen: list[tuple[str, BatchRecord]] = []
-    metrics.on_batch = lambda model, ran: seen.append((model, ran))
+    metrics.on_batch.append(lambda model, ran: seen.append((model, ran)))
     ran = BatchRecord(
         jobs=3,
         tokens=30,
@@ -242,7 +243,8 @@ def test_it_is_not_ready_before_it_has_loaded(tmp_path: Path) -> None:
 
 def test_the_times_of_a_request_need_no_model() -> None:
     metrics = Metrics()
-    metrics.observe_request("unknown", 0, 0.1, RequestRecord())
-    labels = {"route": "unknown", "model": "", "status": "0", "outcome": "error"}
+    metrics.observe_request(NOWHERE, 0, 0.1, RequestRecord())
+    labels = {"route": "unknown", "dialect": "", "task": "", "model": "", "status": "0"}
+    labels["outcome"] = "error"
     assert metrics.registry.get_sample_value("cloze_requests_total", labels) == 1
     assert metrics.registry.get_sample_value("cloze_rejections_total", {"reason": "error"}) == 1

@@ -57,6 +57,7 @@ def test_a_request_is_a_span_with_its_stages_below(
     assert told["cloze.request_id"] == "the-first"
     assert told["cloze.outcome"] == "ok"
     assert told["cloze.items"] == 2
+    assert (told["cloze.dialect"], told["cloze.task"]) == ("openai", "embed")
     assert told["cloze.tokens"] > 0
     below = collector.below(request)
     assert {name: len(spans) for name, spans in below.items()} == {
