@@ -83,6 +83,12 @@ def _read_export(given: Sequence[str]) -> argparse.Namespace:
         choices=(*_POOLINGS, "splade"),
         help="for checkpoints that do not say how they pool; default: mean",
     )
+    parser.add_argument(
+        "--entailment",
+        metavar="LABEL",
+        help="the label of a classifier that says that one text follows from another, for "
+        "zero-shot; default: the one that begins with entail",
+    )
     parser.add_argument("--name", help="the name the service shows; default: that of OUT")
     parser.add_argument("--revision", help="branch, tag or commit of a hub id")
     _add_json(parser)
@@ -108,6 +114,7 @@ def _export(given: Sequence[str]) -> int:
                 tasks=options.tasks,
                 precisions=options.precision,
                 pooling=options.pooling,
+                entailment=options.entailment,
                 name=options.name,
                 revision=options.revision,
                 replace=options.replace,

@@ -17,7 +17,8 @@ from export.writing.request import ExportRequest
 from models.bundle.manifest import HeadEntry, LateInteraction, Manifest
 
 # Which file, and who said how it pools, change no answer; the size of a vector is compared with it.
-_OF_THE_BUNDLE = {"task", "name", "file", "pooling_source", "dimensions"}
+# What follows from what is said by whoever exported it.
+_OF_THE_BUNDLE = {"task", "name", "file", "pooling_source", "dimensions", "entailment"}
 _SHOWN = 60
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from export.errors import UnsupportedModel
 from export.reading.checkpoint import Checkpoint
 from export.reading.heads import SourceHead
 from export.reading.sentences.settings import Sentences, choose_pooling
@@ -27,6 +28,7 @@ from models.bundle.manifest import (
     split_poolings,
 )
 
+_SHOWN = 10
 _TOOLS = ("torch", "transformers", "tokenizers", "onnx", "onnxscript", "onnxruntime")
 
 
@@ -43,11 +45,12 @@ def describe_heads(
     request: ExportRequest, checkpoint: Checkpoint, heads: Sequence[SourceHead]
 ) -> tuple[list[HeadEntry], list[str]]:
     """The entries of the heads, and notes on what of the request or checkpoint is not unasked."""
+    _check_entailment(request, heads)
     entries: list[HeadEntry] = []
     notes: list[str] = []
     for head in heads:
         if head.weights:
-            entries.append(_describe_head(head, checkpoint))
+            entries.append(_describe_head(head, checkpoint, request))
             notes += _describe_settings(entries[-1])
             continue
         entry = _describe_vectors(head, checkpoint, request)
@@ -76,6 +79,17 @@ def describe_heads(
             )
     notes += _list_unused(request, checkpoint, entries)
     return entries, list(dict.fromkeys(notes))
+
+
+def _check_entailment(request: ExportRequest, heads: Sequence[SourceHead]) -> None:
+    named = request.entailment
+    labels = [label for head in heads if head.task == "classify" for label in head.labels or ()]
+    if named is not None and named not in labels:
+        known = f"among {', '.join(labels[:_SHOWN])}" if labels else "and no classifier, either"
+        raise UnsupportedModel(
+            f"{request.source} has no label {named!r}, {known}; name one of a classifier's labels "
+            "with --entailment"
+        )
 
 
 def _list_unused(
@@ -143,7 +157,7 @@ def _describe_settings(entry: HeadEntry) -> list[str]:
     return notes
 
 
-def _describe_head(head: SourceHead, checkpoint: Checkpoint) -> HeadEntry:
+def _describe_head(head: SourceHead, checkpoint: Checkpoint, request: ExportRequest) -> HeadEntry:
     said = checkpoint.sentences if head.prompted else Sentences()
     prompts = head.list_prompts(said)
     splade = checkpoint.sentences.splade if head.representation == "sparse" else None
@@ -164,6 +178,7 @@ def _describe_head(head: SourceHead, checkpoint: Checkpoint) -> HeadEntry:
         dimensions=_count_dimensions(head, checkpoint),
         default_dimensions=_limit(said.weights, checkpoint.config.vocab_size) if splade else None,
         late=_describe_late(head, checkpoint),
+        entailment=request.entailment if request.entailment in (head.labels or ()) else None,
     )
 
 

@@ -25,6 +25,7 @@ class ExportRequest:
     tasks: tuple[str, ...] | None = None
     precisions: tuple[str, ...] = ("fp32",)
     pooling: Pooling | Literal["splade"] | None = None
+    entailment: str | None = None
     name: str | None = None
     revision: str | None = None
     replace: bool = False

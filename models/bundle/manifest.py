@@ -113,7 +113,8 @@ class HeadEntry(Part):
     size, `default_dimensions` how many of them are given unasked, and `similarity` what they are
     compared by. `prompts` are texts that go before a text, by name, `default_prompt` the name of
     the one that does unasked; without `include_prompt` its tokens are seen and not pooled. Of a
-    `classify` head these three are the same.
+    `classify` head these three are the same, and `entailment` is the label that says that a pair's
+    second text follows, where no label says so by its name.
 
     A `representation` is named as it is. A `sparse` one has the fill-mask graph, `activation` is
     what it makes of the logits before log1p, and `aggregation` what of a text's tokens. One of
@@ -138,6 +139,7 @@ class HeadEntry(Part):
     activation: Literal["relu", "log1p_relu"] | None = None
     aggregation: Literal["max", "sum"] | None = None
     late: LateInteraction | None = None
+    entailment: str | None = None
 
     @property
     def format_version(self) -> int:
@@ -146,6 +148,12 @@ class HeadEntry(Part):
         plain = self.pooling is None or self.pooling in known
         later = not plain or self.default_dimensions or self.prompts or self.representation
         return FORMAT_VERSION if later else _PLAIN_VERSION
+
+    @model_validator(mode="after")
+    def _check_entailment(self) -> "HeadEntry":
+        if self.entailment is not None and self.entailment not in (self.labels or ()):
+            raise ValueError(f"entailment {self.entailment!r} is not among the labels")
+        return self
 
     @model_validator(mode="after")
     def _check_prompt(self) -> "HeadEntry":

@@ -43,8 +43,8 @@ DERIVATIONS: dict[str, Derivation] = {
             ZeroShotHead,
             "classify",
             "a classify head with a label that begins with entail, as those trained on natural "
-            "language inference have",
-            lambda entry: find_entailment(entry.labels) is not None,
+            "language inference have, or whose export named that label with --entailment",
+            lambda entry: find_entailment(entry) is not None,
         ),
         Derivation(
             RerankHead,

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from models.bundle.manifest import HeadEntry
 from models.engines import Output
 from models.errors import InvalidValue
 from models.heads.classify import Label
@@ -34,12 +35,15 @@ class ZeroShotOptions:
     truncation_side: Side | None = None
 
 
-def find_entailment(labels: Sequence[str] | None) -> int | None:
+def find_entailment(entry: HeadEntry) -> int | None:
     """Which of a head's labels says that a sentence follows; None where it has no such labels."""
-    places = [
-        place for place, label in enumerate(labels or ()) if label.lower().startswith(_ENTAILMENT)
-    ]
-    return places[0] if len(places) == 1 and len(labels or ()) > 1 else None
+    labels = entry.labels or ()
+    if len(labels) < 2:
+        return None
+    if entry.entailment is not None:
+        return labels.index(entry.entailment)
+    places = [place for place, label in enumerate(labels) if label.lower().startswith(_ENTAILMENT)]
+    return places[0] if len(places) == 1 else None
 
 
 class ZeroShotHead(Head[str, ZeroShotOptions, list[Label]]):
@@ -99,7 +103,7 @@ class ZeroShotHead(Head[str, ZeroShotOptions, list[Label]]):
     def decode(self, job: Job) -> list[Label]:
         """The labels by falling score; of equal ones those that were sent first."""
         options: ZeroShotOptions = job.options
-        entailment = find_entailment(self.entry.labels)
+        entailment = find_entailment(self.entry)
         assert entailment is not None
         # As transformers finds the label that says that it does not follow.
         other = -1 if entailment == 0 else 0

@@ -1,11 +1,18 @@
 """Zero-shot: labels and scores of transformers' own pipeline."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import transformers
 
+from export.errors import UnsupportedModel
+from export.writing.exporter import export_bundle
+from export.writing.request import ExportRequest
+from export.writing.verify import verify_against
 from models import Pipeline
+from models.bundle.bundle import Bundle
+from models.bundle.manifest import HeadEntry
 from models.derived.zero_shot import find_entailment
 from models.errors import InvalidValue, TaskUnsupported
 from tests.helpers.checkpoints import make_checkpoint
@@ -56,10 +63,49 @@ def test_a_family_without_segments(exported: Export) -> None:
 
 
 def test_what_is_an_entailment() -> None:
-    assert find_entailment(["contradiction", "neutral", "entailment"]) == 2
-    assert find_entailment(["Entailed", "no"]) == 0
+    def find(labels: list[str] | None, named: str | None = None) -> int | None:
+        told = tuple(labels) if labels else None
+        return find_entailment(HeadEntry(task="classify", labels=told, entailment=named))
+
+    assert find(["contradiction", "neutral", "entailment"]) == 2
+    assert find(["Entailed", "no"]) == 0
     for labels in (["good", "bad"], ["entailment"], ["entailment", "entailed"], [], None):
-        assert find_entailment(labels) is None
+        assert find(labels) is None
+    assert find(["LABEL_0", "LABEL_1"], "LABEL_1") == 1
+    assert find(["entailment", "entailed"], "entailed") == 1
+    with pytest.raises(ValueError, match="'yes' is not among the labels"):
+        find(["good", "bad"], "yes")
+
+
+def test_labels_that_do_not_say_it_are_named_at_export(
+    make_folder: MakeFolder, tmp_path: Path
+) -> None:
+    labels = ["LABEL_0", "LABEL_1", "LABEL_2"]
+    source = make_checkpoint(
+        make_folder("nli-unnamed"), "bert", "BertForSequenceClassification", labels=labels
+    )
+    out = tmp_path / "nli"
+    export_bundle(ExportRequest(str(source), out, entailment="LABEL_2"))
+    pipeline = Pipeline(Bundle.open(out))
+    verify_against(pipeline, str(source))
+    original = Exported(source, out).original
+    # Of labels that none begins with entail transformers takes the last.
+    ask: Any = transformers.pipeline(
+        "zero-shot-classification", model=original.model, tokenizer=original.tokenizer
+    )
+    wanted = ask("the king of france", LABELS)
+    (found,) = pipeline.zero_shot(["the king of france"], LABELS)
+    scores = dict(zip(wanted["labels"], wanted["scores"], strict=True))
+    assert {each.label: each.score for each in found} == pytest.approx(scores, abs=2e-5)
+
+
+def test_a_label_that_is_not_there_is_refused_before_any_work(
+    make_folder: MakeFolder, tmp_path: Path
+) -> None:
+    source = make_checkpoint(make_folder("nli-other"), "bert", "BertForSequenceClassification")
+    with pytest.raises(UnsupportedModel, match="has no label 'yes'"):
+        export_bundle(ExportRequest(str(source), tmp_path / "out", entailment="yes"))
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(
