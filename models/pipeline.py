@@ -24,7 +24,7 @@ from models.derived.attention import (
     Lens,
 )
 from models.derived.several import SeveralHeads
-from models.derived.table import derive_heads, explain_task
+from models.derived.table import derive_heads, explain_task, list_tasks
 from models.derived.tokens import TextToken, join_tokens, split_text
 from models.derived.words import DEFAULT_TOP_K, Neighbour, WordVectors
 from models.engines import ENGINE, HostOutput, Output, Role, Session, Spin, open_session
@@ -117,6 +117,11 @@ class Pipeline(Deriving):
         there is not.
         """
         return cls(Bundle.open(path), precision=precision, threads=threads, engine=engine)
+
+    @property
+    def derived_tasks(self) -> list[str]:
+        """What it answers beside its heads' tasks, made of theirs or of no weights: similarity."""
+        return list_tasks(self.derived, sees=self.lens.sees)
 
     @property
     def manifest(self) -> Manifest:

@@ -64,6 +64,24 @@ def derive_heads(heads: Iterable[Head[Any, Any, Any]]) -> Iterator[Head[Any, Any
                 yield head.derive(derivation.kind)
 
 
+# What callers ask for by these heads; rank is asked of whichever there is.
+_ASKED = {
+    "retrieve": ("similarity", "rerank"),
+    "rerank": ("rerank",),
+    "zero-shot": ("zero-shot",),
+    "score": ("score",),
+}
+# What a tokenizer and a matrix of words can do without any head.
+_ALWAYS = ("words", "tokenize", "detokenize")
+
+
+def list_tasks(derived: Iterable[Head[Any, Any, Any]], *, sees: bool) -> list[str]:
+    """What a model answers that no head of its own is for; `sees` says that attention is shown."""
+    made = {head.task.name for head in derived}
+    asked = [task for name, tasks in _ASKED.items() if name in made for task in tasks]
+    return list(dict.fromkeys([*asked, *(("attention",) if sees else ()), *_ALWAYS]))
+
+
 def explain_task(task: str) -> str:
     """What a task wants that has no weights of its own, in brackets; else nothing."""
     derivation = DERIVATIONS.get(task)

@@ -36,6 +36,7 @@ class ModelInfo(BaseModel):
     it by name, `"model": NAME`.
     Prompts go before a text by `prompt_name`, and the default one unasked. Of its `dimensions` the
     first `default_dimensions` are given unasked, of a sparse vector so many weights; null: all.
+    `derived_tasks` need no head of their own: similarity, rerank, zero-shot, score, attention.
     """
 
     id: str
@@ -44,6 +45,7 @@ class ModelInfo(BaseModel):
     owned_by: str
     aliases: list[str]
     tasks: list[str]
+    derived_tasks: list[str]
     heads: list[HeadInfo]
     family: str
     max_tokens: int
@@ -112,6 +114,7 @@ def describe(model: LoadedModel, manager: ModelManager) -> dict[str, Any]:
         "owned_by": "cloze",
         "aliases": manager.registry.aliases.list(model.name),
         "tasks": list(dict.fromkeys(head.task for head in heads)),
+        "derived_tasks": model.pipeline.derived_tasks,
         "heads": [
             head.model_dump(include={"task", "name", "labels", "representation"}) for head in heads
         ],

@@ -34,6 +34,11 @@ def test_lists_what_is_loaded_in_its_order(
         ["embed", "classify"],
         ["embed", "answer", "token-classify"],
     ]
+    always = ["attention", "words", "tokenize", "detokenize"]
+    assert [model["derived_tasks"] for model in answer["data"]] == [
+        ["similarity", "rerank", "score", *always],
+        *[["similarity", "rerank", *always]] * 3,
+    ]
     for model in answer["data"]:
         assert (model["object"], model["owned_by"]) == ("model", "cloze")
         assert model["created"] > 0
@@ -45,6 +50,31 @@ def test_lists_what_is_loaded_in_its_order(
         ("sentiment", ["bad", "good"]),
         ("topics", ["arts", "politics", "science", "sports"]),
     ]
+
+
+def test_each_derived_task_is_told_and_no_other(
+    tiny: Server, ranker_bundle: Path, exported: Export
+) -> None:
+    """What is told is answered, what is not told is refused, by a model of each kind."""
+    nli = exported("deberta-v2", "ForSequenceClassification", labels=("entailed", "other"))
+    asked: dict[str, tuple[str, dict[str, object]]] = {
+        "similarity": ("/v1/similarity", {"source": "rain", "targets": ["snow"]}),
+        "rerank": ("/v1/rerank", {"query": "rain", "documents": ["snow"]}),
+        "zero-shot": ("/v1/classify", {"inputs": "rain", "labels": ["wet"]}),
+        "score": ("/v1/score", {"inputs": "rain"}),
+        "attention": ("/v1/attention", {"inputs": "rain"}),
+        "words": ("/v1/words", {"positive": ["rain"]}),
+        "tokenize": ("/v1/tokenize", {"inputs": "rain"}),
+        "detokenize": ("/v1/detokenize", {"ids": [[5]]}),
+    }
+    with serve(ranker_bundle, nli.bundle) as server:
+        for one in (server, tiny):
+            for model in one.client.get("/v1/models").json()["data"]:
+                for task, (path, body) in asked.items():
+                    response = one.client.post(path, json={**body, "model": model["id"]})
+                    told = task in model["derived_tasks"]
+                    assert (response.status_code == 200) is told, (model["id"], response.text)
+                    assert told or response.json()["error"]["code"] == "task_unsupported"
 
 
 def test_a_fingerprint_is_that_of_the_bundle(minilm: Server) -> None:
