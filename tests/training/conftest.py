@@ -1,6 +1,7 @@
 """One world of synthetic text, and the runs over it that many tests look at, each made once."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import transformers
@@ -8,12 +9,15 @@ from tokenizers import Tokenizer
 
 from export.writing.exporter import export_bundle
 from export.writing.request import ExportRequest
-from tests.helpers.fixtures import MakeFolder
 from tests.training.data import write_data
 from tests.training.runs import FINETUNE_STEPS, finetune, pretrain
 from training.text.documents import find_files, read_documents
 from training.text.store import TokenStore, tokenize_documents
 from training.text.vocabulary import read_vocabulary, save_vocabulary, train_vocabulary
+
+if TYPE_CHECKING:
+    # Its assertions are rewritten only if it is imported as a plugin first.
+    from tests.helpers.fixtures import MakeFolder
 
 VOCABULARY_SIZE = 240
 
@@ -28,7 +32,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def data(make_folder: MakeFolder) -> Path:
+def data(make_folder: "MakeFolder") -> Path:
     """The folder of training data."""
     return write_data(make_folder("data"))
 
@@ -41,7 +45,7 @@ def documents(data: Path) -> list[list[str]]:
 
 
 @pytest.fixture(scope="session")
-def vocabulary(documents: list[list[str]], make_folder: MakeFolder) -> Path:
+def vocabulary(documents: list[list[str]], make_folder: "MakeFolder") -> Path:
     """A tokenizer.json, learnt once: a second learning may break ties in another way."""
     texts = (paragraph for document in documents for paragraph in document)
     path = make_folder("vocabulary") / "tokenizer.json"
@@ -62,19 +66,19 @@ def store(documents: list[list[str]], tokenizer: Tokenizer) -> TokenStore:
 
 
 @pytest.fixture(scope="session")
-def pretrained(data: Path, vocabulary: Path, make_folder: MakeFolder) -> Path:
+def pretrained(data: Path, vocabulary: Path, make_folder: "MakeFolder") -> Path:
     """A pretrain run that ended."""
     return pretrain(data, make_folder("pretrained") / "run", vocabulary)
 
 
 @pytest.fixture(scope="session")
-def finetuned(data: Path, pretrained: Path, make_folder: MakeFolder) -> Path:
+def finetuned(data: Path, pretrained: Path, make_folder: "MakeFolder") -> Path:
     """A finetune run that ended, on top of the pretrain run."""
     return finetune(data, pretrained, make_folder("finetuned") / "run", steps=FINETUNE_STEPS)
 
 
 @pytest.fixture(scope="session")
-def bundle(finetuned: Path, make_folder: MakeFolder) -> Path:
+def bundle(finetuned: Path, make_folder: "MakeFolder") -> Path:
     """The bundle of the finetune run's checkpoint."""
     out = make_folder("bundle") / "tiny"
     return export_bundle(ExportRequest(source=str(finetuned / "checkpoint"), out=out)).bundle.path
