@@ -85,10 +85,20 @@ FIXED = {"strategy": "fixed", "length": 24, "attend": False}
     [
         ("bert", {"query_expansion": FIXED, "document_length": 40}, list(string.punctuation)),
         ("bert", {"query_expansion": FIXED | {"attend": True}}, [",", "the"]),
-        ("bert", {"query_expansion": FIXED | {"strategy": "min", "length": 9}}, None),
+        pytest.param(
+            "bert",
+            {"query_expansion": FIXED | {"strategy": "min", "length": 9}},
+            None,
+            marks=pytest.mark.slow,
+        ),
         ("bert", {"query_length": 12, "document_length": 20}, [","]),
         ("modernbert", {"query_expansion": FIXED | {"attend": True}}, [","]),
-        ("roberta", {"query_expansion": FIXED | {"token": "<unk>"}}, [","]),
+        pytest.param(
+            "roberta",
+            {"query_expansion": FIXED | {"token": "<unk>"}},
+            [","],
+            marks=pytest.mark.slow,
+        ),
         ("deberta-v2", {"query_expansion": FIXED | {"attend": True}}, [","]),
     ],
     ids=str,
@@ -107,7 +117,11 @@ def test_punctuation_may_be_left_out_of_queries_too(exported: Export, tmp_path: 
     check(source, tmp_path / "bundle")
 
 
-@pytest.mark.parametrize("tasks", [[], "query", ["passage", "query"]], ids=str)
+@pytest.mark.parametrize(
+    "tasks",
+    [[], pytest.param("query", marks=pytest.mark.slow), ["passage", "query"]],
+    ids=str,
+)
 def test_punctuation_is_left_out_of_what_the_mask_names_alone(
     exported: Export, tmp_path: Path, tasks: Any
 ) -> None:

@@ -58,7 +58,17 @@ def test_vectors_and_masks(exported: Export, family: str) -> None:
         np.testing.assert_allclose(scores, wanted, atol=NEAR)
 
 
-@pytest.mark.parametrize("family", RELATIVES)
+# The others' classifiers take their turn in `make test-slow`.
+_LABELLED = ("nomic_bert", "gte", "deberta")
+
+
+@pytest.mark.parametrize(
+    "family",
+    [
+        pytest.param(family, marks=[] if family in _LABELLED else [pytest.mark.slow])
+        for family in RELATIVES
+    ],
+)
 def test_labels(exported: Export, family: str) -> None:
     pair: Exported = exported(family, "ForSequenceClassification", **CLASSIFIERS[family])
     items: list[Any] = [*TEXTS[:8], *write_pairs(8, seed=72)]
@@ -87,7 +97,14 @@ NEW = {
 }
 
 
-@pytest.mark.parametrize("ending", ["Model", "ForMaskedLM", "ForSequenceClassification"])
+@pytest.mark.parametrize(
+    "ending",
+    [
+        "ForMaskedLM",
+        pytest.param("Model", marks=pytest.mark.slow),
+        pytest.param("ForSequenceClassification", marks=pytest.mark.slow),
+    ],
+)
 def test_gte_by_its_older_name(tmp_path: Path, exports: Store, ending: str) -> None:
     source = make_checkpoint(tmp_path / "native", "gte", f"Gte{ending}", type_vocab_size=0)
     original = Exported(source, source).original

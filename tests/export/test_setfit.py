@@ -115,7 +115,14 @@ def test_a_default_prompt_and_dimensions_go_for_it_too(save: Save) -> None:
     check_scores(folder, head.predict_proba(vectors), ["0", "1"])
 
 
-@pytest.mark.parametrize("pooling", ["mean", "cls", "weightedmean"])
+@pytest.mark.parametrize(
+    "pooling",
+    [
+        "mean",
+        pytest.param("cls", marks=pytest.mark.slow),
+        pytest.param("weightedmean", marks=pytest.mark.slow),
+    ],
+)
 def test_a_prompt_that_is_not_pooled(save: Save, pooling: str) -> None:
     folder, vectors = save(
         Pooling(32, pooling, include_prompt=False),
@@ -154,6 +161,7 @@ def convert(folder: Path, head: Any) -> None:
     subprocess.run(run, cwd=folder, check=True)
 
 
+@pytest.mark.slow
 def test_one_label_of_several_by_the_line_that_is_printed(save: Save) -> None:
     folder, vectors = save()
     head = fit(vectors, [0, 1, 2, 1, 0])
@@ -162,7 +170,9 @@ def test_one_label_of_several_by_the_line_that_is_printed(save: Save) -> None:
     check_scores(folder, head.predict_proba(vectors), LABELS)
 
 
-@pytest.mark.parametrize("kind", [OneVsRestClassifier, MultiOutputClassifier])
+@pytest.mark.parametrize(
+    "kind", [OneVsRestClassifier, pytest.param(MultiOutputClassifier, marks=pytest.mark.slow)]
+)
 def test_several_labels_by_the_line_that_is_printed(save: Save, kind: Any) -> None:
     folder, vectors = save()
     head = kind(LogisticRegression(C=100.0)).fit(vectors, MARKS)

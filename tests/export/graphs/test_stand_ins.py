@@ -85,7 +85,14 @@ def test_a_window_that_is_not_the_models(
     assert isinstance(refused("modernbert", local_attention=10), ProofFailed)
 
 
-@pytest.mark.parametrize("family", ["mobilebert", "mpnet", "deberta-v2"])
+@pytest.mark.parametrize(
+    "family",
+    [
+        "mobilebert",
+        pytest.param("mpnet", marks=pytest.mark.slow),
+        pytest.param("deberta-v2", marks=pytest.mark.slow),
+    ],
+)
 def test_the_model_is_whole_again_afterwards(tmp_path: Path, family: str) -> None:
     source = make_checkpoint(tmp_path / "source", family, name_class(family, "Model"))
     model = load_checkpoint(str(source)).trunk

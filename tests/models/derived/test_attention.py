@@ -29,8 +29,18 @@ from tests.helpers.fixtures import Export, MakeFolder
 from tests.helpers.oracle import Exported, Original, Text
 from tests.helpers.store import Store
 
-FLAT = [family for family in FAMILIES if ROWS[family].layout == "flat"]
-PADDED = [family for family in FAMILIES if ROWS[family].layout == "padded"]
+# One of each way to compute it; the others take their turn in `make test-slow`.
+_STAND_FOR_ALL = ("bert", "roberta", "modernbert", "gte", "deberta-v2")
+
+
+def _list(layout: str) -> list[Any]:
+    return [
+        pytest.param(family, marks=[] if family in _STAND_FOR_ALL else [pytest.mark.slow])
+        for family in FAMILIES
+        if ROWS[family].layout == layout
+    ]
+
+
 TEXTS: list[Text] = [
     "a",
     "the king and the queen of england go to the sea",
@@ -47,7 +57,7 @@ def read_attentions(original: Original, text: Text) -> list[np.ndarray]:
     return [layer[0].numpy() for layer in output.attentions]
 
 
-@pytest.mark.parametrize("family", FLAT)
+@pytest.mark.parametrize("family", _list("flat"))
 def test_it_is_that_of_transformers(family: str, exported: Export) -> None:
     both = exported(family, "ForMaskedLM")
     for text in TEXTS:
@@ -73,7 +83,7 @@ def test_that_weakens_with_distance(tmp_path: Path, exports: Store, kind: str) -
     np.testing.assert_allclose(found.attention, wanted.numpy(), atol=1e-5)
 
 
-@pytest.mark.parametrize("family", PADDED)
+@pytest.mark.parametrize("family", _list("padded"))
 def test_a_family_that_computes_it_otherwise_is_refused(family: str, exported: Export) -> None:
     both = exported(family, "ForMaskedLM")
     with pytest.raises(TaskUnsupported, match=family) as caught:

@@ -8,7 +8,7 @@ from tests.helpers.fixtures import Export
 from tests.helpers.oracle import write_pairs
 
 
-@pytest.mark.parametrize("family", ["bert", "mobilebert"])
+@pytest.mark.parametrize("family", ["bert", pytest.param("mobilebert", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     ("ending", "output"),
     [("ForPreTraining", "seq_relationship_logits"), ("ForNextSentencePrediction", "logits")],

@@ -111,7 +111,15 @@ CHAINS: dict[str, tuple[str, list[tuple[str, dict[str, Any]]], int]] = {
 }
 
 
-@pytest.mark.parametrize("chain", CHAINS)
+@pytest.mark.parametrize(
+    "chain",
+    [
+        pytest.param(
+            chain, marks=[] if chain.startswith(("one, smaller", "several")) else [pytest.mark.slow]
+        )
+        for chain in CHAINS
+    ],
+)
 def test_equal_to_sentence_transformers(source: Path, exports: Store, chain: str) -> None:
     pooling, modules, size = CHAINS[chain]
     add_modules(source, *modules, pooling=pooling)
