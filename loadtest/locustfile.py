@@ -16,6 +16,7 @@ from locust.env import Environment
 from locust.runners import WorkerRunner
 
 from loadtest.classify import ClassifyUser
+from loadtest.derived import AttentionUser, RerankUser, ScoreUser, SimilarityUser
 from loadtest.embed import EmbedUser
 from loadtest.fill_mask import FillMaskUser
 from loadtest.measurements import Measurements
@@ -34,6 +35,10 @@ USERS = (
     ClassifyUser,
     TokenClassifyUser,
     QuestionAnsweringUser,
+    RerankUser,
+    SimilarityUser,
+    ScoreUser,
+    AttentionUser,
 )
 TASKS = tuple(user.name for user in USERS)
 _KEY = "cloze"

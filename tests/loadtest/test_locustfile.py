@@ -45,12 +45,14 @@ def read_report(folder: Path) -> Any:
 def test_a_sound_server_passes_and_the_report_splits_queueing_from_computing(
     host: str, tmp_path: Path
 ) -> None:
-    options = ("--users", "8", "--run-time", "10s", "--slo-file", "loadtest/slo.toml")
+    options = ["--users", "12", "--run-time", "10s", "--slo-file", "loadtest/slo.toml"]
+    derived = ("rerank", "similarity", "score", "attention")
+    options += [part for name in derived for part in (f"--{name}", "1")]
     code, said = load(host, *options, "--mix", "queries", "--report", str(tmp_path))
     assert code == 0, said
     report = read_report(tmp_path)
     assert report["passed"]
-    assert {"embed", "fill-mask", "next-sentence", "classify"} <= set(report["tasks"])
+    assert {"embed", "fill-mask", "next-sentence", "classify", *derived} <= set(report["tasks"])
     for task in report["tasks"].values():
         assert task["requests"] > 0
         assert task["failed"] == 0

@@ -27,7 +27,8 @@ def find_difference(found: Any, wanted: Any, place: str = "answer") -> str | Non
     if isinstance(wanted, list):
         return _compare_lists(found, wanted, place)
     if isinstance(wanted, float):
-        close = isinstance(found, int | float) and abs(found - wanted) <= LIMIT
+        near = LIMIT * max(1.0, abs(wanted))
+        close = isinstance(found, int | float) and abs(found - wanted) <= near
         return None if close else f"{place} is {found!r}, not {wanted!r}"
     same = found == wanted and type(found) is type(wanted)
     return None if same else f"{place} is {found!r}, not {wanted!r}"

@@ -6,11 +6,13 @@ from typing import Protocol
 from models.pipeline import Pipeline
 from tests.soak.kinds import Bad, Kind
 from tests.soak.tasks import (
+    attention,
     classify,
     embed,
     fill_mask,
     next_sentence,
     question_answering,
+    score,
     token_classify,
 )
 from tests.soak.texts import Texts
@@ -36,4 +38,6 @@ TASKS: tuple[SoakedTask, ...] = (
     classify,
     token_classify,
     question_answering,
+    score,
+    attention,
 )
