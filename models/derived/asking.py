@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from models.asking import Asking
 from models.bundle.manifest import Function
+from models.derived.rerank import RerankOptions
 from models.derived.score import ScoreOptions, TextScore
 from models.derived.similarity import compare, compare_all
 from models.derived.zero_shot import TEMPLATE, ZeroShotOptions
@@ -37,9 +38,12 @@ class Deriving(Asking):
         *,
         function: Function | None = None,
         overflow: Overflow = "error",
+        document_tokens: int | None = None,
     ) -> list[float]:
-        """What a cross-encoder says of each document, in their order."""
-        options = ClassifyOptions(function=function, overflow=overflow)
+        """What a cross-encoder says of each document, or of its first tokens, in their order."""
+        options = RerankOptions(
+            function=function, overflow=overflow, document_tokens=document_tokens
+        )
         pairs = [(query, document) for document in documents]
         return self.answer(self.find_head("rerank"), pairs, options)
 

@@ -9,9 +9,10 @@ from typing import Literal
 
 import numpy as np
 
+from models.derived.rerank import RerankOptions
+from models.derived.retrieve import RetrieveOptions
 from models.derived.similarity import compare, compare_all
 from models.errors import ClozeError, TaskUnsupported
-from models.heads import ClassifyOptions, EmbedOptions
 from models.heads.head import Floats
 from models.text.encoded import Cut
 from models.text.truncation import Overflow, Side
@@ -46,7 +47,7 @@ async def compare_texts(
     return reply, compare(reply.answers[0], np.stack(reply.answers[1:]))
 
 
-async def rank(
+async def rank(  # noqa: PLR0913 - all by name, as a request has them
     ask: Ask,
     query: str,
     documents: Sequence[str],
@@ -55,15 +56,20 @@ async def rank(
     overflow: Overflow,
     side: Side | None = None,
     raw: bool = False,
+    document_tokens: int | None = None,
     field: str = "documents",
 ) -> Ranking:
     """Score documents by a cross-encoder where the model has one, else by its vectors.
 
-    `raw` scores are a cross-encoder's logits. Raises the errors of Answerer.answer.
+    `raw` scores are a cross-encoder's logits. Each document is cut after `document_tokens` before
+    anything else; the query is not. Raises the errors of Answerer.answer.
     """
     pairs = [(query, document) for document in documents]
-    options = ClassifyOptions(
-        function="none" if raw else None, overflow=overflow, truncation_side=side
+    options = RerankOptions(
+        function="none" if raw else None,
+        overflow=overflow,
+        truncation_side=side,
+        document_tokens=document_tokens,
     )
     question = Question("rerank", pairs, options, model=model, field=field)
     try:
@@ -78,7 +84,9 @@ async def rank(
         question,
         task="retrieve",
         items=[("query", query), *(("document", document) for document in documents)],
-        options=EmbedOptions(overflow=overflow, truncation_side=side),
+        options=RetrieveOptions(
+            overflow=overflow, truncation_side=side, document_tokens=document_tokens
+        ),
     )
     reply, cosines = await compare_texts(ask, question, source="query")
     of_query, *others = (at if isinstance(at, int) else None for at in reply.truncated_at)

@@ -19,6 +19,10 @@ from service.endpoint import Kind
 router = APIRouter(route_class=declare(Kind.WORK, COHERE), tags=["tasks"])
 
 
+# What Cohere reads of a document unless it is told otherwise.
+_TOKENS_PER_DOCUMENT = 4096
+
+
 class RerankDocument(ForeignFields):
     """A document's text."""
 
@@ -65,6 +69,11 @@ class RerankRequest(ForeignFields):
     truncation: bool | None = Field(
         default=None, description="Cut what is too long; left out, the server's setting."
     )
+    max_tokens_per_doc: int | None = Field(
+        default=None,
+        ge=1,
+        description="Read so many tokens of each document; at /v2/rerank, left out, 4096.",
+    )
 
 
 class RankedDocument(BaseModel):
@@ -100,6 +109,7 @@ class Rankable(Protocol):
     top_k: int | None
     return_documents: bool
     truncation: bool | None
+    max_tokens_per_doc: int | None
 
 
 async def answer_ranking(body: Any, ask: Asker) -> bytes:
@@ -129,6 +139,7 @@ async def rank_documents(
         model=body.model,
         overflow=choose_overflow(ask, truncate=body.truncation),
         raw=raw,
+        document_tokens=body.max_tokens_per_doc,
     )
     order = sorted(range(len(documents)), key=lambda place: -ranking.scores[place])
     results = []
@@ -143,11 +154,19 @@ async def rank_documents(
 
 
 @router.post("/v1/rerank", response_model=RerankResponse, responses=ERRORS, openapi_extra=HEADERS)
-@router.post("/v2/rerank", response_model=RerankResponse, include_in_schema=False)
 async def rerank(body: RerankRequest, ask: Ask) -> bytes:
     """Rank documents by how well they answer a query."""
     ranking, results = await rank_documents(body, ask)
     return json_response(_describe(ranking, results))
+
+
+@router.post("/v2/rerank", response_model=RerankResponse, include_in_schema=False)
+async def rerank_second(body: RerankRequest, ask: Ask) -> bytes:
+    """The same, as Cohere's second version has it: of long documents no more is read."""
+    cuts = choose_overflow(ask, truncate=body.truncation) == "truncate"
+    if body.max_tokens_per_doc is None and cuts:
+        body = body.model_copy(update={"max_tokens_per_doc": _TOKENS_PER_DOCUMENT})
+    return await rerank(body, ask)
 
 
 def _describe(ranking: Ranking, results: list[dict[str, Any]]) -> dict[str, Any]:

@@ -48,6 +48,7 @@ class RerankRequest(Truncatable):
     top_n: int | None = Field(default=None, ge=1)
     top_k: int | None = Field(default=None, ge=1)
     truncation: bool | None = None
+    max_tokens_per_doc: int | None = Field(default=None, ge=1)
 
 
 class SimilarityInputs(ForeignFields):

@@ -10,8 +10,8 @@ from sentence_transformers import CrossEncoder, SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
 
 from models import Pipeline
-from models.errors import TaskUnsupported
-from models.heads import EmbedOptions
+from models.derived.retrieve import RetrieveOptions
+from models.errors import InvalidValue, TaskUnsupported
 from tests.helpers.checkpoints import change_json, make_checkpoint
 from tests.helpers.fixtures import MakeFolder
 from tests.helpers.store import Store
@@ -64,9 +64,29 @@ def test_queries_and_documents_have_prompts_of_their_own(
     original.save(str(tmp_path / "saved"))
     pipeline = Pipeline.open(exports.export(tmp_path / "saved", "retriever"))
     items = [("query", QUERY), *(("document", document) for document in DOCUMENTS)]
-    found = pipeline.answer(pipeline.find_head("retrieve"), items, EmbedOptions(normalize=False))
+    options = RetrieveOptions(normalize=False)
+    found = pipeline.answer(pipeline.find_head("retrieve"), items, options)
     np.testing.assert_allclose(found[0], original.encode_query(QUERY), atol=1e-5)
     np.testing.assert_allclose(found[1:], original.encode_document(DOCUMENTS), atol=1e-5)
+
+
+@pytest.mark.parametrize("tokens", [1, 3, 5, 40])
+def test_of_documents_the_first_tokens_are_read(tokens: int, ranker_bundle: Path) -> None:
+    pipeline = Pipeline.open(ranker_bundle)
+    query = " ".join([QUERY] * 2)
+    found = pipeline.rerank(query, DOCUMENTS, document_tokens=tokens)
+    cut = []
+    for document in DOCUMENTS:
+        encoding = pipeline.encoder.tokenize(document)
+        end = encoding.offsets[min(tokens, len(encoding)) - 1][1]
+        assert len(pipeline.encoder.tokenize(document[:end])) == min(tokens, len(encoding))
+        cut.append(document[:end])
+    np.testing.assert_allclose(found, pipeline.rerank(query, cut), atol=1e-6)
+
+
+def test_documents_of_no_tokens_are_refused(ranker_bundle: Path) -> None:
+    with pytest.raises(InvalidValue, match="not at least 1"):
+        Pipeline.open(ranker_bundle).rerank(QUERY, DOCUMENTS, document_tokens=0)
 
 
 def test_similarity_is_that_of_the_vectors(pretraining_bundle: Path) -> None:

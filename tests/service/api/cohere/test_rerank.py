@@ -5,7 +5,10 @@ from typing import Any
 import pytest
 
 from models import Pipeline
-from tests.helpers.server import Server, check_same
+from tests.helpers.checkpoints import make_checkpoint
+from tests.helpers.fixtures import MakeFolder
+from tests.helpers.server import Server, check_same, serve
+from tests.helpers.store import Store
 
 ROUTE = "/v1/rerank"
 DOCUMENTS = ["the sea is cold", "the king of france", "a red house"]
@@ -68,6 +71,49 @@ def test_long_documents_are_cut_and_say_so(model: str, ranking: Server) -> None:
     long = body | {"query": "river " * 80, "truncation": False}
     named = "documents[0]" if model == "tiny-ranker" else "query"
     assert ranking.post(ROUTE, long).json()["error"]["param"] == named
+
+
+@pytest.mark.parametrize("path", [ROUTE, "/v2/rerank", "/rerank"])
+@pytest.mark.parametrize("model", ["tiny-ranker", "tiny-pretraining"])
+def test_so_many_tokens_of_each_document_are_read(path: str, model: str, ranking: Server) -> None:
+    body = {"query": "the king of france is cold", "model": model}
+    documents = ["the sea is cold", "the sea is red", "the sea"]
+    answer = ranking.answer(path, body | {"documents": documents, "max_tokens_per_doc": 2})
+    (score,) = {each["relevance_score"] for each in answer["results"]}
+    whole = ranking.answer(path, body | {"documents": ["the sea"]})["results"][0]
+    assert score == pytest.approx(whole["relevance_score"], abs=1e-5)
+    found = {each["index"]: each.get("truncated") for each in answer["results"]}
+    assert found == {0: True, 1: True, 2: None}
+    uncut = ranking.answer(path, body | {"documents": documents, "max_tokens_per_doc": 9000})
+    assert not any("truncated" in each for each in uncut["results"])
+
+
+def test_the_second_version_reads_4096_unless_told_otherwise(
+    make_folder: MakeFolder, exports: Store
+) -> None:
+    config: dict[str, Any] = {"labels": ["LABEL_0"], "max_position_embeddings": 4500}
+    source = make_checkpoint(
+        make_folder("long-ranker"), "bert", "BertForSequenceClassification", **config
+    )
+    body: dict[str, Any] = {"query": "king", "documents": ["river " * 4200, "river " * 4096]}
+    with serve(exports.export(source, "long-ranker"), max_batch_tokens=4500) as server:
+        for path, beside, cut in (
+            ("/v2/rerank", {}, True),
+            ("/v2/rerank", {"truncation": False}, None),
+            ("/v2/rerank", {"max_tokens_per_doc": 4200}, None),
+            (ROUTE, {}, None),
+        ):
+            results = server.answer(path, body | beside)["results"]
+            found = {each["index"]: each.get("truncated") for each in results}
+            assert found == {0: cut, 1: None}
+
+
+def test_of_a_long_document_what_was_asked_for_is_no_error(ranking: Server) -> None:
+    body = {"query": "king", "documents": ["river " * 80], "truncation": False}
+    assert ranking.post("/v2/rerank", body).status_code == 400
+    assert ranking.post("/v2/rerank", body | {"max_tokens_per_doc": 9}).status_code == 200
+    none = ranking.post("/v2/rerank", body | {"max_tokens_per_doc": 0})
+    assert none.json()["error"]["param"] == "max_tokens_per_doc"
 
 
 @pytest.mark.parametrize(
