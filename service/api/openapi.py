@@ -1,5 +1,6 @@
 """The OpenAPI document: what FastAPI makes of the routes, and what is told of keys and headers."""
 
+import json
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -84,5 +85,20 @@ def describe_api(app: FastAPI, endpoints: Mapping[str, Endpoint]) -> dict[str, A
             if kind is not None and kind in _SECURITY:
                 for operation in operations.values():
                     operation["security"] = _SECURITY[kind]
+        _tell_defaults(schema["components"]["schemas"])
         app.openapi_schema = schema
     return app.openapi_schema
+
+
+def _tell_defaults(schemas: dict[str, Any]) -> None:
+    """Say in words what fields are that are left out, which is true of requests alone.
+
+    Of a field with a `default` openapi-typescript has it that it is always there, as it would be in
+    an answer, and what it makes of a request without the field does not compile.
+    """
+    for schema in schemas.values():
+        for field in schema.get("properties", {}).values():
+            if "default" in field:
+                default = json.dumps(field.pop("default"), ensure_ascii=False)
+                told = field.get("description", "")
+                field["description"] = f"{told} Left out, {default}.".strip()

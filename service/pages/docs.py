@@ -116,8 +116,6 @@ def _write_schemas(document: Mapping[str, Any]) -> Iterator[str]:
         yield f"<p>{escape(schema.get('description', ''))}</p><table>"
         for field, part in schema.get("properties", {}).items():
             needed = "required" if field in schema.get("required", ()) else ""
-            if part.get("default") is not None:
-                needed = f"default {json.dumps(part['default'])}"
             yield f"<tr><td><code>{escape(field)}</code></td><td>{_name_type(part)}</td>"
             yield f"<td>{escape(needed)}</td><td>{escape(part.get('description', ''))}</td></tr>"
         yield "</table></section>"
@@ -164,7 +162,7 @@ def _make_example(document: Mapping[str, Any], schema: Schema, depth: int = 0) -
             return _make_example(document, schema, depth + 1)
     given = [
         *schema.get("examples", ()),
-        *(schema[name] for name in ("default", "const") if name in schema),
+        *((schema["const"],) if "const" in schema else ()),
         *schema.get("enum", ()),
     ]
     if given:

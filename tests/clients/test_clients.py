@@ -65,13 +65,14 @@ def test_clients_of_python(client: str, server: Server) -> None:
     run([python, "-W", "ignore", str(script), server.url, KEY], SCRIPTS)
 
 
-@pytest.mark.parametrize("client", ["openai", "huggingface", "cohere", "ai"])
+@pytest.mark.parametrize("client", ["openai", "huggingface", "cohere", "ai", "openapi"])
 def test_clients_of_npm(client: str, server: Server) -> None:
     node = shutil.which("node")
     if node is None or not (NODE / "node_modules").is_dir():
         pytest.skip("Node or the packages in tests/clients/node are not installed here")
-    for script in (Path(__file__).parent / "node").glob("*.mjs"):
-        shutil.copy(script, NODE)
+    for script in (Path(__file__).parent / "node").iterdir():
+        if script.suffix in (".mjs", ".ts"):
+            shutil.copy(script, NODE)
     run([node, f"{client}.mjs", server.url, KEY], NODE)
 
 

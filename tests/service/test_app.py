@@ -81,6 +81,15 @@ def resolve(document: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
     return schema
 
 
+def test_what_fields_are_that_are_left_out_is_told_in_words(document: dict[str, Any]) -> None:
+    """A `default` makes them required in the types of openapi-typescript."""
+    schemas = document["components"]["schemas"]
+    for schema in schemas.values():
+        assert not any("default" in field for field in schema.get("properties", {}).values())
+    normalize = schemas["EmbeddingsRequest"]["properties"]["normalize"]
+    assert normalize["description"].endswith("Left out, true.")
+
+
 def test_the_document_describes_every_operation(document: dict[str, Any]) -> None:
     assert document["openapi"].startswith("3.1")
     found = {
