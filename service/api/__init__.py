@@ -3,7 +3,7 @@
 from fastapi import APIRouter
 
 from service.api.cohere import embed as cohere_embed
-from service.api.cohere import rerank
+from service.api.cohere import rerank, voyage
 from service.api.huggingface import routes as huggingface
 from service.api.infinity import routes as infinity
 from service.api.kserve import routes as kserve
@@ -23,6 +23,7 @@ from service.api.native import (
 from service.api.openai import embed, models
 from service.api.operations import admin, documents, health
 from service.api.tei import routes as tei
+from service.api.tei import weaviate
 from service.settings import DialectName
 
 ROUTERS: tuple[APIRouter, ...] = (
@@ -49,8 +50,9 @@ ROUTERS: tuple[APIRouter, ...] = (
 # Those of other servers' clients, by the name that switches them off. Ranking is our own, too.
 DIALECTS: dict[DialectName, tuple[APIRouter, ...]] = {
     "huggingface": (huggingface.router, tei.shared),
-    "tei": (tei.router, tei.shared),
-    "cohere": (cohere_embed.router,),
+    # Before the others, of which the last takes whatever is below a base.
+    "tei": (weaviate.router, weaviate.probes, tei.router, tei.shared),
+    "cohere": (cohere_embed.router, voyage.router),
     "infinity": (infinity.router,),
     "kserve": (kserve.router, kserve.probes),
 }

@@ -8,8 +8,8 @@ from service.endpoint import Dialect
 UNNAMED = "default/not-specified"
 INFINITY = Dialect(
     "infinity",
-    prefixes=("/embeddings", "/classify"),
-    items=("input", "inputs"),
+    prefixes=("/embeddings", "/classify", "/infinity"),
+    items=("input", "inputs", "documents"),
     unknown_fields="ignore",
     declared=False,
     shape_error=shape_error,

@@ -1,4 +1,7 @@
-"""POST /embeddings and /classify, GET /models."""
+"""POST /embeddings and /classify, GET /models, each below /infinity, too, with /infinity/rerank.
+
+At /rerank itself others ask in the same words and read another answer.
+"""
 
 from time import time
 from typing import Annotated, Any
@@ -9,11 +12,13 @@ from pydantic import Field
 
 from models.heads import ClassifyOptions
 from service.answering.answerer import Question
+from service.api.cohere.rerank import answer_ranking
 from service.api.foreign import ForeignFields, answer_cut, choose_overflow
 from service.api.infinity.dialect import INFINITY, UNNAMED
 from service.api.openai.embed import EmbeddingsRequest, embed
 from service.api.openai.models import describe
 from service.api.route import Answer, Ask, declare, json_response
+from service.api.tei.bodies import RerankRequest
 from service.endpoint import Kind
 
 router = APIRouter(route_class=declare(Kind.WORK, INFINITY), include_in_schema=False)
@@ -26,6 +31,7 @@ class UnversionedRequest(EmbeddingsRequest):
 
 
 @router.post("/embeddings", response_model=None)
+@router.post("/infinity/embeddings", response_model=None)
 async def embed_unversioned(body: UnversionedRequest, ask: Ask) -> bytes:
     """Embed as OpenAI's route does."""
     meant = {"model": name_model(body.model), "dimensions": body.dimensions or None}
@@ -42,6 +48,7 @@ class ClassifyRequest(ForeignFields):
 
 
 @router.post("/classify", response_model=None)
+@router.post("/infinity/classify", response_model=None)
 async def classify(body: ClassifyRequest, ask: Ask) -> Answer:
     """Classify texts: all labels of each, best first."""
     texts = [body.input] if isinstance(body.input, str) else body.input
@@ -63,6 +70,7 @@ async def classify(body: ClassifyRequest, ask: Ask) -> Answer:
 
 
 @router.get("/models", response_model=None)
+@router.get("/infinity/models", response_model=None)
 async def list_models(ask: Ask) -> bytes:
     """List the loaded models, as Infinity does."""
     manager = ask.state.manager
@@ -78,6 +86,13 @@ async def list_models(ask: Ask) -> bytes:
         for model in manager.registry
     ]
     return json_response({"object": "list", "data": data})
+
+
+@router.post("/infinity/rerank", response_model=None)
+async def rerank(body: RerankRequest, ask: Ask) -> bytes:
+    """Rank documents as Infinity answers, which tells a document as its text."""
+    meant = {"model": name_model(body.model), "raw_scores": bool(body.raw_scores)}
+    return await answer_ranking(body.model_copy(update=meant), ask)
 
 
 def name_model(model: str | None) -> str | None:

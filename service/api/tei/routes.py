@@ -50,32 +50,33 @@ def _post(path: str) -> Callable[[Any], Any]:
     return add
 
 
-def _find_model(ask: Asker) -> str | None:
+def find_model(ask: Asker) -> str | None:
+    """The model whose base was asked, none at the root."""
     return ask.path["model"] if "path_params" in ask.scope else None
 
 
 @_post("/embed")
 async def embed(body: EmbedRequest, ask: Ask) -> Answer:
     """Embed inputs."""
-    return await tasks.embed(body, _find_model(ask), ask)
+    return await tasks.embed(body, find_model(ask), ask)
 
 
 @_post("/embed_all")
 async def embed_all(body: EmbedRequest, ask: Ask) -> Answer:
     """Give the hidden states of inputs."""
-    return await tasks.embed_all(body, _find_model(ask), ask)
+    return await tasks.embed_all(body, find_model(ask), ask)
 
 
 @_post("/embed_sparse")
 async def embed_sparse(body: EmbedRequest, ask: Ask) -> Answer:
     """Embed inputs as weights of words."""
-    return await tasks.embed_sparse(body, _find_model(ask), ask)
+    return await tasks.embed_sparse(body, find_model(ask), ask)
 
 
 @_post("/predict")
 async def predict(body: PredictRequest, ask: Ask) -> Answer:
     """Classify inputs."""
-    return await tasks.predict(body, _find_model(ask), ask)
+    return await tasks.predict(body, find_model(ask), ask)
 
 
 @_post("/rerank")
@@ -84,26 +85,26 @@ async def rerank(body: RerankRequest, ask: Ask) -> Answer | bytes:
     if body.texts is None and body.model is not None:
         return await answer_ranking(body, ask)
     if body.property is not None:
-        return await tasks.rerank_objects(body, _find_model(ask), ask)
-    return await tasks.rerank(body, _find_model(ask), ask)
+        return await tasks.rerank_objects(body, find_model(ask), ask)
+    return await tasks.rerank(body, find_model(ask), ask)
 
 
 @_post("/tokenize")
 async def tokenize(body: TokenizeRequest, ask: Ask) -> bytes:
     """Split texts into tokens."""
-    return await tasks.tokenize(body, _find_model(ask), ask)
+    return await tasks.tokenize(body, find_model(ask), ask)
 
 
 @_post("/decode")
 async def decode(body: DecodeRequest, ask: Ask) -> bytes:
     """Spell token ids."""
-    return await tasks.decode(body, _find_model(ask), ask)
+    return await tasks.decode(body, find_model(ask), ask)
 
 
 @_post("/similarity")
 async def similarity(body: SimilarityRequest, ask: Ask) -> Answer:
     """Compare sentences with a source."""
-    return await tasks.similarity(body, _find_model(ask), ask)
+    return await tasks.similarity(body, find_model(ask), ask)
 
 
 class AnyRequest(ForeignFields):
@@ -124,7 +125,7 @@ class AnyRequest(ForeignFields):
 
 async def answer_any(body: AnyRequest, ask: Asker) -> Answer:
     """Answer what the body means, by the model of the path or the first that has the task."""
-    model = _find_model(ask)
+    model = find_model(ask)
     given = body.model_dump(exclude_none=True)
     if body.query is not None:
         return await tasks.rerank(RerankRequest.model_validate(given), model, ask)
@@ -161,7 +162,7 @@ async def vertex(body: VertexRequest, ask: Ask) -> bytes:
 @router.get("/tei/{model:path}/info", response_model=None)
 async def info(ask: Ask) -> bytes:
     """Tell what the model is."""
-    (first, *_) = list_models(_find_model(ask), ask)
+    (first, *_) = list_models(find_model(ask), ask)
     return json_response(describe_server(first, ask.state.settings, ask.app.version))
 
 

@@ -32,7 +32,10 @@ ENDPOINTS = EndpointTable(
 )
 # What answers whoever asks, on purpose.
 OPEN = {"/health/live", "/health/ready"}
-PLAIN = ("/", "/ping", "/health", "/v2", "/v2/health/live", "/v2/health/ready")
+PLAIN = (
+    *("/", "/ping", "/health", "/v2", "/v2/health/live", "/v2/health/ready"),
+    *("/.well-known/ready", "/tei/{model:path}/.well-known/ready"),
+)
 BEARER = {"authorization": "Bearer right"}
 
 

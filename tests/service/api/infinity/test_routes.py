@@ -30,3 +30,23 @@ def test_models(tiny: Server) -> None:
     assert [model["id"] for model in found] == [model.name for model in tiny.models]
     assert {model["owned_by"] for model in found} == {"infinity"}
     assert found[1]["capabilities"] == ["embed", "classify"]
+
+
+def test_a_base_of_its_own(ranking: Server) -> None:
+    """At /rerank itself vLLM's clients ask in the same words, and want an object."""
+    documents = ["the sea", "a king of france"]
+    body = {"query": "king", "documents": documents, "model": "tiny-ranker", "top_n": 2}
+    told = ranking.answer("/infinity/rerank", body | {"return_documents": True})
+    assert told["object"] == "rerank"
+    wanted = ranking.answer("/v1/rerank", body)["results"]
+    assert [each["index"] for each in told["results"]] == [each["index"] for each in wanted]
+    for each in told["results"]:
+        assert each["document"] == documents[each["index"]]
+    vectors = {"input": documents, "model": "tiny-pretraining"}
+    check_same(
+        ranking.answer("/infinity/embeddings", vectors), ranking.answer("/embeddings", vectors)
+    )
+    found = ranking.client.get("/infinity/models").json()["data"]
+    assert {model["owned_by"] for model in found} == {"infinity"}
+    refused = ranking.post("/infinity/rerank", body | {"documents": ["a", ""]})
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "documents[1]")
