@@ -20,7 +20,7 @@ test: .venv/.done .cache/node/.done
 	.venv/bin/python -m pytest -q -n $(WORKERS) --dist worksteal -m "not slow"
 
 # Other servers' clients, all of them; `make test` asks with those it has.
-test-clients: .venv/.done .venv-clients/.done .cache/node/.done
+test-clients: .venv/.done .venv-clients/.done .venv-clients-older/.done .cache/node/.done
 	.venv/bin/python -m pytest -q tests/clients
 
 # What takes longer: every family with every head in every precision, and models of real sizes.
@@ -59,7 +59,7 @@ format: .venv/.done
 	.venv/bin/ruff format .
 
 clean:
-	rm -rf .venv .venv-serve .venv-export .venv-baseline .venv-loadtest .venv-clients .cache
+	rm -rf .venv .venv-serve .venv-export .venv-baseline .venv-loadtest .venv-clients .venv-clients-older .cache
 
 # What the benchmarks run: a real model of the usual size, carried by a package.
 $(MINILM)/manifest.json: | .venv-export/.done
@@ -97,9 +97,11 @@ $(MINILM)/manifest.json: | .venv-export/.done
 
 # Some hold others' versions back, so they are not installed all at once.
 .venv-clients/.done: tests/clients/requirements.txt
-	$(PYTHON) -m venv .venv-clients
+.venv-clients-older/.done: tests/clients/requirements-older.txt
+.venv-clients/.done .venv-clients-older/.done:
+	$(PYTHON) -m venv $(@D)
 	grep -v '^#' $< | while read -r one; do \
-		.venv-clients/bin/pip install --quiet --disable-pip-version-check "$$one" || exit 1; done
+		$(@D)/bin/pip install --quiet --disable-pip-version-check "$$one" || exit 1; done
 	touch $@
 
 .venv/.done: $(LOCKED)

@@ -22,6 +22,7 @@ from service.api.native import (
 )
 from service.api.openai import embed, models
 from service.api.operations import admin, documents, health
+from service.api.tei import openai as tei_openai
 from service.api.tei import routes as tei
 from service.api.tei import weaviate
 from service.settings import DialectName
@@ -51,7 +52,7 @@ ROUTERS: tuple[APIRouter, ...] = (
 DIALECTS: dict[DialectName, tuple[APIRouter, ...]] = {
     "huggingface": (huggingface.router, tei.shared),
     # Before the others, of which the last takes whatever is below a base.
-    "tei": (weaviate.router, weaviate.probes, tei.router, tei.shared),
+    "tei": (tei_openai.router, weaviate.router, weaviate.probes, tei.router, tei.shared),
     "cohere": (cohere_embed.router, voyage.router),
     "infinity": (infinity.router,),
     "kserve": (kserve.router, kserve.probes),

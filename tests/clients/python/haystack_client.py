@@ -8,15 +8,32 @@ os.environ["HF_API_TOKEN"] = os.environ["OPENAI_API_KEY"] = KEY
 os.environ["COHERE_API_KEY"] = KEY
 
 from haystack import Document
-from haystack.components.embedders import OpenAITextEmbedder
+from haystack.components.embedders import OpenAIDocumentEmbedder, OpenAITextEmbedder
+from haystack_integrations.components.embedders.cohere import (
+    CohereDocumentEmbedder,
+    CohereTextEmbedder,
+)
 from haystack_integrations.components.embedders.huggingface_api import (
     HuggingFaceAPIDocumentEmbedder,
     HuggingFaceAPITextEmbedder,
 )
 from haystack_integrations.components.rankers.cohere import CohereRanker
+from haystack_integrations.components.rankers.huggingface_api import HuggingFaceTEIRanker
 
-text = OpenAITextEmbedder(api_base_url=f"{URL}/v1", model=MODEL)
-check(text.run(TEXTS[0])["embedding"], embed(TEXTS[:1])[0])
+
+def make_documents() -> list[Document]:
+    """New ones, since the old ones keep what was found of them."""
+    return [Document(content=each) for each in TEXTS]
+
+
+for kind_of_text, kind_of_documents, base in (
+    (OpenAITextEmbedder, OpenAIDocumentEmbedder, f"{URL}/v1"),
+    (CohereTextEmbedder, CohereDocumentEmbedder, URL),
+):
+    text = kind_of_text(api_base_url=base, model=MODEL)
+    check(text.run(TEXTS[0])["embedding"], embed(TEXTS[:1])[0])
+    found = kind_of_documents(api_base_url=base, model=MODEL).run(make_documents())["documents"]
+    check([document.embedding for document in found], embed(TEXTS))
 for kind, base in (
     ("text_embeddings_inference", URL),
     ("text_embeddings_inference", f"{URL}/tei/{MODEL}"),
@@ -25,10 +42,13 @@ for kind, base in (
     single = HuggingFaceAPITextEmbedder(api_type=kind, api_params={"url": base}, normalize=True)
     check(single.run(TEXTS[0])["embedding"], embed(TEXTS[:1])[0])
     many = HuggingFaceAPIDocumentEmbedder(api_type=kind, api_params={"url": base}, normalize=True)
-    found = many.run([Document(content=each) for each in TEXTS])["documents"]
+    found = many.run(make_documents())["documents"]
     check([document.embedding for document in found], embed(TEXTS))
-ranker = CohereRanker(model=RANKER, api_base_url=URL)
-ranked = ranker.run("who is the king", [Document(content=each) for each in TEXTS])["documents"]
 wanted = rank("who is the king", TEXTS)
-assert [document.content for document in ranked] == [TEXTS[place] for place, _ in wanted]
-check([document.score for document in ranked], [score for _, score in wanted])
+for ranker in (
+    CohereRanker(model=RANKER, api_base_url=URL),
+    HuggingFaceTEIRanker(url=f"{URL}/tei/{RANKER}"),
+):
+    ranked = ranker.run("who is the king", make_documents())["documents"]
+    assert [document.content for document in ranked] == [TEXTS[place] for place, _ in wanted]
+    check([document.score for document in ranked], [score for _, score in wanted])
