@@ -4,7 +4,7 @@ At /rerank itself others ask in the same words and read another answer.
 """
 
 from time import time
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from uuid import uuid4
 
 from fastapi import APIRouter
@@ -17,6 +17,7 @@ from service.api.foreign import ForeignFields, answer_cut, choose_overflow
 from service.api.infinity.dialect import INFINITY, UNNAMED
 from service.api.openai.embed import EmbeddingsRequest, embed
 from service.api.openai.models import describe
+from service.api.openai.representations import InputType
 from service.api.route import Answer, Ask, declare, json_response
 from service.api.tei.bodies import RerankRequest
 from service.endpoint import Kind
@@ -24,17 +25,31 @@ from service.endpoint import Kind
 router = APIRouter(route_class=declare(Kind.WORK, INFINITY), include_in_schema=False)
 
 
+# What a text is in a search, in Jina's words; of whatever else a text is for, it says nothing.
+_ROLES: dict[str | None, InputType] = {
+    "retrieval.query": "query",
+    "retrieval.passage": "document",
+}
+
+
 class UnversionedRequest(EmbeddingsRequest):
-    """OpenAI's, of 0 dimensions where all are meant."""
+    """OpenAI's, of 0 dimensions where all are meant, and Jina's."""
 
     dimensions: int | None = Field(default=None, ge=0)
+    task: str | None = None
+    # Texts that are read together would have other vectors.
+    late_chunking: Literal[False] | None = None
 
 
 @router.post("/embeddings", response_model=None)
 @router.post("/infinity/embeddings", response_model=None)
 async def embed_unversioned(body: UnversionedRequest, ask: Ask) -> bytes:
     """Embed as OpenAI's route does."""
-    meant = {"model": name_model(body.model), "dimensions": body.dimensions or None}
+    meant = {
+        "model": name_model(body.model),
+        "dimensions": body.dimensions or None,
+        "input_type": body.input_type or _ROLES.get(body.task),
+    }
     return await embed(body.model_copy(update=meant), ask)
 
 

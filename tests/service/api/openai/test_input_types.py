@@ -91,6 +91,30 @@ def test_what_is_no_type_is_refused(fields: dict[str, Any], minilm: Server) -> N
     minilm.refuse(ROUTE, {"input": "a", **fields}, 400, "invalid_value", "input_type")
 
 
+def test_other_servers_clients_say_it_in_their_words(
+    pretraining_bundle: Path, tmp_path: Path
+) -> None:
+    bundle = copy_bundle(pretraining_bundle, tmp_path)
+    change_heads(bundle, "embed", prompts={"query": QUERY, "document": DOCUMENT})
+    with serve(bundle) as server:
+        for role, jina, weaviate in (
+            ("query", "retrieval.query", "query"),
+            ("document", "retrieval.passage", "passage"),
+        ):
+            answer = server.answer(ROUTE, {"input": TEXTS, "input_type": role})
+            wanted = [entry["embedding"] for entry in answer["data"]]
+            for path, beside in (
+                ("/embeddings", {"task": jina, "late_chunking": False}),
+                ("/voyage/v1/embeddings", {"input_type": role}),
+            ):
+                found = server.answer(path, {"input": TEXTS, **beside})["data"]
+                check_same([entry["embedding"] for entry in found], wanted)
+            body = {"texts": TEXTS, "config": {"task_type": weaviate}}
+            check_same(server.answer("/vectors", body)["vectors"], wanted)
+        together = server.post("/embeddings", {"input": TEXTS, "late_chunking": True})
+        assert together.json()["error"]["param"] == "late_chunking"
+
+
 def test_openais_client_says_it(minilm: Server) -> None:
     with openai.OpenAI(base_url=f"{minilm.url}/v1", api_key="any", max_retries=0) as client:
         name = "all-MiniLM-L6-v2"
