@@ -44,7 +44,7 @@ CLIENTS = {
 # Those that want an older one of the packages above.
 OLDER = {"langchain_cohere": "langchain_cohere", "llama_index_cohere": "llama_index"}
 # Those that cannot send a key.
-KEYLESS = {"langchain_infinity": "langchain_community"}
+KEYLESS = {"langchain_infinity": "langchain_community", "litellm_triton": "litellm"}
 
 
 @pytest.fixture(scope="module")
