@@ -1,12 +1,14 @@
 """GET /v2, /v2/health/live, /v2/health/ready, /v2/models/{model}; POST .../infer."""
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from fastapi import APIRouter
 from pydantic import Field
 
-from models.errors import InvalidValue
+from models.errors import EmptyInput, InvalidValue
 from models.heads import EmbedOptions
 from service.answering.answerer import Question
 from service.api.foreign import ForeignFields, answer_cut, choose_overflow
@@ -51,6 +53,7 @@ class Tensor(ForeignFields):
 
     name: str = "text"
     datatype: str = "BYTES"
+    shape: list[int] | None = Field(default=None, max_length=64)
     data: list[Any]
 
 
@@ -64,12 +67,7 @@ class InferRequest(ForeignFields):
 @router.post("/v2/models/{model:path}/infer", response_model=None)
 async def infer(body: InferRequest, ask: Ask) -> Answer:
     """Embed texts."""
-    if len(body.inputs) != 1 or body.inputs[0].datatype != "BYTES":
-        raise InvalidValue("one tensor of BYTES is due here, the texts", param="inputs")
-    texts = np.array(body.inputs[0].data, dtype=object).ravel().tolist()
-    for place, text in enumerate(texts):
-        if not isinstance(text, str):
-            raise InvalidValue("a text is due here", param=f"inputs[0].data[{place}]")
+    texts = _read_texts(body.inputs)
     options = EmbedOptions(overflow=choose_overflow(ask, truncate=None))
     reply = await ask.ask(
         Question("embed", texts, options, model=ask.path["model"], field="inputs[0].data")
@@ -83,6 +81,23 @@ async def infer(body: InferRequest, ask: Ask) -> Answer:
         "data": vectors.ravel(),
     }
     return answer_cut({**told, "outputs": [output]}, reply.truncated_at)
+
+
+def _read_texts(tensors: Sequence[Tensor]) -> list[str]:
+    if len(tensors) != 1 or tensors[0].datatype != "BYTES":
+        raise InvalidValue("one tensor of BYTES is due here, the texts", param="inputs")
+    (tensor,) = tensors
+    texts: list[str] = np.array(tensor.data, dtype=object).ravel().tolist()
+    if not texts:
+        raise EmptyInput("the tensor is empty; send at least one text", param="inputs[0].data")
+    for place, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise InvalidValue("a text is due here", param=f"inputs[0].data[{place}]")
+    if tensor.shape is not None and math.prod(tensor.shape) != len(texts):
+        raise InvalidValue(
+            f"{tensor.shape} is not the shape of {len(texts)} texts", param="inputs[0].shape"
+        )
+    return texts
 
 
 @router.get("/v2/models/{model:path}", response_model=None)

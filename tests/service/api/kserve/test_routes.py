@@ -37,3 +37,12 @@ def test_infer(data: Any, tiny: Server) -> None:
         response = tiny.post(path, wrong)
         assert response.status_code == 422
         assert isinstance(response.json()["error"], str)
+
+
+@pytest.mark.parametrize("given", [{"data": []}, {"data": [[]]}, {"shape": [3]}], ids=str)
+def test_what_is_no_tensor_of_texts_is_refused(given: Any, tiny: Server) -> None:
+    tensor = {"name": "text", "shape": [1], "datatype": "BYTES", "data": ["rain"], **given}
+    path = f"/v2/models/{tiny.models[0].name}/infer"
+    response = tiny.post(path, {"inputs": [tensor]})
+    assert response.status_code == 422, response.text
+    assert response.json()["error"].startswith(f"inputs[0].{next(iter(given))}: ")
