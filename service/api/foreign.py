@@ -1,14 +1,18 @@
 """What the dialects of other servers share: lenient bodies, and what was cut told in a header."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from models.errors import EmptyInput, InvalidValue
 from models.text.encoded import Cut
 from models.text.truncation import Overflow, Side
 from service.api.route import Answer, Asker, json_response
+from service.api.validation import translate_validation
+
+# Where a text is cut, as text-embeddings-inference spells it.
+Direction = Annotated[str, Field(pattern="(?i)^(left|right)$")]
 
 
 class ForeignFields(BaseModel):
@@ -22,6 +26,17 @@ class ForeignFields(BaseModel):
         if isinstance(value, dict) and None in value.values():
             return {name: part for name, part in value.items() if part is not None}
         return value
+
+
+BodyT = TypeVar("BodyT", bound=ForeignFields)
+
+
+def read_body(kind: type[BodyT], given: Any) -> BodyT:
+    """A body of that kind, found within another one. Raises InvalidRequest, naming the field."""
+    try:
+        return kind.model_validate(given)
+    except ValidationError as error:
+        raise translate_validation(error, kind) from None
 
 
 def as_list(value: Any) -> list[Any]:
@@ -63,7 +78,7 @@ def choose_overflow(ask: Asker, *, truncate: bool | None) -> Overflow:
 
 
 def choose_side(direction: str | None) -> Side | None:
-    """Where texts are cut, as text-embeddings-inference spells it."""
+    """Where texts are cut, in our words."""
     return None if direction is None else "left" if direction.lower() == "left" else "right"
 
 

@@ -2,11 +2,11 @@
 
 from typing import Any, Literal, TypeVar
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
-from models.errors import InvalidValue
 from models.heads import Aggregation
-from service.api.foreign import ForeignFields
+from service.api.foreign import Direction, ForeignFields, read_body
+from service.errors import InvalidRequest
 
 TaskName = Literal[
     "feature-extraction",
@@ -30,7 +30,7 @@ class HuggingFaceRequest(ForeignFields):
     normalize: bool | None = None
     prompt_name: str | None = None
     truncate: bool | None = None
-    truncation_direction: str | None = None
+    truncation_direction: Direction | None = None
     dimensions: int | None = None
 
 
@@ -39,7 +39,7 @@ class Truncation(ForeignFields):
 
     truncate: bool | None = None
     truncation: bool | str | None = None
-    truncation_direction: str | None = None
+    truncation_direction: Direction | None = None
 
     @property
     def wanted(self) -> bool | None:
@@ -105,13 +105,12 @@ class FeatureParameters(Truncation):
 
 
 def read_parameters(kind: type[ParametersT], given: dict[str, Any] | None) -> ParametersT:
-    """The parameters of a task. Raises InvalidValue that names the one that is wrong."""
+    """The parameters of a task. Raises InvalidRequest that names the one that is wrong."""
     try:
-        return kind.model_validate(given or {})
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        place = ".".join(map(str, first["loc"]))
-        raise InvalidValue(str(first["msg"]).lower(), param=f"parameters.{place}") from None
+        return read_body(kind, given or {})
+    except InvalidRequest as error:
+        error.param = f"parameters.{error.param}"
+        raise
 
 
 def guess_task(

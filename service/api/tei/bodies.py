@@ -4,14 +4,14 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from service.api.foreign import ForeignFields
+from service.api.foreign import Direction, ForeignFields
 
 
 class Truncatable(ForeignFields):
     """Whether and where texts are cut; left out, the server's setting."""
 
     truncate: bool | None = None
-    truncation_direction: str | None = Field(default=None, pattern="(?i)^(left|right)$")
+    truncation_direction: Direction | None = None
 
 
 class EmbedRequest(Truncatable):

@@ -4,15 +4,18 @@ One model is one server there, whose /info says what it is: some clients refuse 
 anything else, so each model has a base of its own.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 import orjson
 from fastapi import APIRouter
 from pydantic import Field
 
+from models.errors import CallerError
+from service.answering.answerer import check_count
 from service.api.cohere.rerank import answer_ranking
-from service.api.foreign import ForeignFields
+from service.api.foreign import Direction, ForeignFields, answer_cut, read_body
 from service.api.huggingface.bodies import HuggingFaceRequest
 from service.api.huggingface.routes import answer_root, list_models
 from service.api.route import Answer, Ask, Asker, declare, json_response
@@ -30,12 +33,15 @@ from service.api.tei.dialect import TEI
 from service.api.tei.info import describe_server
 from service.endpoint import Kind
 from service.errors import InvalidRequest
+from service.scope import RECORD
 
 router = APIRouter(route_class=declare(Kind.WORK, TEI), include_in_schema=False)
 # What Hugging Face's inference API has, too.
 shared = APIRouter(route_class=declare(Kind.WORK, TEI), include_in_schema=False)
 _BASES = ("", "/tei/{model:path}")
 _SHARED = ("/", "/info")
+# What is told of a request, added up over all that it asks.
+_SPENT = ("items", "tokens", "tokenize", "queue", "infer", "decode")
 
 
 def _post(path: str) -> Callable[[Any], Any]:
@@ -115,7 +121,7 @@ class AnyRequest(ForeignFields):
     texts: Annotated[list[str], Field(fail_fast=True)] | None = None
     parameters: dict[str, Any] | None = None
     truncate: bool | None = None
-    truncation_direction: str | None = None
+    truncation_direction: Direction | None = None
     prompt_name: str | None = None
     normalize: bool | None = None
     dimensions: int | None = None
@@ -128,15 +134,15 @@ async def answer_any(body: AnyRequest, ask: Asker) -> Answer:
     model = find_model(ask)
     given = body.model_dump(exclude_none=True)
     if body.query is not None:
-        return await tasks.rerank(RerankRequest.model_validate(given), model, ask)
+        return await tasks.rerank(read_body(RerankRequest, given), model, ask)
     if body.inputs is None:
         raise InvalidRequest("the field is missing", param="inputs", code="missing_field")
     (first, *_) = list_models(model, ask)
     heads = {head.task.name for head in first.pipeline.heads}
     plain = model is not None and body.parameters is None
     if plain and "embed" not in heads and "classify" in heads:
-        return await tasks.predict(PredictRequest.model_validate(given), model, ask)
-    return await answer_root(HuggingFaceRequest.model_validate(given), ask, model)
+        return await tasks.predict(read_body(PredictRequest, given), model, ask)
+    return await answer_root(read_body(HuggingFaceRequest, given), ask, model)
 
 
 @_post("/")
@@ -152,10 +158,43 @@ async def invocations(body: AnyRequest, ask: Ask) -> Answer:
 
 
 @_post("/vertex")
-async def vertex(body: VertexRequest, ask: Ask) -> bytes:
-    """Answer several bodies at once, as Vertex AI asks."""
-    answers = [await answer_any(AnyRequest.model_validate(each), ask) for each in body.instances]
-    return json_response({"predictions": [orjson.Fragment(answer.content) for answer in answers]})
+async def vertex(body: VertexRequest, ask: Ask) -> Answer:
+    """Answer several bodies at once, as Vertex AI asks; a header names those with a text cut."""
+    bodies = []
+    for place, given in enumerate(body.instances):
+        with _name_instance(place):
+            bodies.append(read_body(AnyRequest, given))
+    check_count(sum(map(_count_items, bodies)), ask.state.settings.max_inputs, "instances")
+    record = ask.scope[RECORD]
+    answers, spent = [], dict.fromkeys(_SPENT, 0)
+    for place, each in enumerate(bodies):
+        with _name_instance(place):
+            answers.append(await answer_any(each, ask))
+        for name in _SPENT:
+            spent[name] += getattr(record, name)
+    for name, value in spent.items():
+        setattr(record, name, value)
+    told = {"predictions": [orjson.Fragment(answer.content) for answer in answers]}
+    return answer_cut(told, [0 if answer.headers else None for answer in answers])
+
+
+@contextmanager
+def _name_instance(place: int) -> Iterator[None]:
+    """What is wrong with a body is told with its place."""
+    try:
+        yield
+    except (CallerError, InvalidRequest) as error:
+        beside = f".{error.param}" if error.param else ""
+        error.param = f"instances[{place}]{beside}"
+        raise
+
+
+def _count_items(body: AnyRequest) -> int:
+    given = body.inputs if body.texts is None else body.texts
+    if isinstance(given, dict):
+        given = given.get("sentences")
+    ids = isinstance(given, list) and all(type(part) is int for part in given)
+    return len(given) if isinstance(given, list) and not ids else 1
 
 
 @shared.get("/info", response_model=None)

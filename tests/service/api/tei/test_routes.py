@@ -1,5 +1,6 @@
 """text-embeddings-inference's routes: its shapes, its errors, its statuses."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,8 @@ import numpy as np
 import pytest
 
 from models import Pipeline
-from tests.helpers.server import Server, check_same, serve
+from tests.helpers.process import start_service
+from tests.helpers.server import PATIENCE_S, Server, check_same, serve
 
 LONG = "river " * 80
 KEY = {"authorization": "Bearer right"}
@@ -152,6 +154,44 @@ def test_errors_have_its_kinds(server: Server) -> None:
     refuse(server.client.post("/rerank", json={"query": "a", "texts": []}), 400, "Empty", "texts")
     refuse(server.client.post("/tei/x/nothing", json=body), 404, "Validation")
     refuse(server.client.post("/embed", content=b"{"), 400, "Validation")
+
+
+@pytest.mark.parametrize(
+    "body", [{"inputs": 5}, {"inputs": {"a": 1}}, {"inputs": "a", "truncation_direction": "up"}]
+)
+@pytest.mark.parametrize("path", ["/", "/tei/tiny-ranker/", "/tei/tiny-ranker/invocations"])
+def test_a_body_of_any_task_is_judged_as_that_of_its_task(
+    server: Server, path: str, body: Any
+) -> None:
+    refuse(server.client.post(path, json=body), 422, "Validation", next(reversed(body)))
+
+
+def test_vertex_names_the_instance(server: Server) -> None:
+    def send(*instances: Any) -> httpx.Response:
+        return server.client.post("/vertex", json={"instances": list(instances)})
+
+    body = {"inputs": "rain"}
+    refuse(send(body, {"inputs": ""}), 400, "Empty", "instances[1].inputs[0]: ")
+    refuse(send(body, {}), 422, "Validation", "instances[1].inputs: ")
+    refuse(send(body | {"normalize": "maybe"}), 422, "Validation", "instances[0].normalize: ")
+    cut = send(body, {"inputs": [LONG]})
+    assert (cut.status_code, cut.headers["x-truncated"]) == (200, "1")
+    assert "x-truncated" not in send(body).headers
+
+
+def test_vertex_counts_all_that_it_is_sent(pretraining_bundle: Path) -> None:
+    settings = {"CLOZE_MAX_INPUTS": "4", "CLOZE_ACCESS_LOG": "all"}
+    with start_service("--bundle", str(pretraining_bundle), **settings) as (process, client):
+        for instances in ([{"inputs": ["rain"] * 2}] * 3, [{"inputs": "rain"}] * 5):
+            response = client.post("/vertex", json={"instances": instances})
+            refuse(response, 422, "Validation", "more than the 4")
+        both = {"instances": [{"inputs": ["rain"] * 2}, {"inputs": "sea"}]}
+        assert client.post("/vertex", json=both).status_code == 200
+        process.terminate()
+        _, written = process.communicate(timeout=PATIENCE_S)
+    lines = [json.loads(line) for line in written.splitlines()]
+    (line,) = [each for each in lines if each.get("route") == "/vertex" and each["status"] == 200]
+    assert (line["items"], line["tokens"]) == (3, 9)
 
 
 def test_what_looks_at_the_status_alone(server: Server) -> None:
