@@ -115,6 +115,11 @@ async def classify(body: ClassifyRequest, ask: Ask) -> bytes:
     items = [read_item(item) for item in body.inputs]
     if body.labels is not None:
         return await _classify_freely(body, items, ask)
+    if body.multi_label or body.hypothesis_template != TEMPLATE:
+        raise InvalidValue(
+            "it is for labels of your own; send these, too, or leave it out",
+            param="multi_label" if body.multi_label else "hypothesis_template",
+        )
     options = ClassifyOptions(
         body.top_k, body.function, ask.overflow(body), body.prompt_name, body.truncation_side
     )
@@ -144,6 +149,11 @@ async def _classify_freely(
         raise InvalidValue(
             "with labels there is one head and one function; leave it out",
             param="head" if body.function is None else "function",
+        )
+    if body.prompt_name:
+        raise InvalidValue(
+            "with labels a text is judged as it was sent; leave the prompt out",
+            param="prompt_name",
         )
     options = ZeroShotOptions(
         tuple(body.labels or ()),

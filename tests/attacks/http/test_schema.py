@@ -21,6 +21,7 @@ from schemathesis.generation.feedback import NO_FEEDBACK
 from schemathesis.generation.overrides import Override
 from schemathesis.schemas import APIOperation
 
+from models.derived.zero_shot import TEMPLATE
 from tests.helpers.server import Server
 
 TASKS = (
@@ -232,8 +233,8 @@ def _check_excuse(error: dict[str, Any], body: Any) -> None:
         known = ("dimensions", "prompt_name", "window_overlap", "input_type", "input[")
         # Fields that are for one representation and not for another.
         known += ("top_k", "normalize", "pooling", "windows", "special_tokens")
-        # With labels of the caller's own a text alone.
-        known += ("inputs[", "function", "labels", "hypothesis_template")
+        # With labels of the caller's own a text alone; without them nothing that is for them.
+        known += ("inputs[", "function", "labels", "hypothesis_template", "multi_label")
         known += ("stride", "doc_stride", "layer", "head", "include", "positive", "negative")
         either = error["message"].endswith("one of the two")
         assert whole or either or error["param"].startswith(known), (error, body)
@@ -271,8 +272,10 @@ def _add_knowledge(document: dict[str, Any]) -> dict[str, Any]:
             "inputs": _one_or_many(words, {"$ref": "#/components/schemas/TextPair"}),
             "top_k": {"enum": [None, 1, 2, 1_000_000]},
             "prompt_name": {"enum": [None, ""]},
-            # None of these models knows what follows from what.
+            # None of these models knows what follows from what, so nothing is for such labels.
             "labels": {"type": "null"},
+            "hypothesis_template": {"const": TEMPLATE},
+            "multi_label": {"const": False},
         },
         "SimilarityRequest": {
             "source": words,

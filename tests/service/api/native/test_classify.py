@@ -127,6 +127,8 @@ def test_server_may_truncate_by_default(cutting: Server) -> None:
         ({"inputs": "rain", "head": "sentiment"}, "head_not_found", "head"),
         ({"inputs": "rain", "prompt_name": "query"}, "invalid_value", "prompt_name"),
         ({"inputs": "rain", "prompt_name": 5}, "invalid_value", "prompt_name"),
+        ({"inputs": "rain", "multi_label": True}, "invalid_value", "multi_label"),
+        ({"inputs": "rain", "hypothesis_template": "{}"}, "invalid_value", "hypothesis_template"),
     ],
     ids=str,
 )
@@ -241,6 +243,7 @@ def test_labels_of_the_callers_own(ranking: Server, *, multi_label: bool) -> Non
         ({"hypothesis_template": "about"}, "invalid_value", "hypothesis_template"),
         ({"function": "softmax"}, "invalid_value", "function"),
         ({"head": "*"}, "invalid_value", "head"),
+        ({"prompt_name": "query"}, "invalid_value", "prompt_name"),
         ({"head": "moods"}, "head_not_found", "head"),
         ({"inputs": [{"text": "a", "text_pair": "b"}]}, "invalid_value", "inputs[0]"),
         ({"inputs": ["rain", ""]}, "empty_input", "inputs[1]"),
