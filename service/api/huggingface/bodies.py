@@ -1,11 +1,12 @@
 """What Hugging Face's clients send, task by task, and which task a body without a name means."""
 
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from models.heads import Aggregation
 from service.api.foreign import Direction, ForeignFields, read_body
+from service.api.schemas import as_list
 from service.errors import InvalidRequest
 
 TaskName = Literal[
@@ -50,10 +51,10 @@ class Truncation(ForeignFields):
 
 
 class FillMaskParameters(Truncation):
-    """Of fill-mask."""
+    """Of fill-mask; as many candidates at most, also of targets, as the pipeline has it."""
 
     top_k: int = Field(default=5, ge=1)
-    targets: list[str] | str | None = None
+    targets: Annotated[list[str], Field(fail_fast=True), BeforeValidator(as_list)] | None = None
 
 
 class ClassificationParameters(Truncation):
@@ -81,19 +82,23 @@ class AnswerParameters(Truncation):
     align_to_words: bool = True
 
 
+def _split(labels: Any) -> Any:
+    """Labels that are written as one text, with commas between them."""
+    return labels.split(",") if isinstance(labels, str) else labels
+
+
 class ZeroShotParameters(Truncation):
     """Of zero-shot classification."""
 
-    candidate_labels: list[str] | str
+    candidate_labels: Annotated[list[str], Field(fail_fast=True), BeforeValidator(_split)]
     multi_label: bool = False
     hypothesis_template: str = "This example is {}."
 
     @property
     def labels(self) -> tuple[str, ...]:
         """The labels, each once."""
-        found = self.candidate_labels
-        parts = found.split(",") if isinstance(found, str) else found
-        return tuple(dict.fromkeys(part.strip() for part in parts if part.strip()))
+        parts = (part.strip() for part in self.candidate_labels)
+        return tuple(dict.fromkeys(part for part in parts if part))
 
 
 class FeatureParameters(Truncation):

@@ -62,12 +62,8 @@ def _options(ask: Asker, given: Truncation) -> dict[str, Any]:
 async def fill_mask(body: HuggingFaceRequest, model: str | None, ask: Asker) -> Answer:
     """A list of tokens for one mask, of several a list of such lists."""
     given = read_parameters(FillMaskParameters, body.parameters)
-    targets = (given.targets,) if isinstance(given.targets, str) else given.targets
-    options = FillMaskOptions(
-        None if targets else given.top_k,
-        tuple(targets) if targets else None,
-        **_options(ask, given),
-    )
+    targets = None if given.targets is None else tuple(given.targets)
+    options = FillMaskOptions(given.top_k, targets, **_options(ask, given))
     texts = _list_texts(body.inputs)
     reply = await ask.ask(Question("fill-mask", texts, options, model=model))
     results = [

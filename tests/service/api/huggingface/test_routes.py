@@ -52,6 +52,9 @@ def test_fill_mask(server: Server) -> None:
         server, "fill-mask", "the [MASK]", PRETRAINING, parameters={"targets": ["king", "sea"]}
     )
     assert {each["token_str"] for each in aimed} == {"king", "sea"}
+    parameters = {"targets": ["king", "sea"], "top_k": 1}
+    best = ask(server, "fill-mask", "the [MASK]", PRETRAINING, parameters=parameters)
+    check_same(best, aimed[:1])
 
 
 def test_text_classification(server: Server) -> None:
@@ -187,6 +190,24 @@ def test_what_was_cut_is_told_in_a_header(server: Server) -> None:
             {"inputs": "a [MASK]", "parameters": {"top_k": 0}},
             422,
             "parameters.top_k",
+        ),
+        (
+            f"/models/{PRETRAINING}/pipeline/fill-mask",
+            {"inputs": "a [MASK]", "parameters": {"targets": []}},
+            422,
+            "targets",
+        ),
+        (
+            f"/models/{INFERENCE}/pipeline/zero-shot-classification",
+            {"inputs": "a", "parameters": {"candidate_labels": 5}},
+            422,
+            "parameters.candidate_labels: ",
+        ),
+        (
+            f"/models/{INFERENCE}/pipeline/text-classification",
+            {"inputs": "a", "parameters": {"truncation_direction": "up"}},
+            422,
+            "parameters.truncation_direction: ",
         ),
         (
             f"/models/{INFERENCE}/pipeline/zero-shot-classification",
