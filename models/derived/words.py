@@ -97,11 +97,11 @@ class WordVectors:
             raise InvalidValue(f"{top_k} is outside 1 to {MAX_TOP_K}", param="top_k")
         if not positive and not negative:
             raise EmptyInput("there is no word; send at least one", param="positive")
-        asked = [
-            (sign, word, self._split(word, field, place))
-            for sign, field, words in ((1, "positive", positive), (-1, "negative", negative))
-            for place, word in enumerate(words)
-        ]
+        asked = []
+        for sign, field, words in ((1, "positive", positive), (-1, "negative", negative)):
+            for place, word in enumerate(words):
+                check()
+                asked.append((sign, word, self._split(word, field, place)))
         table = self._open(check)
         wanted = self._add(table, asked)
         scores = np.empty(len(table.rows), np.float32)

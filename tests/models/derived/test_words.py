@@ -64,6 +64,14 @@ def find_matrix(source: Path, size: int) -> NDArray[Any]:
     return weights[name]
 
 
+def test_no_word_is_looked_up_where_nobody_waits(pretraining: Exported) -> None:
+    def check() -> None:
+        raise TimeoutError
+
+    with pytest.raises(TimeoutError):
+        pretraining.pipeline.word_vectors.find_nearest([""], check=check)
+
+
 @pytest.mark.parametrize("family", EACH_FAMILY)
 def test_nearest_are_those_of_the_matrix(family: str, exported: Export) -> None:
     both = exported(family, "ForMaskedLM")
