@@ -163,16 +163,7 @@ def check_characters(parsed: Any, limit: int) -> None:
     """Raise TooManyCharacters if the texts of a request are longer, all together."""
     if not isinstance(parsed, dict):
         return
-    count = 0
-    for value in parsed.values():
-        # No field takes a longer list, nor texts that lie deeper: validation refuses both.
-        parts = value if isinstance(value, list) and len(value) <= MAX_TOKEN_IDS else [value]
-        for part in parts:
-            if isinstance(part, str):
-                count += len(part)
-            elif isinstance(part, dict):
-                # Other servers' items lie deeper, which the parser bounds.
-                count += _count_characters(part.values())
+    count = _count_characters(parsed.values())
     if count > limit:
         raise TooManyCharacters(
             f"{count} characters of text are more than the {limit} one request may carry; "
@@ -217,12 +208,18 @@ def _count_parts(text: bytes) -> int:
 
 
 def _count_characters(parts: Iterable[Any]) -> int:
+    """Of all texts, however deep they lie: other servers' items are lists, or objects with some."""
     count = 0
-    for part in parts:
-        if isinstance(part, str):
-            count += len(part)
-        elif isinstance(part, list | dict):
-            count += _count_characters(part.values() if isinstance(part, dict) else part)
+    waiting = [parts]
+    while waiting:
+        for part in waiting.pop():
+            if isinstance(part, str):
+                count += len(part)
+            elif isinstance(part, dict):
+                waiting.append(part.values())
+            elif isinstance(part, list) and len(part) <= MAX_TOKEN_IDS:
+                # No field takes a longer list: validation refuses it.
+                waiting.append(part)
     return count
 
 

@@ -1,6 +1,7 @@
 """Bodies with much that is wrong: one thing is told, with its place, and the rest costs nothing."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 from service.api import DIALECTS, ROUTERS
 from service.api.operations import admin
 from service.api.route import validate
-from tests.helpers.server import Server, find_refusal
+from tests.helpers.server import Server, find_refusal, serve
 
 MANY = 10_000
 WRONG: dict[str, Any] = {
@@ -109,6 +110,26 @@ def test_more_parts_than_items_can_have_are_not_parsed(body: str, tiny: Server) 
         message = tiny.refuse("/v1/embeddings", sent, 400, "too_many_inputs", None)
         assert "262144" in message
         assert "several requests" in message
+
+
+@pytest.mark.parametrize(
+    ("path", "inputs"),
+    [
+        ("/predict", [["rain " * 30], ["sea " * 30]]),
+        ("/v1/classify", {"text": "rain " * 30, "text_pair": "sea " * 30}),
+        ("/v2/models/tiny-pretraining/infer", [{"data": [["rain " * 30], ["sea " * 30]]}]),
+    ],
+)
+def test_characters_are_counted_however_deep_they_lie(
+    path: str, inputs: Any, pretraining_bundle: Path, classify_bundle: Path
+) -> None:
+    with serve(pretraining_bundle, classify_bundle, max_characters=200) as server:
+        response = server.post(path, {"inputs": inputs})
+        assert response.status_code == 422, response.text
+        assert "characters of text" in response.text
+        # Deeper than any route takes, and than the interpreter counts by itself.
+        deep = b'{"inputs": %s%s}' % (b"[" * 1000, b"]" * 1000)
+        assert server.post(path, deep).status_code in (400, 422)
 
 
 @pytest.mark.parametrize("text", ["{", "[", ":", '":', '\\"{', "\\[", '\\\\":{'])
