@@ -21,6 +21,10 @@ class HiddenHead(EmbedHead):
         """A row a token."""
         return job.tokens * self.manifest.hidden_size
 
+    def weigh(self, job: Job) -> int:
+        """A vector a token."""
+        return job.tokens
+
     def compute(self, hidden: Output, jobs: Sequence[Job], starts: Indices) -> None:
         """The rows of each text."""
         for job, start, count in zip(jobs, starts, count_tokens(jobs), strict=True):

@@ -13,7 +13,7 @@ import numpy as np
 
 from models.engines import Output
 from models.errors import InputTooLong, InternalError
-from models.heads.head import Head, Indices, Job
+from models.heads.head import PARTS_OF_A_VECTOR, Head, Indices, Job
 from models.tasks import Rows, Task
 from models.text.truncation import Overflow, Side
 
@@ -103,6 +103,10 @@ class ScoreHead(Head[str, ScoreOptions, TextScore]):
             found = shifted[np.arange(len(shifted)), wanted[block]] - total
             for job, score in zip(jobs[block], found.tolist(), strict=True):
                 job.output = score
+
+    def weigh(self, job: Job) -> int:
+        """By the tokens."""
+        return 1 + len(job.more) // PARTS_OF_A_VECTOR
 
     def decode(self, job: Job) -> TextScore:
         """The scores of the tokens, and their sum."""

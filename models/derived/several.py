@@ -47,6 +47,10 @@ class SeveralHeads(Head[Any, tuple[Any, ...], list[tuple[str | None, Any]]]):
         for place, head in enumerate(self.heads):
             head.compute(hidden, [job.item[place] for job in jobs], starts)
 
+    def weigh(self, job: Job) -> int:
+        """What all of them say."""
+        return sum(head.weigh(part) for head, part in zip(self.heads, job.item, strict=True))
+
     def decode(self, job: Job) -> list[tuple[str | None, Any]]:
         """Each head's name and what it says, in their order."""
         pairs = zip(self.heads, job.item, strict=True)

@@ -6,7 +6,7 @@ the context, also where the question spells a special token; spans of probabilit
 list; an answer that begins a window of a byte-level BPE has no space before it.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,14 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.engines import Output
-from models.errors import InternalError, InvalidValue
-from models.heads.head import Floats, Head, Indices, Job
+from models.errors import InputTooLong, InternalError, InvalidValue
+from models.heads.head import PARTS_OF_A_VECTOR, Floats, Head, Indices, Job
 from models.tasks import TASKS
 from models.text.encoded import Encoded, Origins
 from models.text.truncation import Overflow, Side
 
 # Longer windows than these are not what such models were trained on (SQuAD: 384).
 _WINDOW_TOKENS = 384
+# Of one context: a span that is looked at takes up to a kilobyte.
+_MOST_SPANS = 1 << 18
 
 Probabilities = NDArray[np.float64]
 
@@ -88,6 +90,12 @@ class AnswerHead(Head[tuple[str, str], AnswerOptions, list[Span]]):
             overflow=options.overflow,
             side=options.truncation_side,
         )
+        looked_at = len(windows) * _count_wanted(options)
+        if looked_at > _MOST_SPANS:
+            raise InputTooLong(
+                f"the context takes {len(windows)} windows, and for {options.top_k} answers more "
+                f"than {_MOST_SPANS} spans would be looked at; ask for fewer, or send it in parts"
+            )
         first, *others = (Job(head=self, item=item, options=options, encoded=w) for w in windows)
         first.more = tuple(others)
         return first
@@ -107,18 +115,28 @@ class AnswerHead(Head[tuple[str, str], AnswerOptions, list[Span]]):
             origins = _read_origins(window.encoded)
             start, end = _normalise(window.output, origins)
             no_answer = min(no_answer, float(start[0] * end[0]))
-            for score, first, last in _choose(start, end, origins, options):
-                begin, stop = _place(origins, first, last, align=options.align_to_words)
-                text = context[begin:stop]
+            scores, first, last = _choose(start, end, origins, options)
+            begins, stops = _place(origins, first, last, align=options.align_to_words)
+            for score, begin, stop in zip(
+                scores.tolist(), begins.tolist(), stops.tolist(), strict=True
+            ):
                 # As the pipeline does: a text is one answer, wherever and however it is written.
-                known = found.setdefault(text.lower(), Span(text, 0.0, begin, stop))
-                found[text.lower()] = Span(
-                    known.answer, known.score + score, known.start, known.end
-                )
+                text = context[begin:stop]
+                known = found.get(text.lower())
+                if known is None:
+                    found[text.lower()] = Span(text, score, begin, stop)
+                else:
+                    total = known.score + score
+                    found[text.lower()] = Span(known.answer, total, known.start, known.end)
         spans = list(found.values())
         if options.impossible:
             spans.append(Span("", no_answer, 0, 0))
         return sorted(spans, key=lambda span: -span.score)[: options.top_k]
+
+    def weigh(self, job: Job) -> int:
+        """By the spans that are looked at."""
+        options: AnswerOptions = job.options
+        return (1 + len(job.more)) * (1 + options.top_k // PARTS_OF_A_VECTOR)
 
     def difference(self, answer: list[Span], golden: Sequence[Mapping[str, Any]]) -> float:
         """The largest of the spans' scores.
@@ -157,15 +175,20 @@ def _normalise(logits: Floats, origins: Origins) -> tuple[Probabilities, Probabi
     return start, end
 
 
+def _count_wanted(options: AnswerOptions) -> int:
+    """How many spans of a window are looked at: some become the same answer."""
+    return options.top_k * 2 + 10 if options.align_to_words else options.top_k
+
+
 def _choose(
     start: Probabilities, end: Probabilities, origins: Origins, options: AnswerOptions
-) -> Iterator[tuple[float, int, int]]:
-    """The best spans of a window: score, first token, last token.
+) -> tuple[Probabilities, Indices, Indices]:
+    """The best spans of a window: their scores, first tokens and last tokens.
 
-    More than are wanted, since some become the same answer. Of equal scores the earliest and
-    shortest span comes first; spans of no probability are left out.
+    Of equal scores the earliest and shortest span comes first; spans of no probability are left
+    out.
     """
-    wanted = options.top_k * 2 + 10 if options.align_to_words else options.top_k
+    wanted = _count_wanted(options)
     context = origins.places(1)
     size = len(context)
     longest = min(options.max_answer_tokens, size)
@@ -177,20 +200,27 @@ def _choose(
     if len(likely) > wanted:
         least = np.partition(scores[likely], -wanted)[-wanted]
         likely = likely[scores[likely] >= least]
-    for place in likely[np.argsort(-scores[likely], kind="stable")][:wanted].tolist():
-        first = place // longest
-        yield float(scores[place]), int(context[first]), int(context[lasts.flat[place]])
+    best = likely[np.argsort(-scores[likely], kind="stable")][:wanted]
+    return scores[best], context[best // longest], context[lasts.ravel()[best]]
 
 
-def _place(origins: Origins, first: int, last: int, *, align: bool) -> tuple[int, int]:
-    """The characters from the first to the last token, or from the word of one to that of other."""
-    if align and min(origins.words[first], origins.words[last]) >= 0:
-        first = int(_find_word(origins, first)[0])
-        last = int(_find_word(origins, last)[-1])
-    return int(origins.offsets[first, 0]), int(origins.offsets[last, 1])
+def _place(
+    origins: Origins, first: Indices, last: Indices, *, align: bool
+) -> tuple[Indices, Indices]:
+    """The characters of spans from their first to their last token, or of those tokens' words."""
+    if align:
+        inside = np.minimum(origins.words[first], origins.words[last]) >= 0
+        begins, ends = _find_words(origins)
+        first = np.where(inside, begins[first], first)
+        last = np.where(inside, ends[last], last)
+    return origins.offsets[first, 0], origins.offsets[last, 1]
 
 
-def _find_word(origins: Origins, token: int) -> Indices:
-    """The tokens of the window that are of the same word."""
-    same = (origins.words == origins.words[token]) & (origins.texts == origins.texts[token])
-    return np.flatnonzero(same)
+def _find_words(origins: Origins) -> tuple[Indices, Indices]:
+    """Of each token of the window the first and the last one that are of the same word."""
+    names = np.stack([origins.texts, origins.words], axis=1)
+    _, begins, word = np.unique(names, axis=0, return_index=True, return_inverse=True)
+    word = word.ravel()
+    ends = np.zeros(len(begins), np.int64)
+    np.maximum.at(ends, word, np.arange(len(names)))
+    return begins[word], ends[word]

@@ -8,7 +8,7 @@ import numpy as np
 from models.bundle.manifest import Function
 from models.engines import Output
 from models.errors import InvalidValue
-from models.heads.head import Head, Indices, Job, sigmoid, softmax
+from models.heads.head import PARTS_OF_A_VECTOR, Head, Indices, Job, sigmoid, softmax
 from models.tasks import TASKS
 from models.text.truncation import Overflow, Side
 
@@ -69,6 +69,11 @@ class ClassifyHead(Head[str | tuple[str, str], ClassifyOptions, list[Label]]):
         """The logits of each text, one for each label."""
         for job, logits in zip(jobs, self.logits(hidden, jobs, starts), strict=True):
             job.output = logits[0]
+
+    def weigh(self, job: Job) -> int:
+        """By the labels that are told."""
+        told = len(self.entry.labels or ())
+        return 1 + min(told, job.options.top_k or told) // PARTS_OF_A_VECTOR
 
     def decode(self, job: Job) -> list[Label]:
         """Labels by falling score; equal scores in the order of the checkpoint."""

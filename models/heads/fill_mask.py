@@ -17,7 +17,7 @@ from models.errors import (
     InvalidValue,
     MissingMask,
 )
-from models.heads.head import Floats, Head, Indices, Job, softmax
+from models.heads.head import PARTS_OF_A_VECTOR, Floats, Head, Indices, Job, softmax
 from models.tasks import TASKS
 from models.text.encoder import Encoder
 from models.text.truncation import Overflow, Side
@@ -115,9 +115,15 @@ class FillMaskHead(Head[str, FillMaskOptions, list[Mask]]):
 
     def count_characters(self, job: Job) -> int:
         """Each candidate of each mask carries the whole text, and its own fields."""
+        return self._count_candidates(job) * (len(job.item) + _FIELDS_CHARACTERS)
+
+    def weigh(self, job: Job) -> int:
+        """By the candidates of all masks."""
+        return 1 + self._count_candidates(job) // PARTS_OF_A_VECTOR
+
+    def _count_candidates(self, job: Job) -> int:
         masks = 0 if job.rows is None else len(job.rows)
-        candidates = min(job.options.top_k or DEFAULT_TOP_K, self.manifest.vocabulary_size)
-        return masks * candidates * (len(job.item) + _FIELDS_CHARACTERS)
+        return masks * min(job.options.top_k or DEFAULT_TOP_K, self.manifest.vocabulary_size)
 
     def compute(self, hidden: Output, jobs: Sequence[Job], starts: Indices) -> None:
         """Keep the best candidates of each mask: ids and probabilities, [masks, candidates] each.

@@ -24,6 +24,9 @@ from models.text.truncation import Overflow, Side
 Floats = NDArray[np.float32]
 Indices = NDArray[np.int64]
 
+# So many labels, spans or candidates are about as much to decode and to write as a vector.
+PARTS_OF_A_VECTOR = 16
+
 # What a text is in a search.
 TextRole = Literal["query", "document"]
 # The prompt of a role is the first of these that a bundle has, as sentence-transformers tells it.
@@ -164,6 +167,10 @@ class Head(ABC, Generic[ItemT, OptionsT, AnswerT]):
     def count_numbers(self, job: Job) -> int:
         """How many numbers the answer will have, of a head that `gives_many`."""
         return 0
+
+    def weigh(self, job: Job) -> int:
+        """About how much its answer is to decode and to write, where a vector is 1."""
+        return 1 + len(job.more)
 
     def logits(self, hidden: Output, jobs: Sequence[Job], starts: Indices) -> list[Floats]:
         """What the head's graph gives for each job, [rows, classes], from one run of it."""

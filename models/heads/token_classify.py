@@ -12,7 +12,7 @@ import numpy as np
 from models.bundle.manifest import HeadEntry, Manifest
 from models.engines import Output, Session
 from models.errors import InternalError, InvalidValue
-from models.heads.head import Floats, Head, Indices, Job, softmax
+from models.heads.head import PARTS_OF_A_VECTOR, Floats, Head, Indices, Job, softmax
 from models.tasks import TASKS
 from models.text.encoder import Encoder
 from models.text.truncation import Overflow, Side
@@ -132,6 +132,11 @@ class TokenClassifyHead(Head[str, TokenClassifyOptions, list[Entity]]):
         if not job.more:
             return self._decode(job)
         return _resolve([one for window in (job, *job.more) for one in self._decode(window)])
+
+    def weigh(self, job: Job) -> int:
+        """By the tokens, each of which may be an entity."""
+        tokens = sum(each.tokens for each in (job, *job.more))
+        return 1 + tokens // PARTS_OF_A_VECTOR
 
     def _decode(self, job: Job) -> list[Entity]:
         """Those of one window."""

@@ -73,12 +73,16 @@ class Conversion:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """The answers, in the order of the items, and where these were cut, None for whole ones."""
+    """The answers, in the order of the items, and where these were cut, None for whole ones.
+
+    `weight` is about how much they are to write, where a vector is 1.
+    """
 
     model: str
     answers: Sequence[Any]
     truncated_at: Sequence[Cut | None]
     tokens: int
+    weight: int
 
     @property
     def truncated(self) -> list[bool]:
@@ -158,7 +162,8 @@ class Answerer:
                 except InternalError as error:
                     raise _name_item(error, ticket, jobs, question.field) from None
             record.decoded = time.perf_counter()
-            if len(sequences) > _LARGE_ITEMS:
+            weight = sum(map(head.weigh, jobs))
+            if weight > _LARGE_ITEMS:
                 wanted = cancellation.while_it_lasts(jobs)
                 answers = await cancellation.run(
                     self._decoding, lambda: [head.decode(job) for job in wanted]
@@ -169,7 +174,7 @@ class Answerer:
         record.tokens = tokens = sum(job.tokens for job in sequences)
         self._metrics.observe_answer(model.name, head.task.name, tokens, record)
         cuts = [job.encoded.truncated_at for job in jobs]
-        return Reply(model=model.name, answers=answers, truncated_at=cuts, tokens=tokens)
+        return Reply(model.name, answers, cuts, tokens, weight)
 
     async def convert(
         self, wanted: Conversion, deadline: Deadline, record: RequestRecord, client: Client

@@ -10,9 +10,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, get_type_hints
 
+import numpy as np
 import orjson
 from fastapi import Depends, FastAPI, Request
 from fastapi.routing import APIRoute
+from numpy.typing import NDArray
 from pydantic import BaseModel, ValidationError
 from starlette.types import Receive, Scope, Send
 
@@ -27,8 +29,10 @@ from service.endpoint import NATIVE, Dialect, Kind, Page
 from service.error_response import send_error
 from service.scope import DEADLINE, DEPARTURE, RECORD
 
-# More entries than these are written off the event loop: 64 vectors of 384 take 0.5 ms.
-_LARGE_COUNT = 64
+# What is more than so many vectors is written off the event loop: 64 of 384 take 0.5 ms.
+_LARGE_WEIGHT = 64
+# Numbers written at a time: meanwhile no other thread has the interpreter.
+_AT_ONCE = 1 << 14
 _JSON = b"application/json"
 
 
@@ -194,18 +198,19 @@ async def respond(reply: Reply, results: Iterable[Mapping[str, Any]]) -> bytes:
     return json_response(
         {
             "model": reply.model,
-            "results": await write(entries, len(reply.answers)),
+            "results": await write(entries, reply.weight),
             "usage": {"prompt_tokens": reply.tokens, "total_tokens": reply.tokens},
         }
     )
 
 
-async def write(entries: Iterable[Mapping[str, Any]], count: int) -> list[Any]:
+async def write(entries: Iterable[Any], weight: int) -> list[Any]:
     """The entries of an answer for `json_response`; many are written off the event loop.
 
-    One by one, since the interpreter is not given to another thread while one is written.
+    One by one, since the interpreter is not given to another thread while one is written. Their
+    `weight` is that of a Reply.
     """
-    if count <= _LARGE_COUNT:
+    if weight <= _LARGE_WEIGHT:
         return list(entries)
     return await asyncio.to_thread(
         lambda: [orjson.Fragment(json_response(entry)) for entry in entries]
@@ -215,3 +220,15 @@ async def write(entries: Iterable[Mapping[str, Any]], count: int) -> list[Any]:
 def json_response(content: Any) -> bytes:
     """JSON, with numpy arrays and dataclasses as they are."""
     return orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def write_numbers(numbers: NDArray[np.float32]) -> bytes:
+    """The numbers as JSON, some of them at a time."""
+    if numbers.size <= _AT_ONCE:
+        return json_response(numbers)
+    if numbers.ndim > 2:
+        return b"[%s]" % b",".join(map(write_numbers, numbers))
+    rows = max(_AT_ONCE // (numbers.shape[1] if numbers.ndim > 1 else 1), 1)
+    starts = range(0, len(numbers), rows)
+    parts = (json_response(numbers[start : start + rows])[1:-1] for start in starts)
+    return b"[%s]" % b",".join(parts)

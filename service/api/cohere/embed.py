@@ -11,7 +11,7 @@ from models.heads import EmbedOptions, TextRole
 from service.answering.answerer import Question, Reply
 from service.api.cohere.dialect import COHERE
 from service.api.foreign import ForeignFields, answer_cut, choose_overflow
-from service.api.route import Answer, Ask, Asker, declare
+from service.api.route import Answer, Ask, Asker, declare, write
 from service.endpoint import Kind
 
 router = APIRouter(route_class=declare(Kind.WORK, COHERE), include_in_schema=False)
@@ -66,7 +66,8 @@ async def embed(body: EmbedRequest, ask: Ask) -> Answer:
     told = _describe(reply, body, "1")
     typed = body.embedding_types is not None
     kind = "embeddings_by_type" if typed else "embeddings_floats"
-    vectors: Any = {"float": reply.answers} if typed else reply.answers
+    written = await write(reply.answers, reply.weight)
+    vectors: Any = {"float": written} if typed else written
     told |= {"response_type": kind, "embeddings": vectors}
     return answer_cut(told, reply.truncated_at)
 
@@ -76,5 +77,6 @@ async def embed_by_type(body: EmbedRequest, ask: Ask) -> Answer:
     """Embed texts, the vectors by their type."""
     reply = await _ask(body, ask)
     told = _describe(reply, body, "2")
-    told |= {"response_type": "embeddings_by_type", "embeddings": {"float": reply.answers}}
+    vectors = {"float": await write(reply.answers, reply.weight)}
+    told |= {"response_type": "embeddings_by_type", "embeddings": vectors}
     return answer_cut(told, reply.truncated_at)

@@ -4,7 +4,7 @@ Shapes are those that the clients check (huggingface_hub 2.4, @huggingface/infer
 of inputs is answered with a list of what one is.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any
 
 from models.derived.zero_shot import ZeroShotOptions
@@ -13,7 +13,9 @@ from models.heads import (
     AnswerOptions,
     ClassifyOptions,
     EmbedOptions,
+    Entity,
     FillMaskOptions,
+    Mask,
     TokenClassifyOptions,
 )
 from service.answering.answerer import Question, Reply
@@ -31,7 +33,7 @@ from service.api.huggingface.bodies import (
     read_parameters,
 )
 from service.api.native.token_classify import write_entity
-from service.api.route import Answer, Asker
+from service.api.route import Answer, Asker, write
 
 Answering = Callable[[HuggingFaceRequest, str | None, Asker], Awaitable[Answer]]
 
@@ -45,10 +47,10 @@ def _list_texts(inputs: Any) -> list[str]:
     return found
 
 
-def _unwrap(inputs: Any, results: Sequence[Any], reply: Reply) -> Answer:
+async def _unwrap(inputs: Any, results: Iterable[Any], reply: Reply) -> Answer:
     """The results of many inputs, or of one that stood alone its own."""
-    content = results if isinstance(inputs, list) else results[0]
-    return answer_cut(content, reply.truncated_at)
+    written = await write(results, reply.weight)
+    return answer_cut(written if isinstance(inputs, list) else written[0], reply.truncated_at)
 
 
 def _options(ask: Asker, given: Truncation) -> dict[str, Any]:
@@ -66,23 +68,24 @@ async def fill_mask(body: HuggingFaceRequest, model: str | None, ask: Asker) -> 
     options = FillMaskOptions(given.top_k, targets, **_options(ask, given))
     texts = _list_texts(body.inputs)
     reply = await ask.ask(Question("fill-mask", texts, options, model=model))
-    results = [
+    return await _unwrap(body.inputs, map(_write_masks, reply.answers), reply)
+
+
+def _write_masks(masks: Sequence[Mask]) -> list[Any]:
+    """The candidates of the one mask of a text, or of each of several."""
+    told = [
         [
-            [
-                {
-                    "score": each.score,
-                    "token": each.token_id,
-                    "token_str": each.token,
-                    "sequence": each.sequence,
-                }
-                for each in mask.candidates
-            ]
-            for mask in masks
+            {
+                "score": each.score,
+                "token": each.token_id,
+                "token_str": each.token,
+                "sequence": each.sequence,
+            }
+            for each in mask.candidates
         ]
-        for masks in reply.answers
+        for mask in masks
     ]
-    shown = [masks[0] if len(masks) == 1 else masks for masks in results]
-    return _unwrap(body.inputs, shown, reply)
+    return told[0] if len(told) == 1 else told
 
 
 async def classify(body: HuggingFaceRequest, model: str | None, ask: Asker) -> Answer:
@@ -92,7 +95,7 @@ async def classify(body: HuggingFaceRequest, model: str | None, ask: Asker) -> A
     items = [_read_pair(item, place) for place, item in enumerate(inputs)]
     options = ClassifyOptions(given.top_k, given.function_to_apply, **_options(ask, given))
     reply = await ask.ask(Question("classify", items, options, model=model))
-    return answer_cut(reply.answers, reply.truncated_at)
+    return answer_cut(await write(reply.answers, reply.weight), reply.truncated_at)
 
 
 def _read_pair(item: Any, place: int) -> str | tuple[str, str]:
@@ -119,11 +122,12 @@ async def token_classify(body: HuggingFaceRequest, model: str | None, ask: Asker
     )
     reply = await ask.ask(Question("token-classify", texts, options, model=model))
     name = "entity" if given.aggregation_strategy == "none" else "entity_group"
-    results = []
-    for text, entities in zip(texts, reply.answers, strict=True):
+
+    def tell(text: str, entities: Sequence[Entity]) -> list[Any]:
         told = [write_entity(text, entity) for entity in entities]
-        results.append([{name: each.pop("label"), **each} for each in told])
-    return _unwrap(body.inputs, results, reply)
+        return [{name: each.pop("label"), **each} for each in told]
+
+    return await _unwrap(body.inputs, map(tell, texts, reply.answers), reply)
 
 
 async def answer_questions(body: HuggingFaceRequest, model: str | None, ask: Asker) -> Answer:
@@ -145,8 +149,9 @@ async def answer_questions(body: HuggingFaceRequest, model: str | None, ask: Ask
         **_options(ask, given),
     )
     reply = await ask.ask(Question("answer", pairs, options, model=model))
-    results = [answers[0] if given.top_k == 1 else answers for answers in reply.answers]
-    return _unwrap(body.inputs, results, reply)
+    one = given.top_k == 1
+    results = (answers[0] if one and answers else answers for answers in reply.answers)
+    return await _unwrap(body.inputs, results, reply)
 
 
 async def zero_shot(body: HuggingFaceRequest, model: str | None, ask: Asker) -> Answer:
@@ -157,8 +162,8 @@ async def zero_shot(body: HuggingFaceRequest, model: str | None, ask: Asker) -> 
     )
     texts = _list_texts(body.inputs)
     reply = await ask.ask(Question("zero-shot", texts, options, model=model))
-    one = len(texts) == 1
-    return answer_cut(reply.answers[0] if one else reply.answers, reply.truncated_at)
+    written = await write(reply.answers, reply.weight)
+    return answer_cut(written[0] if len(texts) == 1 else written, reply.truncated_at)
 
 
 async def compare(body: HuggingFaceRequest, model: str | None, ask: Asker) -> Answer:
@@ -194,7 +199,7 @@ async def embed(body: HuggingFaceRequest, model: str | None, ask: Asker) -> Answ
         truncation_side=choose_side(given.truncation_direction),
     )
     reply = await ask.ask(Question("embed", list_inputs(body.inputs), options, model=model))
-    return answer_cut(reply.answers, reply.truncated_at)
+    return answer_cut(await write(reply.answers, reply.weight), reply.truncated_at)
 
 
 ANSWERING: dict[str, Answering] = {

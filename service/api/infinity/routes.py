@@ -18,7 +18,7 @@ from service.api.infinity.dialect import INFINITY, UNNAMED
 from service.api.openai.embed import EmbeddingsRequest, embed
 from service.api.openai.models import describe
 from service.api.openai.representations import InputType
-from service.api.route import Answer, Ask, declare, json_response
+from service.api.route import Answer, Ask, declare, json_response, write
 from service.api.tei.bodies import RerankRequest
 from service.endpoint import Kind
 
@@ -78,7 +78,7 @@ async def classify(body: ClassifyRequest, ask: Ask) -> Answer:
         "object": "classify",
         "created": int(time()),
         "model": reply.model,
-        "data": reply.answers,
+        "data": await write(reply.answers, reply.weight),
         "usage": {"prompt_tokens": reply.tokens, "total_tokens": reply.tokens},
     }
     return answer_cut(told, reply.truncated_at)

@@ -1,10 +1,12 @@
 """GET /v2, /v2/health/live, /v2/health/ready, /v2/models/{model}; POST .../infer."""
 
+import asyncio
 import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import orjson
 from fastapi import APIRouter
 from pydantic import Field
 
@@ -13,7 +15,7 @@ from models.heads import EmbedOptions
 from service.answering.answerer import Question
 from service.api.foreign import ForeignFields, answer_cut, choose_overflow
 from service.api.kserve.dialect import KSERVE
-from service.api.route import Answer, Ask, Asker, declare, json_response
+from service.api.route import Answer, Ask, Asker, declare, json_response, write_numbers
 from service.endpoint import Kind
 from service.registry.loaded_model import LoadedModel
 
@@ -78,7 +80,7 @@ async def infer(body: InferRequest, ask: Ask) -> Answer:
         "name": "embedding",
         "datatype": "FP32",
         "shape": list(vectors.shape),
-        "data": vectors.ravel(),
+        "data": orjson.Fragment(await asyncio.to_thread(write_numbers, vectors.ravel())),
     }
     return answer_cut({**told, "outputs": [output]}, reply.truncated_at)
 

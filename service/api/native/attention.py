@@ -3,10 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
-import numpy as np
 import orjson
 from fastapi import APIRouter
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from models.derived.attention import AttentionMap, AttentionOptions, Included, Text
@@ -16,7 +14,7 @@ from service.answering.answerer import check_count
 from service.answering.looker import Check, Look
 from service.api.native.texts import TextsOrPairs, read_item
 from service.api.openapi import ERRORS, HEADERS
-from service.api.route import Ask, declare, json_response
+from service.api.route import Ask, declare, json_response, write_numbers
 from service.api.schemas import RequestBody, ResponseBody, TruncatableResult
 from service.endpoint import Kind
 
@@ -24,8 +22,6 @@ router = APIRouter(prefix="/v1", tags=["tasks"], route_class=declare(Kind.WORK))
 
 # Of all attention in an answer, which takes ten bytes for each.
 MAX_NUMBERS = 1 << 22
-# Written at a time: meanwhile no other thread has the interpreter.
-_AT_ONCE = 1 << 14
 _LIMIT = "CLOZE_MAX_ATTENTION_TOKENS"
 
 
@@ -145,21 +141,9 @@ def _describe(found: AttentionMap) -> Mapping[str, Any]:
     return {
         "tokens": found.tokens,
         **{
-            name: orjson.Fragment(_write(array))
+            name: orjson.Fragment(write_numbers(array))
             for name, array in arrays.items()
             if array is not None
         },
         **({} if cut is None else {"truncated": True, "truncated_at": cut}),
     }
-
-
-def _write(numbers: NDArray[np.float32]) -> bytes:
-    """The numbers as JSON, some of them at a time."""
-    if numbers.size <= _AT_ONCE:
-        return json_response(numbers)
-    if numbers.ndim > 2:
-        return b"[%s]" % b",".join(map(_write, numbers))
-    rows = max(_AT_ONCE // numbers.shape[-1], 1)
-    starts = range(0, len(numbers), rows)
-    parts = (json_response(numbers[start : start + rows])[1:-1] for start in starts)
-    return b"[%s]" % b",".join(parts)

@@ -61,14 +61,14 @@ def make_question(body: "EmbeddingsRequest", role: TextRole | None, overflow: Ov
     return Question("embed", body.input, options, model=body.model, head=kind, field="input")
 
 
-def check_weights(vectors: Sequence[SparseVector]) -> None:
+def check_weights(vectors: Sequence[SparseVector], *, param: str = "top_k") -> None:
     """Raise InvalidValue for more weights than one answer may have."""
     count = sum(len(vector.weights) for vector in vectors)
     if count > _MAX_WEIGHTS:
         raise InvalidValue(
             f"the answer would have {count} weights, more than the {_MAX_WEIGHTS} of one; ask for "
             "fewer of each text, or send several requests",
-            param="top_k",
+            param=param,
         )
 
 

@@ -7,7 +7,8 @@ import orjson
 
 from models.derived.tokens import MOST_TOKENS, join_tokens, split_text
 from models.errors import EmptyInput, InvalidValue
-from models.heads import ClassifyOptions, EmbedOptions, SparseOptions
+from models.heads import ClassifyOptions, EmbedOptions, SparseOptions, SparseVector
+from models.heads.head import PARTS_OF_A_VECTOR
 from models.text.encoder import Encoder
 from service.answering.answerer import Conversion, Question
 from service.answering.derived import Ranking, compare_texts, rank
@@ -18,7 +19,8 @@ from service.api.foreign import (
     list_inputs,
     read_documents,
 )
-from service.api.route import Answer, Asker, json_response
+from service.api.openai.representations import check_weights
+from service.api.route import Answer, Asker, json_response, write, write_numbers
 from service.api.tei.bodies import (
     DecodeRequest,
     EmbedRequest,
@@ -47,7 +49,7 @@ async def embed(body: EmbedRequest, model: str | None, ask: Asker) -> Answer:
     )
     question = Question("embed", list_inputs(body.inputs), options, model=model)
     reply = await ask.ask(question)
-    return answer_cut(reply.answers, reply.truncated_at)
+    return answer_cut(await write(reply.answers, reply.weight), reply.truncated_at)
 
 
 async def embed_all(body: EmbedRequest, model: str | None, ask: Asker) -> Answer:
@@ -55,7 +57,8 @@ async def embed_all(body: EmbedRequest, model: str | None, ask: Asker) -> Answer
     options = EmbedOptions(prompt=body.prompt_name, **_options(ask, body))
     question = Question("hidden", list_inputs(body.inputs), options, model=model)
     reply = await ask.ask(question)
-    return answer_cut(reply.answers, reply.truncated_at)
+    rows = (orjson.Fragment(write_numbers(answer)) for answer in reply.answers)
+    return answer_cut(await write(rows, reply.weight), reply.truncated_at)
 
 
 async def embed_sparse(body: EmbedRequest, model: str | None, ask: Asker) -> Answer:
@@ -63,14 +66,16 @@ async def embed_sparse(body: EmbedRequest, model: str | None, ask: Asker) -> Ans
     options = SparseOptions(prompt=body.prompt_name, **_options(ask, body))
     items = list_inputs(body.inputs)
     reply = await ask.ask(Question("embed", items, options, model=model, head="sparse"))
-    results = [
-        [
-            {"index": index, "value": value}
-            for index, value in zip(each.token_ids.tolist(), each.weights.tolist(), strict=True)
-        ]
-        for each in reply.answers
-    ]
-    return answer_cut(results, reply.truncated_at)
+    check_weights(reply.answers, param="inputs")
+    weights = sum(len(each.weights) for each in reply.answers)
+    results = map(_write_sparse, reply.answers)
+    written = await write(results, reply.weight + weights // PARTS_OF_A_VECTOR)
+    return answer_cut(written, reply.truncated_at)
+
+
+def _write_sparse(vector: SparseVector) -> list[Any]:
+    pairs = zip(vector.token_ids.tolist(), vector.weights.tolist(), strict=True)
+    return [{"index": index, "value": value} for index, value in pairs]
 
 
 async def predict(body: PredictRequest, model: str | None, ask: Asker) -> Answer:
@@ -80,7 +85,8 @@ async def predict(body: PredictRequest, model: str | None, ask: Asker) -> Answer
     items = [_read_pair(item, place) for place, item in enumerate([inputs] if single else inputs)]
     options = ClassifyOptions(function="none" if body.raw_scores else None, **_options(ask, body))
     reply = await ask.ask(Question("classify", items, options, model=model))
-    return answer_cut(reply.answers[0] if single else reply.answers, reply.truncated_at)
+    written = await write(reply.answers, reply.weight)
+    return answer_cut(written[0] if single else written, reply.truncated_at)
 
 
 def _read_pair(item: Any, place: int) -> str | tuple[str, str]:

@@ -1,12 +1,14 @@
 """Who waits for whom while texts are tokenised, over real HTTP."""
 
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from service.api import route
 from tests.helpers.server import PATIENCE_S, Server, serve
 
 ROUTE = "/v1/embeddings"
@@ -60,3 +62,53 @@ def test_short_requests_do_not_wait_for_long_ones_to_be_read(
         for each, body in zip(waiting, LONG, strict=True):
             wanted = len(body["input"]) if isinstance(body["input"], list) else 1
             assert len(each.result()["data"]) == wanted
+
+
+MANY = ["rain"] * 70
+MASKS = "[MASK] " * 12
+LONG_TEXT = "rain " * 60
+# Few texts of long answers among them.
+LARGE: list[tuple[str, dict[str, Any]]] = [
+    ("/v1/fill-mask", {"inputs": MASKS, "top_k": 200}),
+    ("/models/tiny-pretraining/pipeline/fill-mask", {"inputs": MASKS, "parameters": {"top_k": 99}}),
+    ("/v1/token-classify", {"inputs": [LONG_TEXT] * 20}),
+    ("/models/tiny-reader/pipeline/token-classification", {"inputs": [LONG_TEXT] * 20}),
+    (
+        "/v1/question-answering",
+        {"inputs": {"question": "who", "context": LONG_TEXT * 2}, "top_k": 999},
+    ),
+    ("/embed_all", {"inputs": [LONG_TEXT] * 2}),
+    ("/embed", {"inputs": MANY}),
+    ("/models/tiny-pretraining", {"inputs": MANY}),
+    ("/predict", {"inputs": [[text] for text in MANY]}),
+    ("/models/tiny-classify/pipeline/text-classification", {"inputs": MANY}),
+    ("/classify", {"input": MANY}),
+    ("/v1/embed", {"texts": MANY}),
+    ("/v2/embed", {"texts": MANY}),
+    ("/v2/models/tiny-pretraining/infer", {"inputs": [{"data": MANY}]}),
+]
+
+
+@pytest.mark.parametrize(("path", "body"), LARGE, ids=lambda value: str(value)[:50])
+def test_long_answers_are_made_and_written_off_the_event_loop(
+    path: str, body: dict[str, Any], tiny: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: dict[str, set[str]] = {"decode": set(), "write": set()}
+
+    def note(what: str, whole: Callable[..., Any]) -> Callable[..., Any]:
+        def work(*given: Any) -> Any:
+            threads[what].add(threading.current_thread().name.partition("_")[0])
+            return whole(*given)
+
+        return work
+
+    for model in tiny.models:
+        for head in model.pipeline.heads:
+            monkeypatch.setattr(head, "decode", note("decode", head.decode))
+        for head in model.heads.values():
+            monkeypatch.setattr(head, "decode", note("decode", head.decode))
+    monkeypatch.setattr(route, "json_response", note("write", route.json_response))
+    assert tiny.post(path, body).status_code == 200
+    assert threads["decode"] == {"decoder"}
+    # The frame around what was written stands in the answer of native routes.
+    assert threads["write"] & {"asyncio", "uvloop"}

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from models import Pipeline
+from service.api import route
 from service.api.native import attention
 from tests.helpers.server import Server, serve
 
@@ -62,7 +63,7 @@ def test_long_answers_are_written_whole(tiny: Server, monkeypatch: pytest.Monkey
     whole = tiny.answer(ROUTE, {"inputs": TEXT, "head": 1, "include": ["q"]})
     every = tiny.answer(ROUTE, {"inputs": TEXT})
     for at_once in (1, 30, 100):
-        monkeypatch.setattr(attention, "_AT_ONCE", at_once)
+        monkeypatch.setattr(route, "_AT_ONCE", at_once)
         assert tiny.answer(ROUTE, {"inputs": TEXT, "head": 1, "include": ["q"]}) == whole
         assert tiny.answer(ROUTE, {"inputs": TEXT}) == every
 

@@ -56,6 +56,13 @@ def test_a_long_context_is_read_whole(tiny: Server, reader: Pipeline) -> None:
     assert fewer < more
 
 
+def test_so_many_answers_are_not_looked_for_in_so_many_windows(tiny: Server) -> None:
+    context = "the king of france lives in paris. " * 1500
+    body = {"inputs": [INPUTS[0], {"question": "who", "context": context}]}
+    tiny.refuse(ROUTE, body | {"top_k": 1000}, 422, "input_too_long", "inputs[1]")
+    assert len(tiny.answer(ROUTE, body | {"top_k": 5})["results"][1]["answers"]) == 5
+
+
 def test_a_question_that_is_too_long_is_refused_or_cut(tiny: Server) -> None:
     long = {"question": "river " * 80, "context": "the sea"}
     tiny.refuse(ROUTE, {"inputs": [INPUTS[0], long]}, 422, "input_too_long", "inputs[1]")

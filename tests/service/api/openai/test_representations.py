@@ -96,6 +96,13 @@ def test_sparse_vectors_are_those_of_the_pipeline(server: Server, splade: Pipeli
         check_sparse(found, splade.embed_sparse(TEXTS, top_k=top_k))
     query = server.answer(ROUTE, {"input": TEXTS, **SPARSE, "prompt_name": "query"})
     check_sparse(query, splade.embed_sparse(TEXTS, prompt="query"))
+    for (vector,), told in zip(
+        (splade.embed_sparse([text]) for text in TEXTS),
+        server.post("/embed_sparse", {"inputs": TEXTS}).json(),
+        strict=True,
+    ):
+        assert [each["index"] for each in told] == vector.token_ids.tolist()
+        check_same([each["value"] for each in told], vector.weights.tolist())
     # So many that they are written off the event loop.
     many = [f"{text} {place}" for place in range(60) for text in TEXTS]
     check_sparse(server.answer(ROUTE, {"input": many, **SPARSE}), splade.embed_sparse(many))
@@ -234,6 +241,8 @@ def test_answers_are_bounded(server: Server, monkeypatch: pytest.MonkeyPatch) ->
     message = server.refuse(ROUTE, {"input": texts, **SPARSE}, 400, "invalid_value", "top_k")
     assert "send several requests" in message
     assert server.answer(ROUTE, {"input": texts, **SPARSE, "top_k": 2})
+    refused = server.post("/embed_sparse", {"inputs": texts})
+    assert (refused.status_code, refused.json()["error"].partition(":")[0]) == (422, "inputs")
 
 
 def test_openais_client_reads_them(server: Server, splade: Pipeline, colbert: Pipeline) -> None:
