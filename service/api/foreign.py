@@ -11,6 +11,8 @@ from models.text.truncation import Overflow, Side
 from service.api.route import Answer, Asker, json_response
 from service.api.validation import translate_validation
 
+# Some clients read no header of more than 8 kilobytes.
+_HEADER_CHARACTERS = 4096
 # Where a text is cut, as text-embeddings-inference spells it.
 Direction = Annotated[str, Field(pattern="(?i)^(left|right)$")]
 
@@ -84,6 +86,7 @@ def choose_side(direction: str | None) -> Side | None:
 
 def answer_cut(content: Any, truncated_at: Sequence[Cut | None]) -> Answer:
     """An answer whose shape has no place to say what was cut: a header names the items."""
-    cut = [str(place) for place, at in enumerate(truncated_at) if at is not None]
-    told = ((b"x-truncated", ",".join(cut[:100]).encode()),) if cut else ()
-    return Answer(json_response(content), headers=told)
+    cut = ",".join(str(place) for place, at in enumerate(truncated_at) if at is not None)
+    if len(cut) > _HEADER_CHARACTERS:
+        cut = cut[: cut.rindex(",", 0, _HEADER_CHARACTERS)] + ",..."
+    return Answer(json_response(content), headers=((b"x-truncated", cut.encode()),) if cut else ())
