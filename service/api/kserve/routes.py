@@ -17,6 +17,7 @@ from service.api.foreign import ForeignFields, answer_cut, choose_overflow
 from service.api.kserve.dialect import KSERVE
 from service.api.route import Answer, Ask, Asker, declare, json_response, write_numbers
 from service.endpoint import Kind
+from service.errors import NotReady
 from service.registry.loaded_model import LoadedModel
 
 router = APIRouter(route_class=declare(Kind.WORK, KSERVE), include_in_schema=False)
@@ -47,7 +48,9 @@ async def ready(ask: Ask) -> bytes:
 async def model_ready(ask: Ask) -> bytes:
     """Say that a model answers."""
     model = _find(ask)
-    return json_response({"name": model.name, "ready": model.batcher.alive})
+    if not model.batcher.alive:
+        raise NotReady(model.batcher.reason or "the model does not answer")
+    return json_response({"name": model.name, "ready": True})
 
 
 class Tensor(ForeignFields):

@@ -1,11 +1,12 @@
 """The Open Inference Protocol, version 2."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from tests.helpers.server import Server
+from tests.helpers.server import Server, serve
 
 
 def test_health_and_models(tiny: Server) -> None:
@@ -36,6 +37,17 @@ def test_infer(data: Any, tiny: Server) -> None:
     for wrong in ({"inputs": []}, {"inputs": [tensor | {"data": [1]}]}):
         response = tiny.post(path, wrong)
         assert response.status_code == 422
+        assert isinstance(response.json()["error"], str)
+
+
+def test_a_model_that_does_not_answer_is_not_ready(
+    pretraining_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with serve(pretraining_bundle) as server:
+        (model,) = server.models
+        monkeypatch.setattr(type(model.batcher), "alive", False)
+        response = server.client.get(f"/v2/models/{model.name}/ready")
+        assert response.status_code == 503
         assert isinstance(response.json()["error"], str)
 
 
