@@ -47,7 +47,10 @@ Client = tuple[Departure | None, Receive]
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What a request asks. `field` is the name its items have there, for error messages."""
+    """What a request asks. `field` is the name its items have there, for error messages.
+
+    The first `beside` of the items stand beside that field, and do not count.
+    """
 
     task: str
     items: Sequence[Any]
@@ -55,6 +58,7 @@ class Question:
     model: str | None = None
     head: HeadName = None
     field: str = "inputs"
+    beside: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +148,8 @@ class Answerer:
         client: Client,
     ) -> Reply:
         model, head = found
-        check_count(len(question.items), self._settings.max_inputs, question.field)
+        counted = len(question.items) - question.beside
+        check_count(counted, self._settings.max_inputs, question.field)
         bulk = len(question.items) > self._settings.bulk_inputs
         lane = deadline.lane or (Lane.BULK if bulk else Lane.INTERACTIVE)
         if not deadline.asked:

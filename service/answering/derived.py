@@ -12,7 +12,7 @@ import numpy as np
 from models.derived.rerank import RerankOptions
 from models.derived.retrieve import RetrieveOptions
 from models.derived.similarity import compare, compare_all
-from models.errors import ClozeError, TaskUnsupported
+from models.errors import ClozeError, EmptyInput, TaskUnsupported
 from models.heads.head import Floats
 from models.text.encoded import Cut
 from models.text.truncation import Overflow, Side
@@ -64,6 +64,9 @@ async def rank(  # noqa: PLR0913 - all by name, as a request has them
     `raw` scores are a cross-encoder's logits. Each document is cut after `document_tokens` before
     anything else; the query is not. Raises the errors of Answerer.answer.
     """
+    if not query.strip():
+        # A cross-encoder would name the first document, which it is read with.
+        raise EmptyInput("the text is empty; send at least one word", param="query")
     pairs = [(query, document) for document in documents]
     options = RerankOptions(
         function="none" if raw else None,
@@ -97,7 +100,7 @@ async def rank(  # noqa: PLR0913 - all by name, as a request has them
 async def _ask_apart(ask: Ask, question: Question, lead: str) -> Reply:
     """Ask, where the first item has a name of its own in the request."""
     try:
-        return await ask(question)
+        return await ask(replace(question, beside=1))
     except ClozeError as error:
         start = f"{question.field}["
         if error.param is not None and error.param.startswith(start):

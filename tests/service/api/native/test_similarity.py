@@ -30,6 +30,18 @@ def test_of_all_pairs(tiny: Server, pretraining: Pipeline) -> None:
     assert one == {"matrix": [[1.0]]}
 
 
+def test_the_source_is_none_of_the_targets_that_are_counted(narrow: Server) -> None:
+    body: dict[str, Any] = {"source": "rain", "targets": ["sea", "king"]}
+    (result,) = narrow.answer(ROUTE, body)["results"]
+    assert len(result["scores"]) == 2
+    message = narrow.refuse(
+        ROUTE, body | {"targets": ["sea"] * 3}, 422, "too_many_inputs", "targets"
+    )
+    assert "3 items are more than the 2" in message
+    model = {"query": "rain", "documents": ["sea", "king"], "model": "tiny-pretraining"}
+    assert len(narrow.answer("/v1/rerank", model)["results"]) == 2
+
+
 def test_too_long_is_an_error_or_cut(tiny: Server) -> None:
     long = "river " * 80
     body: dict[str, Any] = {"source": "sea", "targets": ["rain", long]}
