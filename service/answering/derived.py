@@ -9,6 +9,7 @@ from typing import Literal
 
 import numpy as np
 
+from models.bundle.manifest import Function
 from models.derived.rerank import RerankOptions
 from models.derived.retrieve import RetrieveOptions
 from models.derived.similarity import compare, compare_all
@@ -20,6 +21,8 @@ from service.answering.answerer import Question, Reply
 
 Ask = Callable[[Question], Awaitable[Reply]]
 Method = Literal["cross-encoder", "embeddings"]
+# What is applied to a cross-encoder's logits, by whether they are asked for; None: its own.
+_FUNCTIONS: dict[bool | None, Function | None] = {None: None, False: "sigmoid", True: "none"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,21 +58,22 @@ async def rank(  # noqa: PLR0913 - all by name, as a request has them
     model: str | None,
     overflow: Overflow,
     side: Side | None = None,
-    raw: bool = False,
+    raw: bool | None = None,
     document_tokens: int | None = None,
     field: str = "documents",
 ) -> Ranking:
     """Score documents by a cross-encoder where the model has one, else by its vectors.
 
-    `raw` scores are a cross-encoder's logits. Each document is cut after `document_tokens` before
-    anything else; the query is not. Raises the errors of Answerer.answer.
+    `raw` scores are a cross-encoder's logits, others between 0 and 1; left out, what its checkpoint
+    gives. Each document is cut after `document_tokens` before anything else; the query is not.
+    Raises the errors of Answerer.answer.
     """
     if not query.strip():
         # A cross-encoder would name the first document, which it is read with.
         raise EmptyInput("the text is empty; send at least one word", param="query")
     pairs = [(query, document) for document in documents]
     options = RerankOptions(
-        function="none" if raw else None,
+        function=_FUNCTIONS[raw],
         overflow=overflow,
         truncation_side=side,
         document_tokens=document_tokens,

@@ -115,7 +115,7 @@ class Rankable(Protocol):
 async def answer_ranking(body: Any, ask: Asker) -> bytes:
     """The same at /rerank, where Infinity's clients, which ask for raw scores or none, read it."""
     raw = body.raw_scores
-    ranking, results = await rank_documents(body, ask, raw=bool(raw))
+    ranking, results = await rank_documents(body, ask, raw=raw)
     told = _describe(ranking, results)
     if raw is None:
         return json_response(told)
@@ -126,7 +126,7 @@ async def answer_ranking(body: Any, ask: Asker) -> bytes:
 
 
 async def rank_documents(
-    body: Rankable, ask: Asker, *, raw: bool = False
+    body: Rankable, ask: Asker, *, raw: bool | None = None
 ) -> tuple[Ranking, list[dict[str, Any]]]:
     """The documents by falling score, as they are told."""
     documents = read_documents(body.documents)

@@ -1,11 +1,12 @@
 """Ranking in the words of Cohere and Jina, and Cohere's embeddings."""
 
+import math
 from typing import Any
 
 import pytest
 
 from models import Pipeline
-from tests.helpers.checkpoints import make_checkpoint
+from tests.helpers.checkpoints import change_json, make_checkpoint
 from tests.helpers.fixtures import MakeFolder
 from tests.helpers.server import Server, check_same, serve
 from tests.helpers.store import Store
@@ -28,6 +29,34 @@ def test_by_a_cross_encoder_where_there_is_one(ranking: Server) -> None:
         assert each.keys() == {"index", "relevance_score"}
         assert each["relevance_score"] == pytest.approx(scores[each["index"]], abs=1e-5)
     assert answer["usage"]["prompt_tokens"] > 0
+
+
+def test_a_checkpoint_that_gives_logits_gives_them_unless_another_server_says_what_they_are(
+    make_folder: MakeFolder, exports: Store
+) -> None:
+    source = make_checkpoint(
+        make_folder("ranker"), "bert", "BertForSequenceClassification", labels=["LABEL_0"]
+    )
+    identity = {"activation_fn": "torch.nn.modules.linear.Identity", "version": "6.2.0"}
+    change_json(source / "config.json", sentence_transformers=identity)
+    bundle = exports.export(source, "ranker")
+    logits = Pipeline.open(bundle).rerank(BODY["query"], DOCUMENTS)
+    with serve(bundle) as server:
+        for told in server.answer(ROUTE, BODY)["results"]:
+            wanted = logits[told["index"]]
+            assert told["relevance_score"] == pytest.approx(wanted, abs=1e-5)
+        body = {"query": BODY["query"], "texts": DOCUMENTS}
+        for told in server.post("/rerank", body).json():
+            wanted = 1 / (1 + math.exp(-logits[told["index"]]))
+            assert told["score"] == pytest.approx(wanted, abs=1e-5)
+        for told in server.post("/rerank", body | {"raw_scores": True}).json():
+            assert told["score"] == pytest.approx(logits[told["index"]], abs=1e-5)
+
+
+def test_an_empty_query_is_named(ranking: Server) -> None:
+    for model in ("tiny-ranker", "tiny-pretraining"):
+        response = ranking.post(ROUTE, BODY | {"query": " ", "model": model})
+        assert (response.status_code, response.json()["error"]["param"]) == (400, "query")
 
 
 def test_by_vectors_where_there_is_none(tiny: Server, pretraining: Pipeline) -> None:
