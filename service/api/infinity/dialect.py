@@ -5,7 +5,7 @@ from service.api.openai.dialect import OPENAI
 from service.endpoint import Dialect
 
 # What its client says where it names no model.
-UNNAMED = "default/not-specified"
+_UNNAMED = "default/not-specified"
 INFINITY = Dialect(
     "infinity",
     prefixes=("/embeddings", "/classify", "/infinity"),
@@ -15,3 +15,8 @@ INFINITY = Dialect(
     shape_error=shape_error,
     statuses=OPENAI.statuses,
 )
+
+
+def name_model(model: str | None) -> str | None:
+    """The name that is meant."""
+    return None if model == _UNNAMED else model

@@ -8,17 +8,18 @@ from typing import Annotated, Any, Literal
 from uuid import uuid4
 
 from fastapi import APIRouter
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from models.heads import ClassifyOptions
 from service.answering.answerer import Question
 from service.api.cohere.rerank import answer_ranking
 from service.api.foreign import ForeignFields, answer_cut, choose_overflow
-from service.api.infinity.dialect import INFINITY, UNNAMED
+from service.api.infinity.dialect import INFINITY, name_model
 from service.api.openai.embed import EmbeddingsRequest, embed
 from service.api.openai.models import describe
 from service.api.openai.representations import InputType
 from service.api.route import Answer, Ask, declare, json_response, write
+from service.api.schemas import as_list
 from service.api.tei.bodies import RerankRequest
 from service.endpoint import Kind
 
@@ -56,7 +57,7 @@ async def embed_unversioned(body: UnversionedRequest, ask: Ask) -> bytes:
 class ClassifyRequest(ForeignFields):
     """Texts, as Infinity has it, and vLLM, which takes one alone."""
 
-    input: Annotated[list[str], Field(min_length=1, fail_fast=True)] | str
+    input: Annotated[list[str], Field(min_length=1, fail_fast=True), BeforeValidator(as_list)]
     model: str | None = None
     raw_scores: bool = False
     truncation: bool | None = None
@@ -66,12 +67,13 @@ class ClassifyRequest(ForeignFields):
 @router.post("/infinity/classify", response_model=None)
 async def classify(body: ClassifyRequest, ask: Ask) -> Answer:
     """Classify texts: all labels of each, best first."""
-    texts = [body.input] if isinstance(body.input, str) else body.input
     options = ClassifyOptions(
         function="none" if body.raw_scores else None,
         overflow=choose_overflow(ask, truncate=body.truncation),
     )
-    question = Question("classify", texts, options, model=name_model(body.model), field="input")
+    question = Question(
+        "classify", body.input, options, model=name_model(body.model), field="input"
+    )
     reply = await ask.ask(question)
     told = {
         "id": f"infinity-{uuid4()}",
@@ -108,11 +110,6 @@ async def rerank(body: RerankRequest, ask: Ask) -> bytes:
     """Rank documents as Infinity answers, which tells a document as its text."""
     meant = {"model": name_model(body.model), "raw_scores": bool(body.raw_scores)}
     return await answer_ranking(body.model_copy(update=meant), ask)
-
-
-def name_model(model: str | None) -> str | None:
-    """The name that is meant."""
-    return None if model == UNNAMED else model
 
 
 def _list_capabilities(heads: Any) -> list[str]:

@@ -2,9 +2,10 @@
 
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from service.api.foreign import Direction, ForeignFields
+from service.api.schemas import as_list
 
 
 class Truncatable(ForeignFields):
@@ -26,7 +27,7 @@ class EmbedRequest(Truncatable):
 class PredictRequest(Truncatable):
     """A text, a pair as a list of two, or a list of lists of one or two texts."""
 
-    inputs: str | Annotated[list[Any], Field(min_length=1)]
+    inputs: Any
     raw_scores: bool = False
 
 
@@ -74,7 +75,7 @@ class SimilarityRequest(ForeignFields):
 class TokenizeRequest(ForeignFields):
     """A text or several."""
 
-    inputs: str | Annotated[list[str], Field(min_length=1, fail_fast=True)]
+    inputs: Annotated[list[str], Field(fail_fast=True), BeforeValidator(as_list)]
     add_special_tokens: bool = True
     prompt_name: str | None = None
 

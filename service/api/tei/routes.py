@@ -18,6 +18,7 @@ from service.api.cohere.rerank import answer_ranking
 from service.api.foreign import Direction, ForeignFields, answer_cut, read_body
 from service.api.huggingface.bodies import HuggingFaceRequest
 from service.api.huggingface.routes import answer_root, list_models
+from service.api.infinity.dialect import name_model
 from service.api.route import Answer, Ask, Asker, declare, json_response
 from service.api.tei import tasks
 from service.api.tei.bodies import (
@@ -88,11 +89,13 @@ async def predict(body: PredictRequest, ask: Ask) -> Answer:
 @_post("/rerank")
 async def rerank(body: RerankRequest, ask: Ask) -> Answer | bytes:
     """Rank texts by a query; documents with a model as Cohere, vLLM and Infinity answer."""
+    # The path goes before the body: one base is one model.
+    model = find_model(ask) or name_model(body.model)
     if body.texts is None and body.model is not None:
-        return await answer_ranking(body, ask)
+        return await answer_ranking(body.model_copy(update={"model": model}), ask)
     if body.property is not None:
-        return await tasks.rerank_objects(body, find_model(ask), ask)
-    return await tasks.rerank(body, find_model(ask), ask)
+        return await tasks.rerank_objects(body, model, ask)
+    return await tasks.rerank(body, model, ask)
 
 
 @_post("/tokenize")

@@ -14,6 +14,7 @@ from service.answering.answerer import Conversion, Question
 from service.answering.derived import Ranking, compare_texts, rank
 from service.api.foreign import (
     answer_cut,
+    as_list,
     choose_overflow,
     choose_side,
     list_inputs,
@@ -80,9 +81,9 @@ def _write_sparse(vector: SparseVector) -> list[Any]:
 
 async def predict(body: PredictRequest, model: str | None, ask: Asker) -> Answer:
     """The labels of a text or a pair, best first; of a batch a list of such lists."""
-    inputs = body.inputs
-    single = isinstance(inputs, str) or all(isinstance(part, str) for part in inputs)
-    items = [_read_pair(item, place) for place, item in enumerate([inputs] if single else inputs)]
+    parts = as_list(body.inputs)
+    single = all(isinstance(part, str) for part in parts)
+    items = [_read_pair(item, place) for place, item in enumerate([parts] if single else parts)]
     options = ClassifyOptions(function="none" if body.raw_scores else None, **_options(ask, body))
     reply = await ask.ask(Question("classify", items, options, model=model))
     written = await write(reply.answers, reply.weight)
@@ -134,7 +135,7 @@ async def _rank(body: RerankRequest, model: str | None, ask: Asker) -> tuple[lis
         ask.ask,
         body.query,
         documents,
-        model=body.model or model,
+        model=model,
         overflow=choose_overflow(ask, truncate=body.truncate),
         side=choose_side(body.truncation_direction),
         raw=bool(body.raw_scores),
@@ -145,7 +146,7 @@ async def _rank(body: RerankRequest, model: str | None, ask: Asker) -> tuple[lis
 
 async def tokenize(body: TokenizeRequest, model: str | None, ask: Asker) -> bytes:
     """The tokens of each text, in a list also where one stood alone."""
-    texts = [body.inputs] if isinstance(body.inputs, str) else body.inputs
+    texts = as_list(body.inputs)
 
     def convert(encoder: Encoder, text: str) -> tuple[bytes, int]:
         tokens = split_text(encoder, text, special=body.add_special_tokens, most=MOST_TOKENS)

@@ -20,6 +20,12 @@ def test_classify(tiny: Server) -> None:
     assert len(tiny.answer("/classify", {"input": "rain"})["data"]) == 1
 
 
+def test_what_is_no_text_is_named_by_its_place(tiny: Server) -> None:
+    for given, param in (([], "input"), (5, "input[0]"), (["rain", 5], "input[1]")):
+        refused = tiny.post("/classify", {"input": given})
+        assert (refused.status_code, refused.json()["error"]["param"]) == (400, param)
+
+
 def test_what_was_cut_is_told(tiny: Server) -> None:
     response = tiny.post("/classify", {"input": ["rain", "river " * 80]})
     assert (response.status_code, response.headers["x-truncated"]) == (200, "1")

@@ -124,6 +124,18 @@ def test_rerank(server: Server) -> None:
     assert isinstance(told["results"][0]["document"], str)
 
 
+def test_the_path_names_the_model(server: Server) -> None:
+    body = {"query": "king", "texts": ["the sea", "a king of france"]}
+    wanted = ask(server, "/tei/tiny-pretraining/rerank", body)
+    named = {"model": "tiny-ranker"}
+    check_same(ask(server, "/tei/tiny-pretraining/rerank", body | named), wanted)
+    body = {"query": "king", "documents": body["texts"], **named}
+    assert ask(server, "/tei/tiny-pretraining/rerank", body)["model"] == "tiny-pretraining"
+    # Infinity's client says so where it names none.
+    unnamed = ask(server, "/rerank", body | {"model": "default/not-specified"})
+    assert (unnamed["model"], unnamed["object"]) == ("tiny-ranker", "list")
+
+
 def test_similarity(server: Server) -> None:
     inputs = {"source_sentence": "rain", "sentences": ["sea", "king"]}
     body = {"source": "rain", "targets": ["sea", "king"]}
@@ -144,7 +156,13 @@ def test_info_says_what_a_model_is(server: Server) -> None:
 
 def test_errors_have_its_kinds(server: Server) -> None:
     refuse(server.client.post("/embed", json={"inputs": ["rain", ""]}), 400, "Empty", "inputs[1]")
-    refuse(server.client.post("/embed", json={"inputs": []}), 400, "Empty")
+    for path in ("/embed", "/predict", "/tokenize", "/", "/tei/tiny-ranker/"):
+        refuse(server.client.post(path, json={"inputs": []}), 400, "Empty", "inputs: ")
+    for path in ("/predict", "/tokenize"):
+        refuse(server.client.post(path, json={"inputs": 5}), 422, "Validation", "inputs[0]: ")
+    refuse(
+        server.client.post("/rerank", json={"query": " ", "texts": ["a"]}), 400, "Empty", "query"
+    )
     body = {"inputs": "rain"}
     refuse(server.client.post("/tei/tiny-ranker/embed", json=body), 424, "Backend", "embed")
     refuse(server.client.post("/embed_sparse", json=body), 424, "Backend", "sparse")
