@@ -22,6 +22,8 @@ from service.api.route import Answer, Ask, declare, json_response, write
 from service.api.schemas import as_list
 from service.api.tei.bodies import RerankRequest
 from service.endpoint import Kind
+from service.registry.loaded_model import LoadedModel
+from service.scheduling.ticket import Lane
 
 router = APIRouter(route_class=declare(Kind.WORK, INFINITY), include_in_schema=False)
 
@@ -96,8 +98,8 @@ async def list_models(ask: Ask) -> bytes:
         {
             **describe(model, manager),
             "owned_by": "infinity",
-            "stats": {"queue_fraction": 0.0, "queue_absolute": 0, "results_pending": 0},
-            "backend": "onnxruntime",
+            "stats": _describe_queue(model),
+            "backend": ask.state.settings.engine,
             "capabilities": _list_capabilities(model.heads),
         }
         for model in manager.registry
@@ -110,6 +112,16 @@ async def rerank(body: RerankRequest, ask: Ask) -> bytes:
     """Rank documents as Infinity answers, which tells a document as its text."""
     meant = {"model": name_model(body.model), "raw_scores": bool(body.raw_scores)}
     return await answer_ranking(body.model_copy(update=meant), ask)
+
+
+def _describe_queue(model: LoadedModel) -> dict[str, Any]:
+    """How much of what may wait does, the texts that do, and the requests under way."""
+    batcher, lane = model.batcher, Lane.INTERACTIVE
+    return {
+        "queue_fraction": batcher.queued_ms(lane) / batcher.limit_ms(lane),
+        "queue_absolute": batcher.queued_texts,
+        "results_pending": model.requests,
+    }
 
 
 def _list_capabilities(heads: Any) -> list[str]:

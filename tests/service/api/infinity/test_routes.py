@@ -1,6 +1,9 @@
 """Infinity's and vLLM's paths."""
 
-from tests.helpers.server import Server, check_same
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from tests.helpers.server import Server, check_same, hold, serve, wait_until
 
 
 def test_embeddings_are_openais(tiny: Server) -> None:
@@ -56,3 +59,18 @@ def test_a_base_of_its_own(ranking: Server) -> None:
     assert {model["owned_by"] for model in found} == {"infinity"}
     refused = ranking.post("/infinity/rerank", body | {"documents": ["a", ""]})
     assert (refused.status_code, refused.json()["error"]["param"]) == (400, "documents[1]")
+
+
+def test_models_tell_what_waits(pretraining_bundle: Path) -> None:
+    with serve(pretraining_bundle) as server, ThreadPoolExecutor(1) as clients:
+        (model,) = server.models
+        with hold(model.pipeline, model.batcher):
+            asked = clients.submit(server.answer, "/embeddings", {"input": ["rain", "sea"]})
+            wait_until(lambda: model.batcher.queued_texts == 2)
+            (told,) = server.client.get("/models").json()["data"]
+        assert len(asked.result()["data"]) == 2
+        assert told["stats"].pop("queue_fraction") > 0
+        assert told["stats"] == {"queue_absolute": 2, "results_pending": 1}
+        assert told["backend"] == server.app.state.settings.engine
+        (idle,) = server.client.get("/models").json()["data"]
+        assert set(idle["stats"].values()) == {0}
