@@ -144,6 +144,8 @@ def check_sizes(parsed: Any, max_inputs: int, fields: Iterable[str]) -> None:
         return
     for field in fields:
         items = parsed.get(field)
+        if isinstance(items, dict):
+            _check_lists([items], max_inputs, field)
         if not isinstance(items, list) or not items:
             continue
         if isinstance(items[0], int | float):
@@ -151,12 +153,22 @@ def check_sizes(parsed: Any, max_inputs: int, fields: Iterable[str]) -> None:
         else:
             check_count(len(items), max_inputs, field)
             tokens = sum(len(item) for item in items if isinstance(item, list))
+            _check_lists(items, max_inputs, field)
         if tokens > MAX_TOKEN_IDS:
             raise InputTooLong(
                 f"{tokens} token ids are more than the {MAX_TOKEN_IDS} one request may carry; "
                 "send several requests",
                 param=field,
             )
+
+
+def _check_lists(items: Iterable[Any], max_inputs: int, field: str) -> None:
+    """The same of texts in objects: other servers have lists of them there."""
+    for item in items:
+        if isinstance(item, dict):
+            for name, value in item.items():
+                if isinstance(value, list) and value and not isinstance(value[0], int | float):
+                    check_count(len(value), max_inputs, f"{field}.{name[:100]}")
 
 
 def check_characters(parsed: Any, limit: int) -> None:

@@ -23,7 +23,7 @@ def shape_error(problem: Problem) -> dict[str, Any]:
 TEI = Dialect(
     "tei",
     prefixes=("/tei",),
-    items=("inputs", "texts", "documents", "instances"),
+    items=("inputs", "texts", "documents", "instances", "ids"),
     unknown_fields="ignore",
     declared=False,
     shape_error=shape_error,

@@ -132,6 +132,35 @@ def test_characters_are_counted_however_deep_they_lie(
         assert server.post(path, deep).status_code in (400, 422)
 
 
+@pytest.mark.parametrize(
+    ("path", "body", "param"),
+    [
+        (
+            "/similarity",
+            {"inputs": {"source_sentence": "a", "sentences": MANY}},
+            "inputs.sentences",
+        ),
+        ("/", {"inputs": {"source_sentence": 1, "sentences": MANY}}, "inputs.sentences"),
+        ("/v2/models/none/infer", {"inputs": [{"data": MANY}]}, "inputs.data"),
+        ("/vertex", {"instances": [{"inputs": "a"}, {"inputs": MANY}]}, "instances.inputs"),
+    ],
+    ids=str,
+)
+def test_lists_within_items_are_counted_before_they_are_looked_at(
+    path: str, body: dict[str, Any], param: str, tiny: Server
+) -> None:
+    def fill(part: Any) -> Any:
+        if isinstance(part, dict):
+            return {name: fill(value) for name, value in part.items()}
+        if isinstance(part, list):
+            return [fill(each) for each in part]
+        return ["a"] * MANY if part == MANY else part
+
+    response = tiny.post(path, fill(body))
+    assert response.status_code == 422
+    assert response.json()["error"].startswith(f"{param}: {MANY} items are more than the 2048")
+
+
 @pytest.mark.parametrize("text", ["{", "[", ":", '":', '\\"{', "\\[", '\\\\":{'])
 def test_parts_are_not_counted_in_texts(text: str, tiny: Server) -> None:
     many = text * 300_000
