@@ -20,6 +20,9 @@ TaskName = Literal[
 ]
 
 
+# Words in a parameter: as many as our own routes take.
+_FEW = Field(max_length=1000, fail_fast=True)
+
 ParametersT = TypeVar("ParametersT", bound=ForeignFields)
 
 
@@ -54,7 +57,7 @@ class FillMaskParameters(Truncation):
     """Of fill-mask; as many candidates at most, also of targets, as the pipeline has it."""
 
     top_k: int = Field(default=5, ge=1)
-    targets: Annotated[list[str], Field(fail_fast=True), BeforeValidator(as_list)] | None = None
+    targets: Annotated[list[str], _FEW, BeforeValidator(as_list)] | None = None
 
 
 class ClassificationParameters(Truncation):
@@ -68,7 +71,7 @@ class TokenParameters(Truncation):
     """Of token classification."""
 
     aggregation_strategy: Aggregation = "simple"
-    ignore_labels: tuple[str, ...] = ("O",)
+    ignore_labels: Annotated[list[str], _FEW] = Field(default=["O"])
     stride: int | None = None
 
 
@@ -90,7 +93,7 @@ def _split(labels: Any) -> Any:
 class ZeroShotParameters(Truncation):
     """Of zero-shot classification."""
 
-    candidate_labels: Annotated[list[str], Field(fail_fast=True), BeforeValidator(_split)]
+    candidate_labels: Annotated[list[str], _FEW, BeforeValidator(_split)]
     multi_label: bool = False
     hypothesis_template: str = "This example is {}."
 

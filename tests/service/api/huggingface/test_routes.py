@@ -203,6 +203,14 @@ def test_what_was_cut_is_told_in_a_header(server: Server) -> None:
             422,
             "parameters.candidate_labels: ",
         ),
+        *(
+            (f"/models/{model}/pipeline/{task}", {"inputs": "a", "parameters": given}, 422, "1000")
+            for model, task, given in (
+                (PRETRAINING, "fill-mask", {"targets": ["a"] * 1001}),
+                (READER, "token-classification", {"ignore_labels": ["a"] * 1001}),
+                (INFERENCE, "zero-shot-classification", {"candidate_labels": "a," * 1001}),
+            )
+        ),
         (
             f"/models/{INFERENCE}/pipeline/text-classification",
             {"inputs": "a", "parameters": {"truncation_direction": "up"}},
@@ -232,7 +240,7 @@ def test_what_was_cut_is_told_in_a_header(server: Server) -> None:
         ("/models", {"inputs": "a"}, 405, ""),
         ("/pipeline/x", {"inputs": "a"}, 404, ""),
     ],
-    ids=str,
+    ids=lambda value: str(value)[:60],
 )
 def test_errors_are_one_string(
     server: Server, path: str, body: Any, status: int, word: str
