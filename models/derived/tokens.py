@@ -7,7 +7,7 @@ from models.errors import InputTooLong, InvalidToken
 from models.text.encoder import Encoder
 from models.text.reading import trace
 
-# Of one text over HTTP: told, they are 20 MB.
+# Of one text over HTTP: told, they are 20 MB, and spelled while nobody else has the interpreter.
 MOST_TOKENS = 1 << 18
 
 
@@ -49,8 +49,15 @@ def split_text(
     return tokens
 
 
-def join_tokens(encoder: Encoder, ids: Sequence[int], *, skip_special: bool = True) -> str:
-    """The text that ids spell. Raises InvalidToken for one outside the vocabulary."""
+def join_tokens(
+    encoder: Encoder, ids: Sequence[int], *, skip_special: bool = True, most: int | None = None
+) -> str:
+    """The text that ids spell.
+
+    Raises InvalidToken for one outside the vocabulary, InputTooLong for more of them than `most`.
+    """
+    if most is not None and len(ids) > most:
+        raise InputTooLong(f"{len(ids)} token ids are more than {most}; send them in parts")
     for place, token in enumerate(ids):
         if not 0 <= token < encoder.vocabulary_size:
             raise InvalidToken(

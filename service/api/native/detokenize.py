@@ -7,7 +7,7 @@ import orjson
 from fastapi import APIRouter
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
-from models.derived.tokens import join_tokens
+from models.derived.tokens import MOST_TOKENS, join_tokens
 from models.text.encoder import Encoder
 from service.answering.answerer import Conversion
 from service.api.openapi import ERRORS, HEADERS
@@ -66,7 +66,8 @@ async def detokenize(body: DetokenizeRequest, ask: Ask) -> bytes:
     """Spell token ids."""
 
     def convert(encoder: Encoder, ids: Sequence[int]) -> tuple[bytes, int]:
-        text = join_tokens(encoder, ids, skip_special=not body.special_tokens)
+        skip = not body.special_tokens
+        text = join_tokens(encoder, ids, skip_special=skip, most=MOST_TOKENS)
         return json_response({"text": text}), len(ids)
 
     model, results, tokens = await ask.convert(

@@ -179,7 +179,8 @@ async def decode(body: DecodeRequest, model: str | None, ask: Asker) -> bytes:
             raise InvalidValue("a list of token ids is due here", param=f"ids[{place}]")
 
     def convert(encoder: Encoder, ids: Sequence[int]) -> tuple[bytes, int]:
-        text = join_tokens(encoder, ids, skip_special=body.skip_special_tokens)
+        skip = body.skip_special_tokens
+        text = join_tokens(encoder, ids, skip_special=skip, most=MOST_TOKENS)
         return json_response(text), len(ids)
 
     conversion = Conversion("detokenize", items, convert, model=model, field="ids")

@@ -61,6 +61,12 @@ def test_an_answer_has_a_bound(tiny: Server) -> None:
     tiny.refuse(ROUTE, body, 422, "invalid_value", "inputs[2]")
     body = {"inputs": ["a", "a " * 300_000]}
     tiny.refuse(ROUTE, body, 422, "input_too_long", "inputs[1]")
+    body = {"ids": [[7], [7] * 300_000]}
+    tiny.refuse("/v1/detokenize", body, 422, "input_too_long", "ids[1]")
+    for ids in (body["ids"], [7] * 1_500_000):
+        refused = tiny.client.post("/decode", json={"ids": ids})
+        assert refused.status_code == 422
+        assert "parts" in refused.text or "several requests" in refused.text
 
 
 def test_as_text_embeddings_inference_has_it(tiny: Server, pretraining: Pipeline) -> None:
