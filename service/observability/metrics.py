@@ -70,8 +70,13 @@ class Metrics:
         self.registry = CollectorRegistry()
         self.requests = self._counter(
             "cloze_requests",
-            "Requests by route, dialect, task, model, status and outcome.",
-            ("route", "dialect", "task", "model", "status", "outcome"),
+            "Requests by route, model, status and outcome.",
+            ("route", "model", "status", "outcome"),
+        )
+        self.work = self._counter(
+            "cloze_work",
+            "Requests to models by dialect, task, model, status and outcome.",
+            ("dialect", "task", "model", "status", "outcome"),
         )
         self.rejections = self._counter(
             "cloze_rejections", "Requests answered with an error, by its code.", ("reason",)
@@ -79,7 +84,7 @@ class Metrics:
         self.request_seconds = self._histogram(
             "cloze_request_seconds",
             "Seconds from the end of a request's headers to its answer.",
-            ("route", "dialect"),
+            ("route",),
             SECONDS,
         )
         self.stage_seconds = self._histogram(
@@ -109,7 +114,8 @@ class Metrics:
             self.stage_seconds.labels(stage) for stage in ("tokenize", "queue", "infer", "decode")
         ]
         # A label's child is looked up for every request: this is cheaper than the library's way.
-        self._ended: dict[tuple[str, str, int, str, str], tuple[Counter, Histogram]] = {}
+        self._ended: dict[tuple[str, str, int, str, str], tuple[Counter, Counter | None, Histogram]]
+        self._ended = {}
         self._answered: dict[tuple[str, str], Counter] = {}
         # Told of every batch, and of all work that is over.
         self.on_batch: list[Callable[[str, BatchRecord], None]] = []
@@ -177,11 +183,15 @@ class Metrics:
         key = (route, spoken, status, times.model, times.task)
         found = self._ended.get(key)
         if found is None:
-            labels = (route, spoken, times.task, times.model, str(status), find_outcome(status))
-            found = (self.requests.labels(*labels), self.request_seconds.labels(route, spoken))
+            labels = (times.model, str(status), find_outcome(status))
+            work = self.work.labels(spoken, times.task, *labels) if spoken else None
+            found = (self.requests.labels(route, *labels), work, self.request_seconds.labels(route))
             self._ended[key] = found
-        found[0].inc()
-        found[1].observe(seconds)
+        requests, work, durations = found
+        requests.inc()
+        durations.observe(seconds)
+        if work is not None:
+            work.inc()
         if times.code or not 0 < status < 400:
             self.rejections.labels(times.code or find_outcome(status)).inc()
         if spoken:
@@ -190,7 +200,7 @@ class Metrics:
 
     def count_refused(self, status: int, code: str) -> None:
         """Count an answer that was given before there was a request: to no route, in no time."""
-        self.requests.labels("unknown", "", "", "", str(status), find_outcome(status)).inc()
+        self.requests.labels("unknown", "", str(status), find_outcome(status)).inc()
         self.rejections.labels(code).inc()
 
     def observe_answer(self, model: str, task: str, tokens: int, times: RequestRecord) -> None:

@@ -12,7 +12,7 @@ from tests.soak.client import write_request
 from tests.soak.corpus import Corpus
 from tests.soak.kinds import Kind, Refused
 from tests.soak.server import MARKER
-from tests.soak.tasks import TASKS, embed
+from tests.soak.tasks import DERIVED, TASKS, embed
 
 # What the server is told to take; more is refused.
 MAX_INPUTS = 128
@@ -151,7 +151,7 @@ def _list_bad(corpus: Corpus) -> list[tuple[str, Any, Refused, dict[str, str]]]:
     """
     path, long = embed.PATH, corpus.long_text
     invalid = Refused(400, "invalid_value")
-    plain = {"input": "rain"}
+    plain, tasks = {"input": "rain"}, (*TASKS, *DERIVED)
     return [
         (path, b'{"input": ', Refused(400, "invalid_json"), {}),
         (path, plain, Refused(400, "invalid_content_type"), {"Content-Type": "text/plain"}),
@@ -164,7 +164,7 @@ def _list_bad(corpus: Corpus) -> list[tuple[str, Any, Refused, dict[str, str]]]:
         (path, {**plain, "model": "gpt"}, Refused(404, "model_not_found"), {}),
         (path, plain, invalid, {"X-Request-Timeout": "soon"}),
         (path, plain, invalid, {"X-Priority": "highest"}),
-        *((task.PATH, body, refused, {}) for task in TASKS for body, refused in task.BAD),
+        *((each.PATH, body, refused, {}) for each in tasks for body, refused in each.BAD),
         ("/v1/nothing", plain, Refused(404, "route_not_found"), {}),
         (path, b"", Refused(405, "method_not_allowed"), {"method": "GET"}),
     ]

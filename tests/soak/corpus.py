@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from models.pipeline import Pipeline
 from tests.soak.bundles import MAIN, Bundles
 from tests.soak.kinds import Kind
-from tests.soak.tasks import TASKS
+from tests.soak.tasks import DERIVED, TASKS
 from tests.soak.texts import Texts
 
 
@@ -27,6 +27,6 @@ def make_corpus(bundles: Bundles, chance: random.Random) -> Corpus:
     pipeline = Pipeline.open(bundles.path(MAIN))
     small = [Pipeline.open(bundles.version_path(version)) for version in range(2)]
     texts = Texts(pipeline.encoder, chance)
-    kinds = [kind for task in TASKS for kind in task.make_kinds(pipeline, texts)]
-    kinds += [kind for task in TASKS for kind in task.make_others(small, texts)]
+    kinds = [kind for task in (*TASKS, *DERIVED) for kind in task.make_kinds(pipeline, texts)]
+    kinds += [kind for task in (*TASKS, *DERIVED) for kind in task.make_others(small, texts)]
     return Corpus(kinds, texts.too_long())
