@@ -1,7 +1,8 @@
 """What pydantic finds wrong with a body, in our own words; everything else says itself what is."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
+from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
@@ -21,14 +22,19 @@ def translate_validation(error: ValidationError, model: type[BaseModel]) -> Inva
     first = next((one for one in found if one["type"] == "extra_forbidden"), found[0])
     param = _name_place(first["loc"])
     message = str(first["msg"]).removeprefix("Value error, ")
+    item = _find_item(model, first["loc"])
     if first["type"] == "extra_forbidden":
-        fields = _list_fields(model) if len(first["loc"]) == 1 else []
+        fields = _list_fields(model if len(first["loc"]) == 1 else item)
         known = f"it takes {', '.join(fields)}" if fields else "see /docs for those it has"
         message = f"this route has no such field here; {known}"
     elif first["type"] == "missing":
         message = "the field is missing"
     elif first["type"] in ("model_type", "model_attributes_type", "dict_type"):
-        message = "an object is due here, in braces; see /docs for the fields it has"
+        fields = _list_fields(item)
+        known = f"with {' and '.join(fields)}" if fields else "see /docs for the fields it has"
+        message = f"an object is due here, in braces{',' if fields else ';'} {known}"
+    elif first["loc"][-1:] == ("<text>",) and item is not None:
+        message = f"a text is due here, or an object with {' and '.join(_list_fields(item))}"
     elif first["type"] == "too_short":
         message = "the list is empty; send at least one"
     return InvalidRequest(
@@ -48,7 +54,23 @@ def _name_place(location: tuple[int | str, ...]) -> str | None:
     return name or None
 
 
-def _list_fields(model: type[BaseModel]) -> Sequence[str]:
+def _find_item(model: type[BaseModel], location: tuple[int | str, ...]) -> type[BaseModel] | None:
+    """What an item of a list is that is an object, where there is one kind of it."""
+    field = model.model_fields.get(str(location[0])) if len(location) > 1 else None
+    kinds = set(_walk_models(field.annotation)) if field is not None else set()
+    return kinds.pop() if len(kinds) == 1 else None
+
+
+def _walk_models(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for part in get_args(annotation):
+        yield from _walk_models(part)
+
+
+def _list_fields(model: type[BaseModel] | None) -> Sequence[str]:
     """What a body of the model may have, and first what it must."""
+    if model is None:
+        return []
     fields = model.model_fields
     return sorted(fields, key=lambda name: not fields[name].is_required())

@@ -12,8 +12,16 @@ from tests.helpers.server import Server, check_error
     [
         ("/v1/embeddings", {"inputs": "a"}, "inputs", "it takes input, model, overflow"),
         ("/v1/classify", {"input": "a"}, "input", "it takes inputs, model"),
-        ("/v1/classify", {"inputs": [{"txt": "a"}]}, "inputs[0].txt", "see /docs"),
-        ("/v1/next-sentence", {"inputs": ["a", "b"]}, "inputs[0]", "an object is due here"),
+        ("/v1/classify", {"inputs": [{"txt": "a"}]}, "inputs[0].txt", "it takes text, text_pair"),
+        ("/v1/classify", {"inputs": [["a", "b"]]}, "inputs[0]", "object with text and text_pair"),
+        ("/v1/next-sentence", {"inputs": ["a", "b"]}, "inputs[0]", "with first and second"),
+        (
+            "/v1/question-answering",
+            {"inputs": [{"question": "a", "context": "b", "text": "c"}]},
+            "inputs[0].text",
+            "it takes question, context",
+        ),
+        ("/v1/embeddings", {"input": [{"text": "a"}]}, "input[0]", "valid"),
         ("/v1/next-sentence", {"inputs": {"first": "a"}}, "inputs[0].second", "missing"),
         ("/v1/fill-mask", {"inputs": []}, "inputs", "send at least one"),
         ("/v1/fill-mask", [], None, "an object is due here"),
