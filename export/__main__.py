@@ -65,7 +65,7 @@ def _read_export(given: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--tasks",
         type=_names(tuple(TASKS)),
-        help="comma-separated; default: all it was trained for",
+        help=f"comma-separated, of {', '.join(TASKS)}; default: all it was trained for",
     )
     parser.add_argument(
         "--precision",

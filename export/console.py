@@ -12,6 +12,7 @@ from rich.table import Table
 from export.writing.request import Result
 from models.bundle.bundle import Bundle
 from models.bundle.manifest import HeadEntry, Parity
+from models.derived.zero_shot import find_entailment
 
 # The figures of a proof stand in one line, however narrow the terminal says it is.
 _WIDTH = 132
@@ -116,7 +117,9 @@ def _name_answers(entry: HeadEntry) -> str:
     """What a head gives, in a few words."""
     if entry.labels:
         count = len(entry.labels)
-        return f"{count} label{'' if count == 1 else 's'}, {entry.function}"
+        entailment = find_entailment(entry) if entry.task == "classify" else None
+        free = "" if entailment is None else f", zero-shot by {entry.labels[entailment]}"
+        return f"{count} label{'' if count == 1 else 's'}, {entry.function}{free}"
     match entry.representation:
         case "sparse":
             return f"weights of {entry.dimensions:,} words, {entry.aggregation} of tokens"

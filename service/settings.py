@@ -286,7 +286,8 @@ def read_settings(flags: Mapping[str, Any] | None = None) -> Settings:
         field = str(first["loc"][0])
         # The value is told, since another may have set it (Kubernetes does); a key never is.
         value = "" if field in ("api_keys", "admin_keys") else f" is {first['input']!r}"
+        message = first["msg"].removeprefix("Value error, ")
         raise SettingsError(
-            f"{PREFIX}{field.upper()}{value}: {first['msg'][:1].lower()}{first['msg'][1:]}; "
+            f"{PREFIX}{field.upper()}{value}: {message[:1].lower()}{message[1:]}; "
             f"mend or unset it ({Settings.model_fields[field].description})"
         ) from None

@@ -64,6 +64,7 @@ def test_one_label_is_not_several(
 def test_every_head_says_what_it_answers(
     pretraining_bundle: Path,
     reader_bundle: Path,
+    inference_bundle: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -86,6 +87,7 @@ def test_every_head_says_what_it_answers(
     for bundle, answers in (
         (Bundle.open(pretraining_bundle), ("words of the vocabulary", "one text follows")),
         (Bundle.open(reader_bundle), ("spans of a context", "3 labels, softmax")),
+        (Bundle.open(inference_bundle), ("3 labels, softmax, zero-shot by entailment",)),
         (
             Bundle(pretraining_bundle, represented),
             ("weights of 30,522 words, max of tokens", "a vector of 128 for each token"),
