@@ -82,7 +82,13 @@ def list_tasks(derived: Iterable[Head[Any, Any, Any]], *, sees: bool) -> list[st
     return list(dict.fromkeys([*asked, *(("attention",) if sees else ()), *_ALWAYS]))
 
 
+# What callers know tasks by whose names no route has.
+_MEANS = {"answer": "question answering", "retrieve": "ranking by vectors"}
+
+
 def explain_task(task: str) -> str:
-    """What a task wants that has no weights of its own, in brackets; else nothing."""
-    derivation = DERIVATIONS.get(task)
-    return "" if derivation is None else f" (which wants {derivation.wants})"
+    """What a task is and wants where its name does not say it, in brackets; else nothing."""
+    words = [_MEANS[task]] if task in _MEANS else []
+    if task in DERIVATIONS:
+        words.append(f"which wants {DERIVATIONS[task].wants}")
+    return f" ({', '.join(words)})" if words else ""

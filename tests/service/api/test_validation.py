@@ -38,3 +38,9 @@ def test_a_body_that_is_not_what_the_route_takes(
 def test_a_method_that_the_path_does_not_take(tiny: Server) -> None:
     response = tiny.client.get("/v1/embeddings")
     assert "it takes POST" in check_error(response, 405, "method_not_allowed", None)
+
+
+def test_a_task_that_no_route_is_named_after_says_what_it_is(ranking: Server) -> None:
+    body = {"query": "a", "documents": ["b"], "model": "tiny-inference"}
+    message = ranking.post("/v1/rerank", body).json()["error"]["message"]
+    assert "(ranking by vectors, which wants an embed head of dense vectors)" in message

@@ -101,4 +101,5 @@ def test_refuses_what_it_cannot_answer(
 
 def test_refuses_a_model_without_the_task(tiny: Server, pretraining: Pipeline) -> None:
     body = {"inputs": INPUTS, "model": pretraining.manifest.name}
-    tiny.refuse(ROUTE, body, 422, "task_unsupported", "model")
+    message = tiny.refuse(ROUTE, body, 422, "task_unsupported", "model")
+    assert "no head for answer (question answering)" in message
