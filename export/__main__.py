@@ -69,9 +69,10 @@ def _read_export(given: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument(
         "--precision",
-        type=_names(("fp32", "int8", "fp16")),
+        type=_names(("fp32", "int8", "fp16", "bf16")),
         default=("fp32",),
-        help="comma-separated: fp32 (default), int8 for CPUs, fp16 for GPUs",
+        help="comma-separated: fp32 (default), int8 for CPUs, fp16 for GPUs, bf16 for CPUs with "
+        "units for it",
     )
     parser.add_argument(
         "--accept-loss",
@@ -178,13 +179,14 @@ def _verify(given: Sequence[str]) -> int:
     from export.console import show_parity
     from export.writing.verify import Texts, verify_against, verify_golden
     from models.bundle.bundle import Bundle
+    from models.choice import list_choices
     from models.pipeline import Pipeline
 
     bundle = Bundle.open(options.bundle)
     texts = Texts.read(options.texts) if options.texts else None
     figures = []
-    for precision in bundle.manifest.precisions:
-        pipeline = Pipeline(bundle, precision=precision)
+    for precision, engine in list_choices(bundle):
+        pipeline = Pipeline(bundle, precision=precision, engine=engine)
         if options.against:
             figures += verify_against(pipeline, options.against, texts)
         else:

@@ -13,6 +13,7 @@ from export.writing.request import Result
 from models.bundle.bundle import Bundle
 from models.bundle.manifest import HeadEntry, Parity
 from models.derived.zero_shot import find_entailment
+from models.engines import ENGINE
 
 # The figures of a proof stand in one line, however narrow the terminal says it is.
 _WIDTH = 132
@@ -130,13 +131,18 @@ def _name_answers(entry: HeadEntry) -> str:
     return _ANSWERS.get(entry.task, "-")
 
 
+def _name_precision(row: Parity) -> str:
+    named = row.precision if row.engine == ENGINE else f"{row.precision} {row.engine}"
+    return f"{named}, accepted loss" if row.lossy else named
+
+
 def show_parity(figures: Sequence[Parity]) -> None:
     """Print the figures of a proof as a table on stdout.
 
     Where a projection makes vectors of what the trunk gives, both are told, each by its name.
     """
-    rows = [(row.task, row.head, row.precision) for row in figures]
-    named: set[tuple[str, str | None, str]] = set()
+    rows = [(row.task, row.head, row.precision, row.engine) for row in figures]
+    named: set[tuple[str, str | None, str, str]] = set()
     table = Table(box=rich.box.SIMPLE)
     for column in (
         "task",
@@ -151,7 +157,7 @@ def show_parity(figures: Sequence[Parity]) -> None:
     ):
         table.add_column(column, no_wrap=True)
     for row in figures:
-        key = (row.task, row.head, row.precision)
+        key = (row.task, row.head, row.precision, row.engine)
         task = row.task
         if rows.count(key) > 1:
             task += ", its vectors" if key in named else ", the trunk's rows"
@@ -160,7 +166,7 @@ def show_parity(figures: Sequence[Parity]) -> None:
         table.add_row(
             task,
             row.head or "-",
-            f"{row.precision}, accepted loss" if row.lossy else row.precision,
+            _name_precision(row),
             str(row.texts),
             str(row.tokens),
             f"{row.largest_difference:.1e}",

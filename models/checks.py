@@ -7,30 +7,33 @@ to say; that their answers are right, models/golden's.
 import numpy as np
 
 from models.bundle.bundle import MANIFEST, TOKENIZER, Bundle
-from models.bundle.manifest import HeadEntry, Manifest, trunk_file
+from models.bundle.manifest import HeadEntry, Manifest
+from models.choice import Choice
 from models.engines import Session
 from models.errors import BundleDamaged
 from models.tasks import TASKS
 from models.text.encoded import Encoded
 from models.text.encoder import Encoder
-from models.text.packing import pack
+from models.text.packing import lay_out, pack
 
 
-def check_trunk(bundle: Bundle, precision: str, encoder: Encoder, trunk: Session) -> None:
+def check_trunk(bundle: Bundle, choice: Choice, encoder: Encoder, trunk: Session) -> None:
     """Raise BundleDamaged where the trunk has not the sizes that the manifest says it has.
 
     Asks it once for the last token of the vocabulary at the last position: sizes that only
     the manifest has would otherwise be found out by a request.
     """
     manifest = bundle.manifest
-    file = bundle.file(trunk_file(precision))
+    file = bundle.file(choice.trunk)
     known = max(encoder.tokenizer.get_vocab().values(), default=0)
     if known >= manifest.vocabulary_size:
         raise BundleDamaged(
             f"{bundle.file(TOKENIZER)} has token ids up to {known}, and the manifest a "
             f"vocabulary of {manifest.vocabulary_size}; export the bundle again"
         )
-    packed = pack([make_last_token(manifest)], manifest.position_start, manifest.layout)
+    text = [make_last_token(manifest)]
+    start = manifest.position_start
+    packed = lay_out(text, start) if choice.streams else pack(text, start, manifest.layout)
     position = np.array([manifest.position_start + manifest.max_tokens - 1], np.int64)
     try:
         hidden = trunk.run(packed.feeds | {"position_ids": position})

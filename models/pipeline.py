@@ -13,8 +13,9 @@ import numpy as np
 
 from models.asking import HeadName
 from models.bundle.bundle import TOKENIZER, Bundle
-from models.bundle.manifest import Manifest, trunk_file
+from models.bundle.manifest import Manifest
 from models.checks import check_head, check_trunk, make_last_token
+from models.choice import AUTO, choose_engine
 from models.derived.asking import Deriving
 from models.derived.attention import (
     MAX_ATTENTION_TOKENS,
@@ -27,7 +28,7 @@ from models.derived.several import SeveralHeads
 from models.derived.table import derive_heads, explain_task, list_tasks
 from models.derived.tokens import TextToken, join_tokens, split_text
 from models.derived.words import DEFAULT_TOP_K, Neighbour, WordVectors
-from models.engines import ENGINE, HostOutput, Output, Role, Session, Spin, open_session
+from models.engines import HostOutput, Output, Role, Session, Spin, open_session
 from models.errors import (
     BundleDamaged,
     CallerError,
@@ -49,7 +50,7 @@ from models.heads import (
 from models.machine.allocator import return_freed_memory
 from models.text.encoded import Encoded
 from models.text.encoder import Encoder
-from models.text.packing import Extent, Packed, group_by_length, pack
+from models.text.packing import Extent, Stream, group_by_length, lay_out, pack
 from models.text.truncation import Overflow, Side
 
 MAX_BATCH_TOKENS = 512
@@ -74,7 +75,7 @@ class Pipeline(Deriving):
         precision: str | None = None,
         threads: int = 0,
         spin: Spin = "auto",
-        engine: str = ENGINE,
+        engine: str = AUTO,
     ) -> None:
         manifest = bundle.manifest
         self.bundle = bundle
@@ -87,12 +88,14 @@ class Pipeline(Deriving):
             truncation_side=manifest.truncation_side,
         )
 
+        self.choice = choose_engine(bundle, self.precision, engine)
+
         def load(name: str, role: Role) -> Session:
             file = bundle.file(name)
-            return open_session(file, role, engine=engine, threads=threads, spin=spin)
+            return open_session(file, role, engine=self.choice.engine, threads=threads, spin=spin)
 
-        self.trunk = load(trunk_file(self.precision), "trunk")
-        check_trunk(bundle, self.precision, self.encoder, self.trunk)
+        self.trunk = load(self.choice.trunk, "trunk")
+        check_trunk(bundle, self.choice, self.encoder, self.trunk)
         self._sessions: dict[str, Session] = {}  # of the heads, by file
         self.heads = tuple(self._open_heads(load))
         # What is made of these, and runs their graphs.
@@ -109,7 +112,7 @@ class Pipeline(Deriving):
         *,
         precision: str | None = None,
         threads: int = 0,
-        engine: str = ENGINE,
+        engine: str = AUTO,
     ) -> Self:
         """The bundle at `path`, checked and loaded. `threads` for the trunk; 0: one a core.
 
@@ -233,14 +236,14 @@ class Pipeline(Deriving):
             head.compute(hidden, [jobs[place] for place in places], packed.starts[places])
         return extent
 
-    def run_trunk(self, texts: Sequence[Encoded]) -> tuple[Output, Packed]:
+    def run_trunk(self, texts: Sequence[Encoded]) -> tuple[Output, Stream]:
         """The hidden states [T, H] of the texts, packed together, and the plan they lie by."""
         hidden, packed, _ = self._run_trunk(texts)
         return hidden, packed
 
-    def _run_trunk(self, texts: Sequence[Encoded]) -> tuple[Output, Packed, Extent]:
+    def _run_trunk(self, texts: Sequence[Encoded]) -> tuple[Output, Stream, Extent]:
         start, layout = self.manifest.position_start, self.manifest.layout
-        packed = pack(texts, start, layout)
+        packed = lay_out(texts, start) if self.choice.streams else pack(texts, start, layout)
         if layout == "flat":
             return self.trunk.run(packed.feeds), packed, packed.extent
         # Its groups are put together here, wherever the engine has them: a row each, no stream.

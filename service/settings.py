@@ -9,8 +9,9 @@ from typing import Annotated, Any, Literal, Self, get_args
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from models.choice import AUTO, list_engines
 from models.derived.attention import MAX_ATTENTION_TOKENS
-from models.engines import ENGINE, ENGINES, Spin
+from models.engines import Spin
 from models.errors import SettingsError
 from models.pipeline import MAX_BATCH_TOKENS
 from models.text.truncation import Overflow
@@ -45,7 +46,10 @@ class Settings(BaseSettings):
     precision: str | None = Field(
         default=None, description="which of a bundle's precisions to run; default fp32 if it has it"
     )
-    engine: str = Field(default=ENGINE, description="what runs the graphs: onnxruntime")
+    engine: str = Field(
+        default=AUTO,
+        description="what runs the graphs: kernels, onnxruntime, or auto for the first that can",
+    )
     host: str = Field(default="127.0.0.1", description="the address to listen on")
     port: int = Field(default=8080, ge=0, le=65535, description="the port to listen on")
     api_keys: Annotated[tuple[Key, ...], NoDecode] = Field(
@@ -239,8 +243,8 @@ class Settings(BaseSettings):
     @field_validator("engine")
     @classmethod
     def _check_engine(cls, value: str) -> str:
-        if value not in ENGINES:
-            raise ValueError(f"there is no such engine; choose from {', '.join(ENGINES)}")
+        if value not in list_engines():
+            raise ValueError(f"there is no such engine; choose from {', '.join(list_engines())}")
         return value
 
     @field_validator("cors_origins")

@@ -52,7 +52,8 @@ def test_exporting_the_checkpoint_again_gives_the_same_graphs(exports: Store) ->
     shipped = Bundle.open(DEFAULT_BUNDLE)
     # Golden answers are of the processor that gave them.
     same = shipped.manifest.files.keys() - {"golden.json"}
-    assert again.manifest.files.keys() - {"golden.json"} == same
+    there = {name for name in again.manifest.files if "kernels" not in name}
+    assert there - {"golden.json"} == same
     for name in same:
         assert read_without_producer(again.file(name)) == read_without_producer(shipped.file(name))
 

@@ -26,7 +26,7 @@ import onnx_ir
 import torch
 from numpy.typing import NDArray
 
-from export.graphs.onnx_file import save_graph
+from export.graphs.onnx_file import drop_unused, make_constant, read_constant, save_graph
 
 # Whose MatMulIntegerToFloat is.
 _DOMAIN = "com.microsoft"
@@ -73,7 +73,7 @@ class Watcher:
         for name, rows in self._rows.items():
             if rows:
                 weights = self._layers[name].weight.detach().numpy().T
-                found.setdefault(_digest(weights), []).extend(rows)
+                found.setdefault(digest(weights), []).extend(rows)
         return {key: np.concatenate(rows) for key, rows in found.items()}
 
     def _make_hook(self, name: str) -> Any:
@@ -111,7 +111,7 @@ def quantize(source: Path, target: Path, inputs: Inputs) -> int:
     known: dict[onnx_ir.Value, Floats] = {}
     for node in graph:
         product = _find_product(node)
-        if product is None or (given := inputs.get(_digest(product.weights))) is None:
+        if product is None or (given := inputs.get(digest(product.weights))) is None:
             continue
         (site, _) = node.inputs
         if site is not None:
@@ -120,7 +120,7 @@ def quantize(source: Path, target: Path, inputs: Inputs) -> int:
     writer = _Writer(graph)
     for site, products in sites.items():
         writer.replace(site, products, known[site])
-    _drop_unused(graph)
+    drop_unused(graph)
     save_graph(model, target)
     return sum(len(products) for products in sites.values())
 
@@ -128,33 +128,17 @@ def quantize(source: Path, target: Path, inputs: Inputs) -> int:
 def _find_product(node: onnx_ir.Node) -> _Product | None:
     if node.op_type != "MatMul" or node.domain:
         return None
-    weights = _read_constant(node.inputs[1])
+    weights = read_constant(node.inputs[1])
     if weights is None or weights.ndim != 2:
         return None
     output = node.outputs[0]
     users = [user for user, _ in output.uses()]
     if len(users) == 1 and users[0].op_type == "Add":
         (other,) = [value for value in users[0].inputs if value is not output]
-        bias = _read_constant(other)
+        bias = read_constant(other)
         if bias is not None and bias.ndim == 1:
             return _Product(node, weights, bias, users[0].outputs[0])
     return _Product(node, weights, None, output)
-
-
-def _read_constant(value: onnx_ir.Value | None) -> Floats | None:
-    """The numbers of an initializer, also of one that is stored in half precision."""
-    if value is None:
-        return None
-    producer = value.producer()
-    if producer is not None and producer.op_type == "Cast":
-        value = producer.inputs[0]
-    if value is None or value.producer() is not None or value.const_value is None:
-        return None
-    numbers = value.const_value.numpy()
-    if numbers.dtype not in (np.float32, np.float16):
-        return None
-    single: Floats = numbers.astype(np.float32)
-    return single
 
 
 class _Writer:
@@ -228,15 +212,7 @@ class _Writer:
             each.output.replace_all_uses_with(output)
 
     def _constant(self, name: str, numbers: NDArray[Any]) -> onnx_ir.Value:
-        tensor = onnx_ir.tensor(numbers, name=name)
-        value = onnx_ir.Value(
-            name=name,
-            type=onnx_ir.TensorType(tensor.dtype),
-            shape=tensor.shape,
-            const_value=tensor,
-        )
-        self._graph.initializers[name] = value
-        return value
+        return make_constant(self._graph, name, numbers)
 
 
 def choose_factors(given: Floats, weights: Floats) -> Floats | None:
@@ -272,15 +248,6 @@ def _measure_error(given: Floats, weights: Floats, wanted: Floats) -> float:
     return float(np.square(found - wanted).mean())
 
 
-def _drop_unused(graph: onnx_ir.Graph) -> None:
-    """Take out what no output needs any more, nodes and weights."""
-    for node in reversed(list(graph)):
-        if not any(output.uses() or output.is_graph_output() for output in node.outputs):
-            graph.remove(node, safe=True)
-    for name, value in list(graph.initializers.items()):
-        if not value.uses() and not value.is_graph_output():
-            del graph.initializers[name]
-
-
-def _digest(weights: Floats) -> str:
+def digest(weights: Floats) -> str:
+    """What a layer's weights are told apart by."""
     return hashlib.sha256(np.ascontiguousarray(weights).tobytes()).hexdigest()

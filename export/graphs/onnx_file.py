@@ -12,9 +12,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import numpy as np
 import onnx
 import onnx_ir
 import torch
+from numpy.typing import NDArray
 
 from export.errors import UnsupportedModel
 from export.graphs.halves import store_halves
@@ -177,6 +179,45 @@ def _read_number(stream: BinaryIO) -> int:
         shift += 7
         if byte < 0x80:
             return number
+
+
+def read_constant(value: onnx_ir.Value | None) -> NDArray[np.float32] | None:
+    """The numbers of an initializer, also of one that is stored in half precision."""
+    if value is None:
+        return None
+    producer = value.producer()
+    if producer is not None and producer.op_type == "Cast":
+        value = producer.inputs[0]
+    if value is None or value.producer() is not None or value.const_value is None:
+        return None
+    numbers = value.const_value.numpy()
+    if numbers.dtype not in (np.float32, np.float16):
+        return None
+    single: NDArray[np.float32] = numbers.astype(np.float32)
+    return single
+
+
+def make_constant(graph: onnx_ir.Graph, name: str, numbers: NDArray[Any]) -> onnx_ir.Value:
+    """A new initializer of the graph."""
+    tensor = onnx_ir.tensor(numbers, name=name)
+    value = onnx_ir.Value(
+        name=name,
+        type=onnx_ir.TensorType(tensor.dtype),
+        shape=tensor.shape,
+        const_value=tensor,
+    )
+    graph.initializers[name] = value
+    return value
+
+
+def drop_unused(graph: onnx_ir.Graph) -> None:
+    """Take out what no output needs any more, nodes and weights."""
+    for node in reversed(list(graph)):
+        if not any(output.uses() or output.is_graph_output() for output in node.outputs):
+            graph.remove(node, safe=True)
+    for name, value in list(graph.initializers.items()):
+        if not value.uses() and not value.is_graph_output():
+            del graph.initializers[name]
 
 
 def strip_metadata(model: onnx_ir.Model) -> None:

@@ -34,7 +34,8 @@ def prove(
         known = [reference for reference in references if reference.vector is not None]
         if known:
             rows.append((_compare_vectors(pipeline, head, case, known), known))
-    return [_judge(figures, references, accept_loss=accept_loss) for figures, references in rows]
+    parity = [_judge(figures, asked, accept_loss=accept_loss) for figures, asked in rows]
+    return [row.model_copy(update={"engine": pipeline.choice.engine}) for row in parity]
 
 
 def _compare(

@@ -31,6 +31,7 @@ class Threshold:
 THRESHOLDS = {
     "int8": Threshold(worst_cosine=0.985, mean_cosine=0.997, agreement=0.99),
     "fp16": Threshold(worst_cosine=0.9999, mean_cosine=0.99999, agreement=0.99),
+    "bf16": Threshold(worst_cosine=0.9995, mean_cosine=0.9999, agreement=0.99),
 }
 
 

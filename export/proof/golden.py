@@ -37,7 +37,8 @@ def limit_golden(golden: dict[str, Any], pipeline: Pipeline) -> None:
     """
     for task, deviation in zip(golden["tasks"], measure_golden(pipeline, golden), strict=True):
         limit = float(f"{min(1.0, max(LIMIT, 2 * deviation.largest)):.2g}")
-        task.setdefault("limits", {})[pipeline.precision] = limit
+        limits = task.setdefault("limits", {})
+        limits[pipeline.precision] = max(limit, limits.get(pipeline.precision, 0.0))
 
 
 def _make_task(

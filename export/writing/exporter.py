@@ -15,9 +15,11 @@ from typing import Any
 import torch
 
 from export.errors import OutputError, ProofFailed, SourceError, UnsupportedModel
+from export.graphs.forms import list_sights, write_kernels
 from export.graphs.fp16 import narrow
 from export.graphs.head import export_head, export_projection, export_tokens
 from export.graphs.int8 import Inputs, Watcher, quantize
+from export.graphs.kernels import Sight
 from export.graphs.onnx_file import weigh_graph
 from export.graphs.trunk import export_trunk
 from export.proof.company import measure_company
@@ -41,9 +43,15 @@ from export.writing.staging import (
 )
 from models.bundle.bundle import GOLDEN, MANIFEST, TOKENIZER, Bundle
 from models.bundle.manifest import Parity, Proof, head_file, trunk_file
+from models.choice import list_choices
+from models.engines import KERNELS
+from models.engines.library import Kernels, NoKernels, find_kernels
 from models.errors import BundleError, CallerError, ClozeError
 from models.machine.limits import count_cores
 from models.pipeline import Pipeline
+
+# Which our own operators compute, too; bf16 they alone.
+_KERNELS_FORMS = ("fp32", "int8", "bf16")
 
 
 def export_bundle(request: ExportRequest, report: Reporter | None = None) -> Result:
@@ -97,9 +105,11 @@ def _fill(
         )
     with _explained(request, checkpoint):
         fused = _write_graphs(folder, checkpoint, heads, projection, report)
+        sights = _list_sights(checkpoint)
         checkpoint.release()
         gc.collect()
         _write_precisions(folder, request.precisions, inputs, report)
+        notes += _write_forms(folder, request.precisions, sights, inputs)
         weights = {file.name: weigh_graph(file) for file in sorted(folder.glob("*.onnx"))}
         contents = Contents(entries, fused, weights)
         # Read once as a bundle without golden answers, to write them in the bundle's own terms.
@@ -186,9 +196,38 @@ def _write_precisions(
     if "fp16" in precisions:
         report.begin("narrow the trunk")
         narrow(single, folder / trunk_file("fp16"))
+
+
+def _write_forms(
+    folder: Path, precisions: Sequence[str], sights: Sequence[Sight] | None, inputs: Inputs
+) -> list[str]:
+    """The trunk for our own kernels, too, where it has that form; notes on why it has not.
+
+    The trunk in fp32, of which all are made, goes where nobody asked for it.
+    """
+    notes: list[str] = []
+    single = folder / trunk_file("fp32")
+    kept = [folder / trunk_file(each) for each in precisions if each != "bf16"]
+    kernels = find_kernels()
+    wanted = [each for each in precisions if each in _KERNELS_FORMS]
+    if wanted and isinstance(kernels, NoKernels):
+        notes.append(f"there is no graph for the kernels: {kernels.reason}")
+    elif sights is not None:
+        for precision in wanted:
+            target = folder / trunk_file(precision, KERNELS)
+            write_kernels(single, target, precision, sights, inputs=inputs, beside=kept)
     if "fp32" not in precisions:
         for file in folder.glob(f"{single.name}*"):
             file.unlink()
+    return notes
+
+
+def _list_sights(checkpoint: Checkpoint) -> list[Sight] | None:
+    """What each layer's attention sees; None where tokens see each other otherwise, too."""
+    aside = checkpoint.late is not None and checkpoint.late.aside
+    if checkpoint.family.layout != "flat" or aside:
+        return None
+    return list_sights(checkpoint.trunk)
 
 
 def _prove(
@@ -199,22 +238,26 @@ def _prove(
     parity: list[Parity] = []
     company: dict[str, float] = {}
     golden: dict[str, Any] = {}
-    for precision in request.precisions:
-        pipeline = Pipeline.open(folder, precision=precision)
+    bundle = Bundle.open(folder)
+    for precision, engine in list_choices(bundle):
+        pipeline = Pipeline(bundle, precision=precision, engine=engine)
         parity += prove(
             pipeline, answers, lambda _: report.advance(), accept_loss=request.accept_loss
         )
-        company[precision] = measure_company(pipeline)
+        alone = measure_company(pipeline)
+        company[precision] = min(alone, company.get(precision, alone))
         golden = golden or make_golden(answers, pipeline)
         if precision != "fp32":
             limit_golden(golden, pipeline)
     write_json(folder / GOLDEN, golden)
     processor, features = read_processor()
+    kernels = find_kernels()
     proof = Proof(
         processor=processor,
         features=features,
         threads=count_cores(),
         seconds=round(time.perf_counter() - began, 1),
         company_cosine=company,
+        kernels=kernels.instructions if isinstance(kernels, Kernels) else None,
     )
     return parity, proof

@@ -86,6 +86,7 @@ def verify_golden(pipeline: Pipeline) -> list[Parity]:
             task=each.task,
             head=each.head,
             precision=pipeline.precision,
+            engine=pipeline.choice.engine,
             texts=each.texts,
             tokens=each.tokens,
             largest_difference=each.largest,

@@ -29,6 +29,8 @@ Representation = Literal["sparse", "tokens"]
 # Where a text that is too long is cut unless a request says otherwise.
 TruncationSide = Literal["right", "left"]
 # How two vectors are compared, by the words of sentence-transformers.
+# How a trunk's graph is written: in the kernels' form it has operators of our own.
+Form = Literal["kernels"]
 Similarity = Literal["cosine", "dot", "euclidean", "manhattan"]
 
 
@@ -185,6 +187,7 @@ class Parity(Part):
     task: str
     head: str | None = None
     precision: str
+    engine: str = "onnxruntime"
     texts: int
     tokens: int
     largest_difference: float
@@ -202,6 +205,7 @@ class Proof(Part):
     """Where, how long and how a bundle was proven.
 
     `company_cosine` is, for each precision, the worst between a text alone and among strangers.
+    `kernels` are the instructions that our own operators were proven with.
     """
 
     processor: str
@@ -209,6 +213,7 @@ class Proof(Part):
     threads: int
     seconds: float
     company_cosine: dict[str, float]
+    kernels: str | None = None
 
 
 class Manifest(Part):
@@ -243,7 +248,11 @@ class Manifest(Part):
     @model_validator(mode="after")
     def _check_files_listed(self) -> "Manifest":
         needed = ["tokenizer.json", "golden.json"]
-        needed += [trunk_file(precision) for precision in self.precisions]
+        # Graphs in the kernels' form have weights of the standard ones; bf16 has that form alone.
+        needed += [
+            trunk_file(precision, "kernels" if precision == "bf16" else None)
+            for precision in self.precisions
+        ]
         needed += [head.file for head in self.heads if head.file]
         missing = sorted(set(needed) - set(self.files))
         if missing:
@@ -263,15 +272,25 @@ class Manifest(Part):
         return self
 
 
-def list_graphs(manifest: Manifest, precision: str) -> list[str]:
-    """The files of the graphs that are loaded to serve in that precision, each once."""
+def list_graphs(manifest: Manifest, precision: str, form: Form | None = None) -> list[str]:
+    """The files of the graphs that are loaded to serve in that precision, each once.
+
+    In the form that is asked for, or in the one there is.
+    """
     heads = dict.fromkeys(head.file for head in manifest.heads if head.file)
-    return [trunk_file(precision), *heads]
+    trunk = trunk_file(precision, form)
+    return [trunk if trunk in manifest.files else find_trunk(manifest, precision), *heads]
 
 
-def trunk_file(precision: str) -> str:
-    """The name of the trunk's graph in that precision."""
-    return f"trunk.{precision}.onnx"
+def find_trunk(manifest: Manifest, precision: str) -> str:
+    """The trunk's graph in that precision, in the standard form where there is one."""
+    standard = trunk_file(precision)
+    return standard if standard in manifest.files else trunk_file(precision, "kernels")
+
+
+def trunk_file(precision: str, form: Form | None = None) -> str:
+    """The name of the trunk's graph in that precision, in the standard form or another."""
+    return f"trunk.{precision}.{form}.onnx" if form else f"trunk.{precision}.onnx"
 
 
 def head_file(task: str, name: str | None) -> str:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.bundle.bundle import Bundle
-from models.bundle.manifest import trunk_file
+from models.bundle.manifest import find_trunk
 from models.derived.graph_file import GraphFile
 from models.errors import CallerError, EmptyInput, InvalidValue, TaskUnsupported
 from models.lens.graph import Tensor
@@ -71,7 +71,7 @@ class WordVectors:
         precisions = bundle.manifest.precisions
         precision = "fp32" if "fp32" in precisions else precisions[0]
         self._manifest = bundle.manifest
-        self._file = GraphFile(bundle, trunk_file(precision))
+        self._file = GraphFile(bundle, find_trunk(bundle.manifest, precision))
         self._tokenizer = encoder.tokenizer
         self._encoder = encoder
         self._table: _Table | None = None

@@ -34,15 +34,19 @@ _SPINNING = {
 }
 
 
-def open_session(file: Path, role: Role, *, threads: int, spin: Spin) -> Session:
+def open_session(
+    file: Path, role: Role, *, threads: int, spin: Spin, library: Path | None = None
+) -> Session:
     """The graph on its own threads: of a trunk so many, 0: one a core; of a head always one.
 
-    A head's thread does not spin: a second pool would fight the trunk's for the same cores.
+    A head's thread does not spin: a second pool would fight the trunk's for the same cores. With
+    a `library` the graph may have its operators.
     """
     if role == "head":
         return OnnxRuntimeSession(file, threads=1)
     threads = threads or count_cores()
-    return OnnxRuntimeSession(file, threads=threads, spin=decide_spin(spin, threads))
+    spins = decide_spin(spin, threads)
+    return OnnxRuntimeSession(file, threads=threads, spin=spins, library=library)
 
 
 def decide_spin(spin: Spin, threads: int, root: Path = ROOT) -> bool:
@@ -75,7 +79,10 @@ def make_options(threads: int, *, spin: bool) -> onnxruntime.SessionOptions:
 class OnnxRuntimeSession:
     """One graph, ready to run. `run` and `stop` may be called from any thread."""
 
-    def __init__(self, file: Path, *, threads: int, spin: bool = False) -> None:
+    def __init__(
+        self, file: Path, *, threads: int, spin: bool = False, library: Path | None = None
+    ) -> None:
+        self._library = library
         self.threads = threads
         self.spin = spin
         self._file = file
@@ -86,10 +93,13 @@ class OnnxRuntimeSession:
         self.reopen()
 
     def _load(self) -> Any:
+        options = make_options(self.threads, spin=self.spin)
         try:
+            if self._library is not None:
+                options.register_custom_ops_library(str(self._library))
             return onnxruntime.InferenceSession(
                 str(self._file),
-                make_options(self.threads, spin=self.spin),
+                options,
                 providers=["CPUExecutionProvider"],
                 disabled_optimizers=["SkipLayerNormFusion"],
             )

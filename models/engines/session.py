@@ -8,7 +8,7 @@ options and no graph's inputs.
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Final, Literal, Protocol
 
 from numpy.typing import NDArray
 
@@ -21,7 +21,9 @@ Role = Literal["trunk", "head"]
 Spin = Literal["auto", "on", "off"]
 
 ENGINE = "onnxruntime"
+KERNELS: Final = "kernels"
 ENGINES = {
+    KERNELS: "models.engines.kernels",
     ENGINE: "models.engines.onnx_runtime",
 }
 

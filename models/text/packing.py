@@ -25,24 +25,47 @@ class Extent:
     cells: int
 
 
-@dataclass(frozen=True, slots=True)
-class Packed:
-    """A batch as the trunk takes it. T tokens stand in R rows of W cells.
+@dataclass(frozen=True)
+class Stream:
+    """A batch of texts one after another, T tokens in all.
 
-    `row_index` [R, W] says which token of the stream stands in a cell, `row_sequence` [R, W]
-    which text the cell belongs to (0: none; below 0 where it sees that text and is not seen),
-    `flat_index` [T] in which of the R*W cells a token stands. Text i is
-    `starts[i] : starts[i] + lengths[i]` of the stream.
+    Text i is `starts[i] : starts[i] + lengths[i]` of the stream.
     """
 
     input_ids: Indices
     token_type_ids: Indices
     position_ids: Indices
+    starts: Indices
+    lengths: Indices
+
+    @property
+    def extent(self) -> Extent:
+        """Each text by itself: nothing else is seen."""
+        return Extent(len(self.starts), len(self.input_ids))
+
+    @property
+    def feeds(self) -> dict[str, Indices]:
+        """The inputs of a graph that knows texts by their starts, by name; the end is the last."""
+        return {
+            "input_ids": self.input_ids,
+            "token_type_ids": self.token_type_ids,
+            "position_ids": self.position_ids,
+            "starts": np.append(self.starts, len(self.input_ids)),
+        }
+
+
+@dataclass(frozen=True)
+class Packed(Stream):
+    """The same with its plan of rows: T tokens stand in R rows of W cells.
+
+    `row_index` [R, W] says which token of the stream stands in a cell, `row_sequence` [R, W]
+    which text the cell belongs to (0: none; below 0 where it sees that text and is not seen),
+    `flat_index` [T] in which of the R*W cells a token stands.
+    """
+
     row_index: Indices
     row_sequence: Indices
     flat_index: Indices
-    starts: Indices
-    lengths: Indices
 
     @property
     def extent(self) -> Extent:
@@ -51,7 +74,7 @@ class Packed:
 
     @property
     def feeds(self) -> dict[str, Indices]:
-        """The inputs of the graph, by name."""
+        """The inputs of a graph that wants rows, by name."""
         return {
             "input_ids": self.input_ids,
             "token_type_ids": self.token_type_ids,
@@ -60,6 +83,23 @@ class Packed:
             "row_sequence": self.row_sequence,
             "flat_index": self.flat_index,
         }
+
+
+def lay_out(texts: Sequence[Encoded], position_start: int = 0) -> Stream:
+    """Lay the texts one after another."""
+    lengths = np.fromiter((len(text.ids) for text in texts), np.int64, len(texts))
+    positions = [number_positions(text.ids, position_start) for text in texts]
+    return Stream(
+        input_ids=_join([text.ids for text in texts]),
+        token_type_ids=_join([text.type_ids for text in texts]),
+        position_ids=_join(positions),
+        starts=np.cumsum(lengths) - lengths,
+        lengths=lengths,
+    )
+
+
+def _join(parts: Sequence[Indices]) -> Indices:
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
 def pack(texts: Sequence[Encoded], position_start: int = 0, layout: Layout = "flat") -> Packed:

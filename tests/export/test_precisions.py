@@ -23,8 +23,9 @@ from tests.helpers.fixtures import TakeGraphs
 TEXTS = ("The river rose overnight.", "Why green?", "Order no. 4,711 was shipped on 3 March.")
 
 
-def find(bundle: Bundle, precision: str) -> Any:
-    (row,) = [row for row in bundle.manifest.parity if row.precision == precision]
+def find(bundle: Bundle, precision: str, engine: str = "onnxruntime") -> Any:
+    rows = bundle.manifest.parity
+    (row,) = [row for row in rows if (row.precision, row.engine) == (precision, engine)]
     return row
 
 

@@ -7,7 +7,17 @@ import numpy as np
 import onnx
 
 from models.bundle.bundle import hash_file
+from models.engines.library import Kernels, find_kernels
 from tests.helpers.checkpoints import change_json
+
+
+def list_trunks(*precisions: str) -> list[str]:
+    """The files of a flat trunk in these precisions, by name: for our kernels where they run."""
+    names = [f"trunk.{precision}.onnx" for precision in precisions if precision != "bf16"]
+    if isinstance(find_kernels(), Kernels):
+        forms = [precision for precision in precisions if precision != "fp16"]
+        names += [f"trunk.{precision}.kernels.onnx" for precision in forms]
+    return sorted(names)
 
 
 def mark(bundle: Path, text: str) -> Path:

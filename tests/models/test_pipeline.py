@@ -174,7 +174,7 @@ def test_one_trunk_answers_three_tasks(
 
     monkeypatch.setattr(OnnxRuntimeSession, "__init__", open_counted)
     monkeypatch.setattr(OnnxRuntimeSession, "run", run_counted)
-    pipeline = Pipeline.open(pretraining_bundle)
+    pipeline = Pipeline.open(pretraining_bundle, engine="onnxruntime")
     heads = ["head.fill-mask.onnx", "head.next-sentence.onnx"]
     assert sorted(opened) == [*heads, "trunk.fp32.onnx"]
     runs.clear()

@@ -136,10 +136,10 @@ def test_large_activations_do_not_fail_the_proof(tmp_path: Path, exports: Store)
         torch.arange(len(norm)) == 3, norm * 5000, norm
     )
     save_file(weights, source / "model.safetensors", metadata={"format": "pt"})
-    [row] = Bundle.open(exports.export(source, "bundle")).manifest.parity
-    assert row.largest_value > 1000
-    assert row.limit == pytest.approx(HIDDEN_LIMIT * row.largest_value)
-    assert row.largest_difference <= row.limit
+    for row in Bundle.open(exports.export(source, "bundle")).manifest.parity:
+        assert row.largest_value > 1000
+        assert row.limit == pytest.approx(HIDDEN_LIMIT * row.largest_value)
+        assert row.largest_difference <= row.limit
 
 
 def test_figures_of_the_proof(pretraining_bundle: Path) -> None:

@@ -11,6 +11,7 @@ from models import Pipeline
 from models.bundle.bundle import MANIFEST, Bundle, find_bundles, hash_file
 from models.bundle.manifest import FORMAT_VERSION
 from models.errors import BundleDamaged, BundleError, BundleNotFound, BundleTooNew, OperatorError
+from tests.helpers.bundles import list_trunks
 from tests.helpers.checkpoints import change_json, write_json
 
 FILES = [
@@ -18,8 +19,10 @@ FILES = [
     "head.fill-mask.onnx",
     "head.next-sentence.onnx",
     "tokenizer.json",
-    "trunk.fp32.onnx",
+    *list_trunks("fp32"),
 ]
+# A manifest that leaves out the kernels' form is that of an older exporter.
+NEEDED = [name for name in FILES if "kernels" not in name]
 
 
 @pytest.fixture
@@ -131,7 +134,7 @@ def test_files_outside_the_bundle(bundle: Path, name: str) -> None:
         Bundle.open(bundle)
 
 
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("name", NEEDED)
 def test_a_manifest_that_leaves_out_a_file_it_needs(bundle: Path, name: str) -> None:
     content = json.loads((bundle / MANIFEST).read_text())
     del content["files"][name]

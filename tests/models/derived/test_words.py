@@ -136,7 +136,8 @@ def test_tables_of_every_kind(
     bundle = tmp_path / "bundle"
     shutil.copytree(pretraining_bundle, bundle)
     narrow_words(bundle / "trunk.fp32.onnx", kind)
-    found = Pipeline.open(sign(bundle, bundle / "trunk.fp32.onnx"), threads=1).words(["king"])
+    signed = sign(bundle, bundle / "trunk.fp32.onnx")
+    found = Pipeline.open(signed, threads=1, engine="onnxruntime").words(["king"])
     wanted = pretraining.pipeline.words(["king"], top_k=50)
     known = {one.token: one.score for one in wanted}
     for one in found:

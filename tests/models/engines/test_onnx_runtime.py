@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from models import Pipeline
 from models.engines.onnx_runtime import OnnxRuntimeSession, decide_spin
 from models.errors import BundleDamaged, RunStopped
 from models.text.encoded import Encoded
@@ -55,7 +56,7 @@ def test_threads_share_a_session(pretraining: Exported) -> None:
         pack([head.encoder.encode(text, overflow="truncate") for text in write_texts(6, seed=seed)])
         for seed in range(8)
     ]
-    trunk = pretraining.pipeline.trunk
+    trunk = Pipeline.open(pretraining.bundle, threads=1, engine="onnxruntime").trunk
     wanted = [trunk.run(plan.feeds).whole() for plan in plans]
     found: dict[int, np.ndarray] = {}
 

@@ -68,7 +68,7 @@ def test_a_head_takes_one_thread_that_does_not_spin(pretraining_bundle: Path) ->
 
 
 def test_a_pipeline_runs_on_the_engine_it_is_given(pretraining_bundle: Path, remote: str) -> None:
-    ours = Pipeline.open(pretraining_bundle, threads=1)
+    ours = Pipeline.open(pretraining_bundle, threads=1, engine="onnxruntime")
     theirs = Pipeline(Bundle.open(pretraining_bundle), engine=remote)
     assert isinstance(theirs.trunk, RemoteSession)
     assert theirs.trunk.role == "trunk"

@@ -138,7 +138,8 @@ def test_equal_to_sentence_transformers(source: Path, exports: Store, chain: str
     alone = [pipeline.embed([text], normalize=unit)[0] for text in TEXTS]
     np.testing.assert_allclose(alone, wanted, atol=1e-5)
     # Hidden states, and then vectors.
-    assert [row.task for row in bundle.manifest.parity] == ["embed", "embed"]
+    of_each = [row.task for row in bundle.manifest.parity if row.engine == "onnxruntime"]
+    assert of_each == ["embed", "embed"]
     assert len(verify_golden(pipeline)) == 1
     assert len(verify_against(pipeline, str(source))) == 2
 

@@ -1,0 +1,99 @@
+"""The kernels' form of a trunk beside the standard one, in each precision that it has.
+
+Owns where the weights of the form lie: those that a standard graph has, too, are named there by
+their place in its file, and stand on the disk once.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import onnx_ir
+from transformers import PreTrainedModel
+
+from export.graphs.int8 import Inputs
+from export.graphs.kernels import Sight, rewrite
+from export.graphs.kernels_bf16 import halve_products
+from export.graphs.kernels_int8 import quantize_products
+from export.graphs.onnx_file import save_graph, strip_metadata
+from export.graphs.trunk import find_window
+from models.lens.graph import Tensor, open_graph
+
+# What is smaller is written again: a runtime wants to read the numbers that shapes are made of.
+_SMALL_BYTES = 1024
+
+
+def list_sights(model: PreTrainedModel) -> list[Sight]:
+    """What the attention of each layer sees."""
+    kinds = getattr(model.config, "layer_types", None) or ()
+    window = find_window(model)
+    near = [window is not None and kind == "sliding_attention" for kind in kinds]
+    near += [False] * (model.config.num_hidden_layers - len(near))
+    return [Sight(window if each else None) for each in near]
+
+
+def write_kernels(
+    single: Path,
+    target: Path,
+    precision: str,
+    sights: Sequence[Sight],
+    *,
+    inputs: Inputs,
+    beside: Sequence[Path],
+) -> bool:
+    """Write the trunk at `single`, in fp32, in the kernels' form; False where it has none.
+
+    `inputs` are a Watcher's, for int8. Weights that stand in one of the graphs `beside` it are not
+    written again.
+    """
+    model = onnx_ir.load(single)
+    if not rewrite(model, sights, join=precision != "fp32"):
+        return False
+    if precision == "int8" and not quantize_products(model, inputs):
+        return False
+    if precision == "bf16" and not halve_products(model):
+        return False
+    strip_metadata(model)
+    share_weights(model, beside)
+    save_graph(model, target)
+    return True
+
+
+def share_weights(model: onnx_ir.Model, files: Sequence[Path]) -> None:
+    """Let weights whose numbers stand in one of these files be named by their place in it."""
+    places: dict[tuple[int, tuple[int, ...], bytes], onnx_ir.ExternalTensor] = {}
+    for file in files:
+        with open_graph(file) as graph:
+            for each in graph.weights.values():
+                if each.length is not None and not each.file and each.length >= _SMALL_BYTES:
+                    content = graph.data[each.start : each.start + each.length]
+                    key = each.type, each.shape, hashlib.sha256(content).digest()
+                    places.setdefault(key, _place(file, each))
+    for name, value in model.graph.initializers.items():
+        numbers = value.const_value
+        if numbers is None or isinstance(numbers, onnx_ir.ExternalTensor):
+            continue
+        shape = tuple(int(size) for size in numbers.shape)
+        found = places.get((int(numbers.dtype), shape, hashlib.sha256(numbers.tobytes()).digest()))
+        if found is not None:
+            value.const_value = onnx_ir.ExternalTensor(
+                found.location,
+                found.offset,
+                found.length,
+                found.dtype,
+                shape=found.shape,
+                name=name,
+                base_dir=found.base_dir,
+            )
+
+
+def _place(file: Path, tensor: Tensor) -> onnx_ir.ExternalTensor:
+    return onnx_ir.ExternalTensor(
+        file.name,
+        tensor.start,
+        tensor.length,
+        onnx_ir.DataType(tensor.type),
+        shape=onnx_ir.Shape(tensor.shape),
+        name=tensor.name,
+        base_dir=file.parent,
+    )

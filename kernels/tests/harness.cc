@@ -1,0 +1,136 @@
+// The kernels without ONNX Runtime or Python, for sanitizers: many shapes, each tensor in memory of
+// exactly its size, several threads at once. Exit code 0 where all numbers are finite and the same
+// whichever thread computes them.
+#include <atomic>
+#include <cmath>
+#include <cstdio>
+#include <random>
+#include <thread>
+#include <vector>
+
+#include "../src/kernels.h"
+
+namespace {
+
+using cloze::Bfloat16;
+using Numbers = std::vector<float>;
+
+std::atomic<int> wrong{0};
+
+Numbers draw(std::mt19937& chance, int64_t count) {
+  std::normal_distribution<float> normal(0.0f, 2.0f);
+  Numbers found(static_cast<size_t>(count));
+  for (float& each : found) each = normal(chance);
+  return found;
+}
+
+void check(const Numbers& numbers) {
+  for (const float each : numbers)
+    if (!std::isfinite(each)) wrong++;
+}
+
+void try_attention(const cloze::Table& table, std::mt19937& chance, int64_t size, int64_t longest) {
+  const int64_t heads = 1 + chance() % 3, width = heads * size;
+  std::vector<int64_t> starts{0};
+  for (int text = 0; text < 4; text++) starts.push_back(starts.back() + chance() % longest);
+  const int64_t tokens = starts.back(), reach = chance() % 20;
+  const Numbers whole = draw(chance, tokens * 3 * width), bias = draw(chance, 3 * width);
+  const Numbers scales(static_cast<size_t>(tokens), 0.5f), distance = draw(chance, heads * (2 * reach + 1));
+  Numbers out(static_cast<size_t>(tokens * width)), again(out.size());
+  std::vector<Bfloat16> half(out.size());
+  cloze::Attention work{};
+  work.heads = heads;
+  work.size = size;
+  work.scale = 0.2f;
+  work.window = chance() % 2 ? -1 : static_cast<int64_t>(chance() % 40);
+  work.q = whole.data();
+  work.k = whole.data() + width;
+  work.v = whole.data() + 2 * width;
+  work.stride = 3 * width;
+  work.row_scale = chance() % 2 ? scales.data() : nullptr;
+  work.q_bias = chance() % 2 ? bias.data() : nullptr;
+  work.k_bias = work.q_bias == nullptr ? nullptr : work.q_bias + width;
+  work.v_bias = work.q_bias == nullptr ? nullptr : work.q_bias + 2 * width;
+  work.distance = chance() % 2 ? distance.data() : nullptr;
+  work.reach = reach;
+  work.starts = starts.data();
+  work.out = out.data();
+  cloze::Attention other = work;
+  other.out = again.data();
+  std::thread beside([&] {
+    for (int64_t at = 4 * heads - 1; at >= 0; at--) table.attend(other, at / heads, at % heads);
+  });
+  for (int64_t at = 0; at < 4 * heads; at++) table.attend(work, at / heads, at % heads);
+  beside.join();
+  check(out);
+  if (out != again) wrong++;
+  work.half = half.data();
+  for (int64_t at = 0; at < 4 * heads; at++) table.attend(work, at / heads, at % heads);
+}
+
+void try_rows(const cloze::Table& table, std::mt19937& chance, int64_t columns) {
+  const int64_t rows = chance() % 20;
+  const Numbers y = draw(chance, rows * columns), residual = draw(chance, rows * columns);
+  const Numbers scales(static_cast<size_t>(rows), 0.5f), row = draw(chance, columns);
+  Numbers out(y.size()), scale(static_cast<size_t>(rows));
+  std::vector<uint8_t> bytes(y.size());
+  std::vector<Bfloat16> half(y.size());
+  const auto maybe = [&](const Numbers& numbers) { return chance() % 2 ? numbers.data() : nullptr; };
+  for (int turn = 0; turn < 4; turn++) {
+    cloze::Following following{};
+    if (turn % 2) following.half = half.data();
+    if (turn > 1) {
+      following.bytes = bytes.data();
+      following.scale = scale.data();
+      following.smooth = maybe(row);
+    }
+    const cloze::AddNorm norm{columns,   1e-6f,      y.data(),    maybe(scales), maybe(row),
+                              maybe(residual), row.data(), maybe(row), out.data(),    following};
+    table.add_norm(norm, 0, rows);
+    check(out);
+    const auto kind = turn % 2 ? cloze::GeluKind::kErf : cloze::GeluKind::kTanh;
+    const cloze::Gelu gelu{columns, kind, y.data(), maybe(scales), maybe(row), turn > 1 ? nullptr : out.data(), following};
+    table.gelu(gelu, 0, rows);
+    check(out);
+  }
+  cloze::Following following{nullptr, bytes.data(), scale.data(), maybe(row)};
+  table.quantize(cloze::Quantize{columns, y.data(), following}, 0, rows);
+  check(scale);
+}
+
+void try_product(const cloze::Table& table, std::mt19937& chance, int64_t inner, int64_t columns) {
+  const int64_t rows = chance() % 20, panels = (columns + 63) / 64;
+  const std::vector<Bfloat16> a(static_cast<size_t>(rows * inner), 0x3f80);
+  const std::vector<Bfloat16> weights(static_cast<size_t>(panels * inner * 64), 0x3f80);
+  const Numbers bias = draw(chance, columns);
+  Numbers out(static_cast<size_t>(rows * columns));
+  std::vector<Bfloat16> half(out.size());
+  cloze::Product work{inner, columns, cloze::Activation::kGeluErf, a.data(), weights.data(), bias.data(), out.data(), nullptr};
+  for (int64_t panel = 0; panel < panels; panel++) table.multiply_half(work, 0, rows, panel);
+  for (int64_t at = 0; at < rows * columns; at++)
+    if (std::fabs(out[static_cast<size_t>(at)] - bias[static_cast<size_t>(at % columns)] - static_cast<float>(inner)) > 1e-2f) wrong++;
+  work.out = nullptr;
+  work.half = half.data();
+  for (int64_t panel = 0; panel < panels; panel++) table.multiply_half(work, 0, rows, panel);
+}
+
+}  // namespace
+
+int main() {
+  int tried = 0;
+  for (const char* name : {"avx512", "avx2", "neon"}) {
+    const cloze::Table* table = cloze::choose_table(name);
+    if (table == nullptr) continue;
+    tried++;
+    std::mt19937 chance(7);
+    for (const int64_t size : {1, 3, 8, 15, 16, 17, 32, 64, 65, 128})
+      for (int turn = 0; turn < 6; turn++) try_attention(*table, chance, size, turn < 5 ? 40 : 1300);
+    for (const int64_t columns : {1, 2, 7, 8, 15, 16, 17, 64, 65, 384, 1001})
+      for (int turn = 0; turn < 4; turn++) try_rows(*table, chance, columns);
+    if (table->multiply_half != nullptr)
+      for (const int64_t columns : {1, 15, 16, 63, 64, 65, 200})
+        for (const int64_t inner : {2, 6, 64}) try_product(*table, chance, inner, columns);
+    std::printf("%s: %d wrong\n", table->name, wrong.load());
+  }
+  return tried > 0 && wrong == 0 ? 0 : 1;
+}

@@ -1,0 +1,18 @@
+"""The engine of our own operators: ONNX Runtime with what lies between its products replaced.
+
+Runs trunks in the kernels' form (export/graphs/kernels.py), on threads as the plain engine has.
+"""
+
+from pathlib import Path
+
+from models.engines import onnx_runtime
+from models.engines.library import require_kernels
+from models.engines.session import Role, Session, Spin
+
+
+def open_session(file: Path, role: Role, *, threads: int, spin: Spin) -> Session:
+    """As the plain engine does; raises OperatorError, too, where the operators do not run here."""
+    if role == "head":
+        return onnx_runtime.open_session(file, role, threads=threads, spin=spin)
+    library = require_kernels().path
+    return onnx_runtime.open_session(file, role, threads=threads, spin=spin, library=library)
