@@ -70,7 +70,9 @@ $(MINILM)/manifest.json: | .venv-export/.done
 # Operators of our own, where there is a C++ compiler; without them the standard graphs run, and the
 # service says so. CMake comes from PyPI where the system has none.
 kernels: kernels/build/.done
-CXX ?= c++
+ifeq ($(origin CXX),default)
+CXX = c++
+endif
 kernels/build/.done: kernels/CMakeLists.txt $(wildcard kernels/src/*)
 	@mkdir -p kernels/build && rm -f kernels/build/libcloze_kernels.*
 	@if ! command -v $(CXX) >/dev/null; then \

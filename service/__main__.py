@@ -32,11 +32,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--precision", help="which of its precisions to run (CLOZE_PRECISION)")
     parser.add_argument("--host", help="the address to listen on (CLOZE_HOST)")
     parser.add_argument("--port", type=int, help="the port to listen on (CLOZE_PORT)")
+    parser.add_argument(
+        "--engines",
+        action="store_true",
+        help="tell what this machine has to compute with and what the bundles reach, and end",
+    )
     given = vars(parser.parse_args(arguments))
+    telling = given.pop("engines")
     flags = {key: value for key, value in given.items() if value is not None}
     if "bundles" in flags:
         flags["bundles"] = tuple(flags["bundles"])
-    return _serve(flags)
+    return _tell(flags) if telling else _serve(flags)
+
+
+def _tell(flags: dict[str, Any]) -> int:
+    from service.engines import tell_engines
+    from service.settings import read_settings
+
+    try:
+        return tell_engines(read_settings(flags))
+    except ClozeError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 2
 
 
 def _serve(flags: dict[str, Any]) -> int:

@@ -58,6 +58,7 @@ class ModelState:
     name: str
     family: str
     precision: str
+    engine: str
     fingerprint: str
     lanes: tuple[LaneState, ...]
     queued_texts: int
@@ -262,7 +263,7 @@ class _Present(Collector):
         info = GaugeMetricFamily(
             "cloze_model_info",
             "1 for each model that answers, with what it is.",
-            labels=("model", "family", "precision", "fingerprint"),
+            labels=("model", "family", "precision", "engine", "fingerprint"),
         )
         queued = GaugeMetricFamily(
             "cloze_queued_milliseconds",
@@ -276,7 +277,8 @@ class _Present(Collector):
         )
         texts = GaugeMetricFamily("cloze_queued_texts", "Texts that wait.", labels=("model",))
         for model in self._models():
-            info.add_metric((model.name, model.family, model.precision, model.fingerprint), 1)
+            labels = (model.name, model.family, model.precision, model.engine, model.fingerprint)
+            info.add_metric(labels, 1)
             for each in model.lanes:
                 queued.add_metric((model.name, each.lane), each.queued_ms)
                 limit.add_metric((model.name, each.lane), each.limit_ms)

@@ -37,7 +37,9 @@ def open_pipeline(
         engine=settings.engine,
     )
     trunk = pipeline.trunk
-    _log.info("threads", model=bundle.manifest.name, threads=trunk.threads, spin=trunk.spin)
+    name, choice = bundle.manifest.name, pipeline.choice
+    _log.info("threads", model=name, threads=trunk.threads, spin=trunk.spin)
+    _log.info("engine", model=name, engine=choice.engine, reason=choice.reason)
     return pipeline
 
 

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 
+from models.engines import ENGINE
 from models.heads import Job
 from models.pipeline import Pipeline
 from models.text.packing import Extent
@@ -33,7 +34,11 @@ class LoadedModel:
         warm_up(pipeline)
         self.pipeline = pipeline
         self.name = pipeline.manifest.name
-        self.fingerprint = pipeline.bundle.fingerprint
+        # Replicas that tell the same give the same answers; that of fp32 is the bundle's own.
+        choice, precision = pipeline.choice, pipeline.precision
+        plain = precision == "fp32" and choice.engine == ENGINE
+        own = pipeline.bundle.fingerprint
+        self.fingerprint = own if plain else f"{own}-{precision}-{choice.engine}"
         self.wanted = wanted
         self.by_admin = by_admin
         self.loaded_at = time.time()

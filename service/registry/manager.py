@@ -134,6 +134,7 @@ class ModelManager:
                 name=model.name,
                 family=model.pipeline.manifest.family,
                 precision=model.pipeline.precision,
+                engine=model.pipeline.choice.engine,
                 fingerprint=model.fingerprint,
                 lanes=tuple(
                     LaneState(lane, model.batcher.queued_ms(lane), model.batcher.limit_ms(lane))

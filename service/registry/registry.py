@@ -172,7 +172,8 @@ class Registry:
         """The model of a bundle: the one that runs where its files are the same, else a new one."""
         running = self._models.get(bundle.manifest.name)
         if running is not None and (
-            running.fingerprint == bundle.fingerprint or _is_from_elsewhere(running, self._settings)
+            running.pipeline.bundle.fingerprint == bundle.fingerprint
+            or _is_from_elsewhere(running, self._settings)
         ):
             return running
         wanted = running.wanted if running is not None else self._settings.precision

@@ -128,7 +128,7 @@ def render_metrics() -> str:
         ran = BatchRecord(1, 5, 1, 5, 0.1, "interactive", 0.1, 0.0, (), failed)
         metrics.batch_observer(model)(ran)
     lanes = tuple(LaneState(lane, 1.0, 2.0) for lane in ("interactive", "bulk"))
-    state = ModelState(model, "bert", "fp32", "abc", lanes, 1)
+    state = ModelState(model, "bert", "fp32", "kernels", "abc", lanes, 1)
     metrics.watch(lambda: [state], lambda: True)
     for metric in metrics.registry.collect():
         assert metric.samples, f"{metric.name} has no sample: observe it here"

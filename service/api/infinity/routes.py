@@ -99,7 +99,7 @@ async def list_models(ask: Ask) -> bytes:
             **describe(model, manager),
             "owned_by": "infinity",
             "stats": _describe_queue(model),
-            "backend": ask.state.settings.engine,
+            "backend": model.pipeline.choice.engine,
             "capabilities": _list_capabilities(model.heads),
         }
         for model in manager.registry

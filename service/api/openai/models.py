@@ -29,7 +29,7 @@ class HeadInfo(BaseModel):
 
 
 class ModelInfo(BaseModel):
-    """A loaded bundle. The fingerprint changes whenever a file of it does.
+    """A loaded bundle. The fingerprint changes whenever a file of it does, and tells what runs it.
 
     `aliases` are other names the operator has set for it, `*` all that no model has.
     A pooling whose source is `default` was guessed: the model embeds only where a request asks for
@@ -56,6 +56,8 @@ class ModelInfo(BaseModel):
     prompts: dict[str, str]
     default_prompt: str | None
     precision: str
+    engine: str
+    engine_reason: str
     fingerprint: str
 
 
@@ -127,6 +129,8 @@ def describe(model: LoadedModel, manager: ModelManager) -> dict[str, Any]:
         "prompts": (asked.prompts if asked else None) or {},
         "default_prompt": asked.default_prompt if asked else None,
         "precision": model.pipeline.precision,
+        "engine": model.pipeline.choice.engine,
+        "engine_reason": model.pipeline.choice.reason,
         "fingerprint": model.fingerprint,
     }
 
