@@ -38,6 +38,20 @@ FROM locked AS loadtest-packages
 RUN pip --python /opt/cloze/bin/python install --constraint constraints.txt --requirement loadtest.txt
 
 
+# Operators of our own. What compiles them stays here.
+FROM python AS kernels
+# The release of Debian is the base image's, which pins it; nothing of this reaches an image.
+# hadolint ignore=DL3008
+RUN apt-get update --quiet \
+    && apt-get install --quiet --yes --no-install-recommends cmake g++ make \
+    && rm -rf /var/lib/apt/lists/*
+COPY kernels/CMakeLists.txt /kernels/
+COPY kernels/src /kernels/src
+RUN cmake -S /kernels -B /build && cmake --build /build --parallel \
+    && mkdir -p /kernels/build \
+    && cp /build/libcloze_kernels.so /build/libcloze_kernels.so.sha256 /kernels/build
+
+
 # Compiled here, since nothing can be written where it runs. One folder an image, so that its code
 # is one layer, the last.
 FROM python AS code
@@ -46,6 +60,8 @@ COPY service /serve/service
 COPY models /export/models
 COPY export /export/export
 COPY loadtest /loadtest/loadtest
+COPY --from=kernels /kernels/build /serve/kernels/build
+COPY --from=kernels /kernels/build /export/kernels/build
 RUN python -m compileall -q --invalidation-mode unchecked-hash /serve /export /loadtest \
     && chmod -R a+rX /serve /export /loadtest \
     && mkdir /empty
