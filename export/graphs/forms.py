@@ -7,10 +7,15 @@ their place in its file, and stand on the disk once.
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import onnx_ir
+import torch
+from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
+from export.architectures.jina_bert import list_slopes
 from export.graphs.int8 import Inputs
 from export.graphs.kernels import Sight, rewrite
 from export.graphs.kernels_bf16 import halve_products
@@ -25,11 +30,33 @@ _SMALL_BYTES = 1024
 
 def list_sights(model: PreTrainedModel) -> list[Sight]:
     """What the attention of each layer sees."""
+    if (distance := _list_distances(model)) is not None:
+        return [Sight(distance=distance)] * model.config.num_hidden_layers
     kinds = getattr(model.config, "layer_types", None) or ()
     window = find_window(model)
     near = [window is not None and kind == "sliding_attention" for kind in kinds]
     near += [False] * (model.config.num_hidden_layers - len(near))
     return [Sight(window if each else None) for each in near]
+
+
+def _list_distances(model: PreTrainedModel) -> NDArray[np.float32] | None:
+    """What is added to scores by the distance of two tokens, which is the same in each layer."""
+    reach = int(model.config.max_position_embeddings)
+    away = torch.arange(-reach, reach + 1)
+    match model.config.model_type:
+        case "mpnet":
+            encoder: Any = model.encoder
+            # Always of as many as by default, whatever the configuration says.
+            buckets = encoder.relative_position_bucket(away)
+            with torch.inference_mode():
+                table: torch.Tensor = encoder.relative_attention_bias(buckets).T
+        case "jina_bert":
+            table = (
+                -torch.tensor(list_slopes(model.config.num_attention_heads))[:, None] * away.abs()
+            )
+        case _:
+            return None
+    return np.ascontiguousarray(table.numpy(), np.float32)
 
 
 def write_kernels(

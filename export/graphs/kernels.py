@@ -23,9 +23,14 @@ _ROWS = ("row_index", "row_sequence", "flat_index")
 
 @dataclass(frozen=True, slots=True)
 class Sight:
-    """What a layer's attention sees: neighbours at most `window` away, or everything by None."""
+    """What a layer's attention sees: neighbours at most `window` away, or everything by None.
+
+    `distance` [heads, 2 * reach + 1] is added to a score by how far the key stands from the query,
+    from -reach to reach; further ones count as those.
+    """
 
     window: int | None = None
+    distance: NDArray[np.float32] | None = None
 
 
 def rewrite(model: onnx_ir.Model, sights: Sequence[Sight], *, join: bool = False) -> bool:
@@ -36,7 +41,10 @@ def rewrite(model: onnx_ir.Model, sights: Sequence[Sight], *, join: bool = False
     """
     graph = model.graph
     nodes = [node for node in graph if node.op_type == "MultiHeadAttention"]
-    found = [_find_attention(node) for node in nodes]
+    found = [
+        _find_attention(node, plain=sight.distance is None)
+        for node, sight in zip(nodes, sights, strict=False)
+    ]
     if not found or len(found) != len(sights) or any(each is None for each in found):
         return False
     model.opset_imports[DOMAIN] = 1
@@ -73,10 +81,13 @@ class _Attention:
     output: onnx_ir.Value
 
 
-def _find_attention(node: onnx_ir.Node) -> _Attention | None:
-    """The attention as export/graphs/trunk.py writes it, with its gathers on both sides."""
+def _find_attention(node: onnx_ir.Node, *, plain: bool) -> _Attention | None:
+    """The attention as export/graphs/trunk.py writes it, with its gathers on both sides.
+
+    A `plain` one is masked by nothing but which text a cell is of.
+    """
     mask = node.inputs[5].producer() if len(node.inputs) > 5 and node.inputs[5] else None
-    if mask is None or mask.op_type != "Where":
+    if mask is None or (mask.op_type == "Where") is not plain:
         return None
     sides = [_find_gathered(value) for value in node.inputs[:3]]
     (output,) = node.outputs
@@ -129,13 +140,20 @@ class _Writer:
         name = self._name("attention")
         linears = [each for each in map(_find_linear, found.sides) if each is not None]
         if len(linears) < 3 or any(each.input is not linears[0].input for each in linears):
-            inputs = [*found.sides, None, None, starts]
+            inputs = [*found.sides, None, None, starts, self._distance(sight)]
         else:
             sides: list[onnx_ir.Value | None] = [each.product for each in linears]
             if self._join:
                 sides = [self._multiply(linears, found.node, name), None, None]
-            inputs = [*sides, None, self._add(linears, name), starts]
+            inputs = [*sides, None, self._add(linears, name), starts, self._distance(sight)]
         self._put("Attention", inputs, attributes, found.node, found.output, name)
+
+    def _distance(self, sight: Sight) -> onnx_ir.Value | None:
+        """The table of distances, which layers share."""
+        if sight.distance is None:
+            return None
+        found = self._graph.initializers.get("kernels.distance")
+        return found or make_constant(self._graph, "kernels.distance", sight.distance)
 
     def _multiply(
         self, linears: Sequence[_Linear], before: onnx_ir.Node, name: str
