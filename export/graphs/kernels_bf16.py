@@ -94,6 +94,13 @@ def _halve_whole(
     return again.outputs[0]
 
 
+def _feeds_products(node: onnx_ir.Node) -> bool:
+    """Whether it is a Gelu whose rows products alone read, so that none wants them whole."""
+    users = [each.node for each in node.outputs[0].uses()]
+    gelu = (node.domain, node.op_type) == (DOMAIN, "Gelu")
+    return gelu and all(user.op_type == "MatMul" for user in users)
+
+
 def _replace(
     graph: onnx_ir.Graph, node: onnx_ir.Node, rows: onnx_ir.Value, weights: Floats, name: str
 ) -> None:
@@ -102,7 +109,7 @@ def _replace(
     attributes = {"columns": weights.shape[1]}
     users = list(old.uses())
     after = users[0].node if len(users) == 1 else None
-    if after is not None and (after.domain, after.op_type) == (DOMAIN, "Gelu"):
+    if after is not None and _feeds_products(after):
         bias = after.inputs[2] if len(after.inputs) > 2 else None
         attributes["approximate"] = after.attributes["approximate"].as_int()
         inputs = [rows, panels, bias] if bias is not None else [rows, panels]

@@ -210,12 +210,16 @@ def _write_forms(
     kept = [folder / trunk_file(each) for each in precisions if each != "bf16"]
     kernels = find_kernels()
     wanted = [each for each in precisions if each in _KERNELS_FORMS]
-    if wanted and isinstance(kernels, NoKernels):
-        notes.append(f"there is no graph for the kernels: {kernels.reason}")
+    reason = "the kernels do not compute its attention"
+    if isinstance(kernels, NoKernels):
+        reason = kernels.reason
+        notes += [f"there is no graph for the kernels: {reason}"] if wanted else []
     elif sights is not None:
         for precision in wanted:
             target = folder / trunk_file(precision, KERNELS)
             write_kernels(single, target, precision, sights, inputs=inputs, beside=kept)
+    if "bf16" in precisions and not (folder / trunk_file("bf16", KERNELS)).exists():
+        raise UnsupportedModel(f"there is no bf16 of it: {reason}; leave that precision out")
     if "fp32" not in precisions:
         for file in folder.glob(f"{single.name}*"):
             file.unlink()
