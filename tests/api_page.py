@@ -26,7 +26,7 @@ nothing. What each field means stands at `/docs` of a running service. Errors ha
 `{"error": {"message", "type", "code", "param"}}`.
 """
 # Of an answer, what is another one each time.
-_CHANGING = ("id", "created", "fingerprint")
+_CHANGING = ("id", "created", "fingerprint", "versions", "engine", "engine_reason")
 _SHOWN = 3
 
 

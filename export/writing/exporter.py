@@ -242,9 +242,8 @@ def _prove(
     parity: list[Parity] = []
     company: dict[str, float] = {}
     golden: dict[str, Any] = {}
-    bundle = Bundle.open(folder)
-    for precision, engine in list_choices(bundle):
-        pipeline = Pipeline(bundle, precision=precision, engine=engine)
+    for precision, engine in list_choices(Bundle.open(folder)):
+        pipeline = Pipeline.open(folder, precision=precision, engine=engine)
         parity += prove(
             pipeline, answers, lambda _: report.advance(), accept_loss=request.accept_loss
         )

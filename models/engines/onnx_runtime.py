@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from models.engines.output import HostOutput
 from models.engines.session import Role, Session, Spin
 from models.errors import BundleDamaged, RunStopped
+from models.lens.joined import join_weights
 from models.machine.cgroups import ROOT
 from models.machine.limits import count_cores, owns_cores
 
@@ -95,17 +96,22 @@ class OnnxRuntimeSession:
     def _load(self) -> Any:
         options = make_options(self.threads, spin=self.spin)
         try:
+            graph: str | bytes = str(self._file)
             if self._library is not None:
                 options.register_custom_ops_library(str(self._library))
+                graph = join_weights(self._file) or graph
             return onnxruntime.InferenceSession(
-                str(self._file),
+                graph,
                 options,
                 providers=["CPUExecutionProvider"],
                 disabled_optimizers=["SkipLayerNormFusion"],
             )
         except Exception as error:
+            # A graph with operators of ours has its weights in the standard one's file.
+            beside = self._file.with_name(self._file.name.replace(".kernels", ""))
+            told = self._file if self._library is None else f"{self._file} with {beside.name}"
             raise BundleDamaged(
-                f"{self._file} cannot be loaded by ONNX Runtime {onnxruntime.__version__}: "
+                f"{told} cannot be loaded by ONNX Runtime {onnxruntime.__version__}: "
                 f"{str(error).splitlines()[0]}"
             ) from error
 

@@ -171,6 +171,17 @@ class Graph:
         return found.start, found.stop
 
 
+def write_tensor(tensor: Tensor, numbers: bytes) -> bytes:
+    """A weight with its numbers inside, as a field of a graph."""
+    return write_field(
+        _INITIALIZER,
+        wire.join_fields(_DIMS, tensor.shape)
+        + write_field(_TYPE, tensor.type)
+        + write_field(_TENSOR_NAME, tensor.name)
+        + write_field(_RAW, numbers),
+    )
+
+
 @contextmanager
 def open_graph(file: Path) -> Iterator[Graph]:
     """The graph in a file, which is mapped and not read. Raises WireError for what is none."""

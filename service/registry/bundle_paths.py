@@ -38,8 +38,14 @@ def open_pipeline(
     )
     trunk = pipeline.trunk
     name, choice = bundle.manifest.name, pipeline.choice
-    _log.info("threads", model=name, threads=trunk.threads, spin=trunk.spin)
-    _log.info("engine", model=name, engine=choice.engine, reason=choice.reason)
+    _log.info(
+        "threads",
+        model=name,
+        threads=trunk.threads,
+        spin=trunk.spin,
+        engine=choice.engine,
+        reason=choice.reason,
+    )
     return pipeline
 
 

@@ -175,7 +175,7 @@ class CountedSession(OnnxRuntimeSession):
 
 def test_tasks_of_one_trunk_share_one_run_of_it(pretraining_bundle: Path) -> None:
     bundle = Bundle.open(pretraining_bundle)
-    pipeline = Pipeline(bundle)
+    pipeline = Pipeline(bundle, engine="onnxruntime")
     trunk = CountedSession(bundle.file(trunk_file("fp32")), threads=1)
     pipeline.trunk = trunk
     observed: list[BatchRecord] = []

@@ -71,6 +71,6 @@ def test_models_tell_what_waits(pretraining_bundle: Path) -> None:
         assert len(asked.result()["data"]) == 2
         assert told["stats"].pop("queue_fraction") > 0
         assert told["stats"] == {"queue_absolute": 2, "results_pending": 1}
-        assert told["backend"] == server.app.state.settings.engine
+        assert told["backend"] == server.models[0].pipeline.choice.engine
         (idle,) = server.client.get("/models").json()["data"]
         assert set(idle["stats"].values()) == {0}

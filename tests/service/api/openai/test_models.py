@@ -80,7 +80,10 @@ def test_each_derived_task_is_told_and_no_other(
 def test_a_fingerprint_is_that_of_the_bundle(minilm: Server) -> None:
     settings: Settings = minilm.app.state.settings
     (model,) = minilm.client.get("/v1/models").json()["data"]
-    assert model["fingerprint"] == Bundle.open(settings.bundles[0]).fingerprint
+    own = Bundle.open(settings.bundles[0]).fingerprint
+    engine = model["engine"]
+    assert model["fingerprint"] == (own if engine == "onnxruntime" else f"{own}-fp32-{engine}")
+    assert model["engine_reason"]
     assert (model["max_tokens"], model["dimensions"], model["pooling"]) == (256, 384, "mean")
 
 
