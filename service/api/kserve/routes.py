@@ -107,18 +107,20 @@ def _read_texts(tensors: Sequence[Tensor]) -> list[str]:
 
 @router.get("/v2/models/{model:path}", response_model=None)
 async def model_metadata(ask: Ask) -> bytes:
-    """Tell what a model takes and gives."""
+    """Tell what a model takes and gives; of one that embeds nothing that it takes nothing."""
     model = _find(ask)
     head = model.heads.get(("embed", None))
     sizes = (head.entry.default_dimensions, head.entry.dimensions) if head is not None else ()
     size = next(filter(None, sizes), model.pipeline.manifest.hidden_size)
+    texts = {"name": "text", "datatype": "BYTES", "shape": [-1]}
+    vectors = {"name": "embedding", "datatype": "FP32", "shape": [-1, size]}
     return json_response(
         {
             "name": model.name,
             "versions": [model.fingerprint],
             "platform": "onnxruntime_onnx",
-            "inputs": [{"name": "text", "datatype": "BYTES", "shape": [-1]}],
-            "outputs": [{"name": "embedding", "datatype": "FP32", "shape": [-1, size]}],
+            "inputs": [] if head is None else [texts],
+            "outputs": [] if head is None else [vectors],
         }
     )
 

@@ -21,6 +21,13 @@ def test_health_and_models(tiny: Server) -> None:
     assert tiny.client.get("/v2/models/none").status_code == 404
 
 
+def test_a_model_that_infer_refuses_is_told_to_take_nothing(ranking: Server) -> None:
+    told = ranking.client.get("/v2/models/tiny-ranker").json()
+    assert (told["inputs"], told["outputs"]) == ([], [])
+    tensor = {"name": "text", "shape": [1], "datatype": "BYTES", "data": ["rain"]}
+    assert ranking.post("/v2/models/tiny-ranker/infer", {"inputs": [tensor]}).status_code == 422
+
+
 @pytest.mark.parametrize("data", [["rain", "sea"], [["rain"], ["sea"]]])
 def test_infer(data: Any, tiny: Server) -> None:
     wanted = tiny.answer("/v1/embeddings", {"input": ["rain", "sea"]})["data"]
