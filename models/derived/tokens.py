@@ -62,6 +62,6 @@ def join_tokens(
         if not 0 <= token < encoder.vocabulary_size:
             raise InvalidToken(
                 f"token id {token} at place {place} is outside the model's vocabulary of "
-                f"{encoder.vocabulary_size}"
+                f"{encoder.vocabulary_size}; send ids from this model's own tokenizer"
             )
     return str(encoder.tokenizer.decode(list(ids), skip_special_tokens=skip_special))
