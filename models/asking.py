@@ -33,6 +33,7 @@ from models.heads import (
     TokensOptions,
     WindowedText,
 )
+from models.text.listing import check_list
 from models.text.truncation import Overflow, Side
 
 # Of one head, or of several that are asked at once: `*` alone stands for all of a task.
@@ -132,6 +133,7 @@ class Asking(ABC):
         truncation_side: Side | None = None,
     ) -> list[list[Mask]]:
         """For each text its masks, each with its likeliest tokens."""
+        check_list(targets or (), "target", param="targets")
         wanted = None if targets is None else tuple(targets)
         options = FillMaskOptions(top_k, wanted, overflow, truncation_side=truncation_side)
         return self.answer(self.find_head("fill-mask"), texts, options)

@@ -12,6 +12,7 @@ from models.derived.score import ScoreOptions, TextScore
 from models.derived.similarity import compare, compare_all
 from models.derived.zero_shot import TEMPLATE, ZeroShotOptions
 from models.heads import ClassifyOptions, Label
+from models.text.listing import check_list
 from models.text.truncation import Overflow, Side
 
 
@@ -22,6 +23,7 @@ class Deriving(Asking):
         self, source: str, targets: Sequence[str], *, overflow: Overflow = "error"
     ) -> NDArray[np.float32]:
         """The cosine of each target with the source, [targets]."""
+        check_list(targets, param="targets")
         vectors = self.embed([source, *targets], overflow=overflow)
         return compare(vectors[0], vectors[1:])
 
@@ -41,6 +43,7 @@ class Deriving(Asking):
         document_tokens: int | None = None,
     ) -> list[float]:
         """What a cross-encoder says of each document, or of its first tokens, in their order."""
+        check_list(documents, param="documents")
         options = RerankOptions(
             function=function, overflow=overflow, document_tokens=document_tokens
         )
@@ -58,6 +61,7 @@ class Deriving(Asking):
         overflow: Overflow = "error",
     ) -> list[list[Label]]:
         """For each text the labels, best first, by a head that knows what follows from what."""
+        check_list(labels, "label", param="labels")
         options = ZeroShotOptions(tuple(labels), template, multi_label, overflow=overflow)
         return self.answer(self.find_head("zero-shot", head), texts, options)
 

@@ -25,6 +25,7 @@ from models.heads.head import softmax
 from models.lens.taps import AttentionTap, find_attention
 from models.text.encoded import Encoded
 from models.text.encoder import Encoder
+from models.text.listing import check_list
 from models.text.packing import pack
 from models.text.truncation import Overflow, Side
 
@@ -146,6 +147,7 @@ class Lens:
 
         `check` is called before each, to raise where nobody waits any more.
         """
+        check_list(items)
         encoded = []
         for place, item in enumerate(items):
             check()

@@ -23,6 +23,7 @@ from models.errors import CallerError, EmptyInput, InvalidValue, TaskUnsupported
 from models.lens.graph import Tensor
 from models.lens.taps import find_words
 from models.text.encoder import Encoder
+from models.text.listing import check_list
 
 Floats = NDArray[np.float32]
 
@@ -95,6 +96,8 @@ class WordVectors:
         """
         if not 1 <= top_k <= MAX_TOP_K:
             raise InvalidValue(f"{top_k} is outside 1 to {MAX_TOP_K}", param="top_k")
+        check_list(positive, "word", param="positive")
+        check_list(negative, "word", param="negative")
         if not positive and not negative:
             raise EmptyInput("there is no word; send at least one", param="positive")
         asked = []

@@ -18,6 +18,7 @@ from models.errors import InputTooLong, InternalError, InvalidValue
 from models.heads.head import PARTS_OF_A_VECTOR, Floats, Head, Indices, Job
 from models.tasks import TASKS
 from models.text.encoded import Encoded, Origins
+from models.text.listing import read_pair
 from models.text.truncation import Overflow, Side
 
 # Longer windows than these are not what such models were trained on (SQuAD: 384).
@@ -81,7 +82,7 @@ class AnswerHead(Head[tuple[str, str], AnswerOptions, list[Span]]):
 
     def prepare(self, item: tuple[str, str], options: AnswerOptions) -> Job:
         """A job for the first window, which holds those of the others."""
-        question, context = item
+        question, context = read_pair(item)
         windows = self.encoder.encode_windows(
             question,
             context,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from models.engines import Output
 from models.heads.head import Head, Indices, Job, softmax
 from models.tasks import TASKS
+from models.text.listing import read_pair
 from models.text.truncation import Overflow, Side
 
 
@@ -33,8 +34,9 @@ class NextSentenceHead(Head[tuple[str, str], NextSentenceOptions, NextSentence])
 
     def prepare(self, item: tuple[str, str], options: NextSentenceOptions) -> Job:
         """A job for the pair, each text in its own segment."""
+        first, second = read_pair(item)
         encoded = self.encoder.encode(
-            item[0], item[1], overflow=options.overflow, side=options.truncation_side
+            first, second, overflow=options.overflow, side=options.truncation_side
         )
         return Job(head=self, item=item, options=options, encoded=encoded)
 

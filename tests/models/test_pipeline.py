@@ -247,6 +247,31 @@ def test_one_text_in_place_of_a_list(pretraining: Exported) -> None:
             ask("the king of [MASK]")
 
 
+def test_one_word_in_place_of_a_list(pretraining: Exported) -> None:
+    pipeline = pretraining.pipeline
+    for ask, what, param in (
+        (lambda: pipeline.words("king"), "word", "positive"),
+        (lambda: pipeline.words(["king"], "queen"), "word", "negative"),
+        (lambda: pipeline.similarity("a", "the king"), "text", "targets"),
+        (lambda: pipeline.fill_mask(["[MASK]"], targets="ab"), "target", "targets"),
+        (lambda: pipeline.zero_shot(["a"], "sea"), "label", "labels"),
+        (lambda: pipeline.rerank("a", "the king"), "text", "documents"),
+        (lambda: pipeline.attention("the king"), "text", None),
+    ):
+        with pytest.raises(InvalidValue, match=rf"letter by letter; give \[{what}\]") as refused:
+            ask()
+        assert refused.value.param == param
+
+
+@pytest.mark.parametrize("pair", ["ab", "the king reads", ("a", "b", "c"), ("a",)])
+def test_what_is_no_pair(pair: Any, pretraining: Exported, reader_bundle: Path) -> None:
+    reader = Pipeline.open(reader_bundle)
+    for ask in (pretraining.pipeline.next_sentence, reader.answer_questions):
+        with pytest.raises(InvalidValue, match="a pair of texts is due here") as refused:
+            ask([("who", "the king"), pair])
+        assert refused.value.param == "inputs[1]"
+
+
 def test_the_remedies_are_those_of_python_too(pretraining: Exported) -> None:
     pipeline, long = pretraining.pipeline, "king " * 100
     for ask in (lambda: pipeline.embed([long]), lambda: pipeline.embed([[5] * 65])):
