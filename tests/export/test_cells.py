@@ -32,7 +32,7 @@ CELLS = [
     for family in checkpoints.FAMILIES
     for ending in ENDINGS
     if has_class(family, ending)
-    for first in [ending == "ForMaskedLM"]
+    for first in [ending == "ForMaskedLM" and family not in checkpoints.ALIKE]
 ]
 
 

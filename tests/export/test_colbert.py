@@ -135,6 +135,7 @@ def test_punctuation_is_left_out_of_what_the_mask_names_alone(
     assert noted == ("passage" in tasks)
 
 
+@pytest.mark.slow
 def test_a_default_prompt_goes_before_what_is_neither_query_nor_document(
     exported: Export, tmp_path: Path
 ) -> None:
@@ -158,6 +159,7 @@ def test_a_default_prompt_goes_before_what_is_neither_query_nor_document(
 CONFIG = "config_sentence_transformers.json"
 
 
+@pytest.mark.slow
 def test_lengths_above_the_models(exported: Export, tmp_path: Path) -> None:
     mask, original = MultiVectorMask(), exported("bert", "Model").source
     source = save(original, tmp_path / "saved", mask, document_length=10**30, query_length=99)

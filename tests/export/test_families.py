@@ -13,6 +13,7 @@ from export.errors import ExportError, SourceError, UnsupportedModel
 from export.reading.checkpoint import load_checkpoint
 from models import Pipeline
 from tests.helpers.checkpoints import (
+    ALIKE,
     CLASSIFIERS,
     WORDS,
     change_json,
@@ -41,7 +42,13 @@ def compare_vectors(pipeline: Pipeline, hidden: Any) -> float:
     return measure(found, np.stack([pool(hidden(text)) for text in TEXTS]))
 
 
-@pytest.mark.parametrize("family", RELATIVES)
+@pytest.mark.parametrize(
+    "family",
+    [
+        pytest.param(family, marks=[pytest.mark.slow] if family in ALIKE else [])
+        for family in RELATIVES
+    ],
+)
 def test_vectors_and_masks(exported: Export, family: str) -> None:
     pair: Exported = exported(family, "ForMaskedLM")
     assert compare_vectors(pair.pipeline, pair.original.hidden) < NEAR

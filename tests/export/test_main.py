@@ -155,6 +155,7 @@ def test_inspect_says_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "no bundle at" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_hub_id_that_is_not_in_the_cache(tmp_path: Path) -> None:
     out = tmp_path / "bundle"
     code, printed, err = run(["org/none", out, "--revision", "main"], HF_HOME=str(tmp_path / "hub"))

@@ -94,6 +94,7 @@ def test_three_classes(save: Save, kind: str) -> None:
     check_scores(folder, head.predict_proba(vectors), LABELS)
 
 
+@pytest.mark.slow
 def test_two_classes_on_what_modules_make_of_it(save: Save) -> None:
     folder, vectors = save(Pooling(32, "weightedmean"), Dense(32, 12), Normalize(), normalize=True)
     head = fit(vectors, ["no", "yes", "no", "yes", "no"])
@@ -101,6 +102,7 @@ def test_two_classes_on_what_modules_make_of_it(save: Save) -> None:
     check_scores(folder, head.predict_proba(vectors), ["no", "yes"])
 
 
+@pytest.mark.slow
 def test_a_default_prompt_and_dimensions_go_for_it_too(save: Save) -> None:
     prompts = {"query": "find the king: "}
     folder, vectors = save(

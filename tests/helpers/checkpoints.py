@@ -49,6 +49,20 @@ FAMILIES = (
     "deberta-v2",
     *RELATIVES,
 )
+# Computed as one of the others, with other positions or tokenizers: every run takes their kin, and
+# `make test-slow` them.
+ALIKE = (
+    "xlm-roberta",
+    "camembert",
+    "electra",
+    "ernie",
+    "data2vec-text",
+    "roberta-prelayernorm",
+    "xmod",
+    "xlm-roberta-xl",
+    "megatron-bert",
+    "rembert",
+)
 NO_READER = ("nomic_bert", "gte", "eurobert", "big_bird")
 # Those that transformers has none of: tests/export/architectures.
 OWN_FAMILIES = ("crammedBERT", "jina_bert")
