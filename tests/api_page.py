@@ -241,7 +241,8 @@ def _shorten(value: Any, key: str = "") -> Any:
     if isinstance(value, list):
         numbers = len(value) > 2 * _SHOWN and all(isinstance(part, float) for part in value)
         many = numbers or len(value) > 20
-        shown = [_shorten(part) for part in (value[:_SHOWN] if many else value)]
+        of_key = key if key == "versions" else ""
+        shown = [_shorten(part, of_key) for part in (value[:_SHOWN] if many else value)]
         return [*shown, "..."] if many else shown
     if isinstance(value, dict):
         return {name: _shorten(part, name) for name, part in value.items()}

@@ -6,13 +6,17 @@ Runs trunks in the kernels' form (export/graphs/kernels.py), on threads as the p
 from pathlib import Path
 
 from models.engines import onnx_runtime
-from models.engines.library import require_kernels
+from models.engines.library import NoKernels, find_kernels
 from models.engines.session import Role, Session, Spin
+from models.errors import OperatorError
 
 
 def open_session(file: Path, role: Role, *, threads: int, spin: Spin) -> Session:
     """As the plain engine does; raises OperatorError, too, where the operators do not run here."""
     if role == "head":
         return onnx_runtime.open_session(file, role, threads=threads, spin=spin)
-    library = require_kernels().path
+    found = find_kernels()
+    if isinstance(found, NoKernels):
+        raise OperatorError(f"{file} cannot be run by the kernels: {found.reason}")
+    library = found.path
     return onnx_runtime.open_session(file, role, threads=threads, spin=spin, library=library)
