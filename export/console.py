@@ -13,7 +13,8 @@ from export.writing.request import Result
 from models.bundle.bundle import Bundle
 from models.bundle.manifest import HeadEntry, Parity
 from models.derived.zero_shot import find_entailment
-from models.engines import ENGINE
+from models.engines import ENGINE, KERNELS
+from models.engines.library import NoKernels, find_kernels
 
 # The figures of a proof stand in one line, however narrow the terminal says it is.
 _WIDTH = 132
@@ -84,6 +85,7 @@ def show_bundle(bundle: Bundle, *, seconds: float | None = None) -> None:
         ("size", f"{manifest.layers} layers of {manifest.hidden_size}, {size / 1e6:.1f} MB"),
         ("vocabulary", f"{manifest.vocabulary_size:,} tokens, texts up to {manifest.max_tokens}"),
         ("precisions", ", ".join(manifest.precisions)),
+        ("engines", _list_engines(bundle)),
         ("fingerprint", bundle.fingerprint),
     ]
     if manifest.fused_attention is not None:
@@ -129,6 +131,16 @@ def _name_answers(entry: HeadEntry) -> str:
     if entry.pooling:
         return f"{entry.pooling} pooling ({entry.pooling_source})"
     return _ANSWERS.get(entry.task, "-")
+
+
+def _list_engines(bundle: Bundle) -> str:
+    """The engines that there are graphs for, and why there is none for the kernels."""
+    names = [ENGINE]
+    if any(name.endswith(f".{KERNELS}.onnx") for name in bundle.manifest.files):
+        return ", ".join([*names, KERNELS])
+    found = find_kernels()
+    why = "not built here" if isinstance(found, NoKernels) else "no graph"
+    return f"{ENGINE} ({KERNELS}: {why})"
 
 
 def _name_precision(row: Parity) -> str:

@@ -109,7 +109,7 @@ def _fill(
         checkpoint.release()
         gc.collect()
         _write_precisions(folder, request.precisions, inputs, report)
-        notes += _write_forms(folder, request.precisions, sights, inputs)
+        _write_forms(folder, request.precisions, sights, inputs)
         weights = {file.name: weigh_graph(file) for file in sorted(folder.glob("*.onnx"))}
         contents = Contents(entries, fused, weights)
         # Read once as a bundle without golden answers, to write them in the bundle's own terms.
@@ -200,12 +200,11 @@ def _write_precisions(
 
 def _write_forms(
     folder: Path, precisions: Sequence[str], sights: Sequence[Sight] | None, inputs: Inputs
-) -> list[str]:
-    """The trunk for our own kernels, too, where it has that form; notes on why it has not.
+) -> None:
+    """The trunk for our own kernels, too, where it has that form and they run here.
 
     The trunk in fp32, of which all are made, goes where nobody asked for it.
     """
-    notes: list[str] = []
     single = folder / trunk_file("fp32")
     kept = [folder / trunk_file(each) for each in precisions if each != "bf16"]
     kernels = find_kernels()
@@ -213,7 +212,6 @@ def _write_forms(
     reason = "the kernels do not compute its attention"
     if isinstance(kernels, NoKernels):
         reason = kernels.reason
-        notes += [f"there is no graph for the kernels: {reason}"] if wanted else []
     elif sights is not None:
         for precision in wanted:
             target = folder / trunk_file(precision, KERNELS)
@@ -223,7 +221,6 @@ def _write_forms(
     if "fp32" not in precisions:
         for file in folder.glob(f"{single.name}*"):
             file.unlink()
-    return notes
 
 
 def _list_sights(checkpoint: Checkpoint) -> list[Sight] | None:
