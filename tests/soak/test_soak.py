@@ -16,7 +16,7 @@ from tests.soak.corpus import Corpus, make_corpus
 from tests.soak.judgement import Circumstances, Outcome, judge
 from tests.soak.kinds import Kind, Known, Refused
 from tests.soak.soak import Plan, list_leftovers, soak
-from tests.soak.storm import find_fault
+from tests.soak.storm import find_fault, find_fingerprint
 from tests.soak.tasks import classify
 
 QUIET = Circumstances(seconds=0.1)
@@ -52,6 +52,14 @@ def test_wrong_answers_are_found() -> None:
     failure = report.tally.failures[0]
     assert "embedding is off by" in failure["reason"]
     assert failure["log"]
+
+
+@pytest.mark.parametrize("told", ["0123456789abcdef", "0123456789abcdef-fp32-kernels"])
+def test_a_damaged_session_is_known_by_its_bundle_whatever_engine_runs_it(told: str) -> None:
+    listing = orjson.dumps(
+        {"data": [{"id": "a", "fingerprint": "f"}, {"id": "b", "fingerprint": told}]}
+    )
+    assert find_fingerprint(listing, "b") == "0123456789abcdef"
 
 
 FAULT = '{"event": "soak: killed", "done": true, "model": "%s", "fingerprint": "f"}'
