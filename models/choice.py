@@ -16,16 +16,15 @@ AUTO = "auto"
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """An engine, the trunk's graph that it runs, and why it is this one."""
+    """An engine, the trunk's graph that it runs, and why it is this one.
+
+    `streams`: the graph knows texts by their starts, and wants no rows.
+    """
 
     engine: str
     trunk: str
     reason: str
-
-    @property
-    def streams(self) -> bool:
-        """Whether the graph knows texts by their starts, and wants no rows."""
-        return self.engine == KERNELS
+    streams: bool = False
 
 
 def choose_engine(bundle: Bundle, precision: str, wanted: str = AUTO) -> Choice:
@@ -49,7 +48,7 @@ def choose_engine(bundle: Bundle, precision: str, wanted: str = AUTO) -> Choice:
     lacking = _find_lacking(bundle, precision)
     if lacking is None:
         asked = "it was asked for" if wanted == KERNELS else "the bundle and this machine have it"
-        return Choice(KERNELS, form, asked)
+        return Choice(KERNELS, form, asked, streams=True)
     if wanted == KERNELS or standard not in files:
         raise OperatorError(f"{precision} of {bundle.path} cannot be run by {KERNELS}: {lacking}")
     return Choice(ENGINE, standard, lacking)

@@ -43,7 +43,8 @@ class Dialect:
     unknown path, refused in its shape. `items` names the fields that hold a request's items. With
     `unknown_fields` ignored, what no schema has at the top of a body is dropped. `declared` bodies
     must come with the Content-Type of JSON. `statuses` are those of the codes that its clients know
-    by another one than ours, of 400 to 499.
+    by another one than ours, of 400 to 499. `cut_it` is how its callers have long texts cut, where
+    our field for it is none of its own.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Dialect:
     declared: bool = True
     shape_error: Callable[[Problem], Any] = shape_error
     statuses: Mapping[str, int] = field(default_factory=dict, hash=False)
+    cut_it: str = ""
 
 
 # Also of whatever no dialect has for its own.
@@ -76,11 +78,12 @@ class Endpoint:
     handlers: Mapping[str, Handler] = field(default_factory=dict)
     # Where another method of the same path is something else: asked for at / a page, sent work.
     others: Mapping[str, "Endpoint"] = field(default_factory=dict)
+    # The name of the dialect in which work is asked for here, empty where none is; asked often.
+    spoken: str = field(init=False)
 
-    @property
-    def spoken(self) -> str:
-        """The name of the dialect in which work is asked for here; empty where none is."""
-        return self.dialect.name if self.kind is Kind.WORK else ""
+    def __post_init__(self) -> None:
+        spoken = self.dialect.name if self.kind is Kind.WORK else ""
+        object.__setattr__(self, "spoken", spoken)
 
 
 NOWHERE = Endpoint()

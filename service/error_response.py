@@ -6,7 +6,7 @@ A dialect may have a status of its own for a code, and a shape of its own.
 import http
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
@@ -15,6 +15,7 @@ from starlette.types import Scope, Send
 
 from models import errors
 from models.errors import ClozeError
+from models.text.truncation import CUT_IT
 from service.errors import (
     BodyTooLarge,
     ClientGone,
@@ -175,8 +176,10 @@ def write_error(error: ClozeError, scope: Scope | None = None) -> tuple[Problem,
     if endpoint is None:
         problem, shape = describe_error(error), shape_error
     else:
-        problem = describe_error(error, endpoint.dialect.statuses)
-        shape = endpoint.dialect.shape_error
+        dialect = endpoint.dialect
+        problem, shape = describe_error(error, dialect.statuses), dialect.shape_error
+        if dialect.cut_it:
+            problem = replace(problem, message=problem.message.replace(CUT_IT, dialect.cut_it))
     content = orjson.dumps(shape(problem))
     headers = [JSON, (b"content-length", b"%d" % len(content)), *_list_headers(error, problem)]
     return problem, headers, content

@@ -27,7 +27,7 @@ from models.text.encoded import Encoded
 from models.text.encoder import Encoder
 from models.text.listing import check_list
 from models.text.packing import pack
-from models.text.truncation import Overflow, Side
+from models.text.truncation import CUT_IT, Overflow, Side
 
 Floats = NDArray[np.float32]
 Included = Literal["q", "k"]
@@ -167,8 +167,7 @@ class Lens:
         if len(encoded.ids) > options.max_tokens:
             raise InputTooLong(
                 f"the text has {len(encoded.ids)} tokens, and attention is shown of "
-                f"{options.max_tokens} at most ({options.limited_by}); shorten it, or "
-                'have it cut: overflow "truncate"'
+                f"{options.max_tokens} at most ({options.limited_by}); shorten it, or {CUT_IT}"
             )
         return encoded
 

@@ -21,4 +21,5 @@ COHERE = Dialect(
     declared=False,
     shape_error=shape_error,
     statuses=OPENAI.statuses,
+    cut_it='have it cut: embed takes "truncate": "END", rerank and voyage "truncation": true',
 )

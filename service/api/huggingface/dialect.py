@@ -19,4 +19,5 @@ HUGGING_FACE = Dialect(
     unknown_fields="ignore",
     declared=False,
     shape_error=shape_error,
+    cut_it='have it cut: "truncate": true, among the parameters or beside the inputs',
 )

@@ -18,4 +18,5 @@ KSERVE = Dialect(
     unknown_fields="ignore",
     declared=False,
     shape_error=shape_error,
+    cut_it="have the service cut what is too long: CLOZE_AUTO_TRUNCATE",
 )

@@ -28,4 +28,5 @@ TEI = Dialect(
     declared=False,
     shape_error=shape_error,
     statuses={"empty_input": 400, "task_unsupported": 424, "head_not_found": 424},
+    cut_it='have it cut: "truncate": true',
 )
