@@ -3,13 +3,15 @@
 Never decides the precision, so that two machines answer alike within what the bundle proved.
 """
 
+from contextlib import suppress
 from dataclasses import dataclass
 
 from models.bundle.bundle import Bundle
 from models.bundle.manifest import trunk_file
 from models.engines import ENGINE, ENGINES, KERNELS
-from models.engines.library import Kernels, find_kernels
+from models.engines.library import DOMAIN, VERSION, Kernels, find_kernels
 from models.errors import OperatorError, SettingsError
+from models.lens.versions import read_version
 
 AUTO = "auto"
 
@@ -73,11 +75,20 @@ def list_choices(bundle: Bundle) -> list[tuple[str, str]]:
 
 def _find_lacking(bundle: Bundle, precision: str) -> str | None:
     """What the kernels lack to run it, None for nothing."""
-    if trunk_file(precision, KERNELS) not in bundle.manifest.files:
+    form = trunk_file(precision, KERNELS)
+    if form not in bundle.manifest.files:
         return "the bundle has no graph for the kernels; export it again where they are built"
     kernels = find_kernels()
     if not isinstance(kernels, Kernels):
         return kernels.reason
+    # What is no graph at all is said when it is opened.
+    with suppress(ValueError):
+        version = read_version(bundle.file(form), DOMAIN)
+        if version is not None and version != VERSION:
+            return (
+                f"the bundle's graph is for version {version} of the kernels, and this is "
+                f"{VERSION}; export it again"
+            )
     if precision == "bf16" and not kernels.half:
         return "this processor has no units for products in bfloat16; choose another precision"
     return None

@@ -17,13 +17,16 @@ from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
 from export.architectures.jina_bert import list_slopes
+from export.graphs.halves import store_halves
 from export.graphs.int8 import Inputs
 from export.graphs.kernels import Sight, rewrite
 from export.graphs.kernels_bf16 import halve_products
+from export.graphs.kernels_fp32 import place_products
 from export.graphs.kernels_int8 import quantize_products
 from export.graphs.onnx_file import save_graph, strip_metadata
 from export.graphs.trunk import find_window
 from models.lens.graph import Tensor, open_graph
+from models.lens.panels import PANELS, gather_panels
 
 # What is smaller is written again: a runtime wants to read the numbers that shapes are made of.
 _SMALL_BYTES = 1024
@@ -78,8 +81,11 @@ def write_kernels(
         model = onnx_ir.load(single)
     except DecodeError:  # the proof of the standard graph says so
         return False
-    if not rewrite(model, sights, join=precision != "fp32"):
+    if not rewrite(model, sights, shared=precision == "fp32"):
         return False
+    if precision == "fp32":
+        place_products(model.graph)
+        store_halves(model)  # as the standard graph has them
     if precision == "int8" and not quantize_products(model, inputs):
         return False
     if precision == "bf16" and not halve_products(model):
@@ -91,28 +97,36 @@ def write_kernels(
 
 
 def share_weights(model: onnx_ir.Model, files: Sequence[Path]) -> None:
-    """Let weights whose numbers stand in one of these files be named by their place in it."""
+    """Let weights whose numbers stand in one of these files be named by their place in it.
+
+    Panels are looked for as the matrix that they are made of (models/lens/panels.py).
+    """
     places: dict[tuple[int, tuple[int, ...], bytes], onnx_ir.ExternalTensor] = {}
     for file in files:
         with open_graph(file) as graph:
             for each in graph.weights.values():
                 if each.length is not None and not each.file and each.length >= _SMALL_BYTES:
-                    content = graph.data[each.start : each.start + each.length]
-                    key = each.type, each.shape, hashlib.sha256(content).digest()
+                    data = graph.data[each.start : each.start + each.length]
+                    key = each.type, each.shape, hashlib.sha256(data).digest()
                     places.setdefault(key, _place(file, each))
     for name, value in model.graph.initializers.items():
         numbers = value.const_value
         if numbers is None or isinstance(numbers, onnx_ir.ExternalTensor):
             continue
         shape = tuple(int(size) for size in numbers.shape)
-        found = places.get((int(numbers.dtype), shape, hashlib.sha256(numbers.tobytes()).digest()))
+        content: NDArray[Any] = numbers.numpy()
+        if len(shape) == len(PANELS):
+            # They stand there as a matrix, and are laid out when the graph is loaded.
+            content = gather_panels(content)
+        key = int(numbers.dtype), content.shape, hashlib.sha256(content.tobytes()).digest()
+        found = places.get(key)
         if found is not None:
             value.const_value = onnx_ir.ExternalTensor(
                 found.location,
                 found.offset,
                 found.length,
                 found.dtype,
-                shape=found.shape,
+                shape=numbers.shape,
                 name=name,
                 base_dir=found.base_dir,
             )

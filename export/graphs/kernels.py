@@ -15,8 +15,8 @@ import onnx_ir
 from numpy.typing import NDArray
 
 from export.graphs.onnx_file import drop_unused, make_constant, read_constant
+from models.engines.library import DOMAIN, VERSION
 
-DOMAIN = "ai.cloze"
 STARTS = "starts"
 _ROWS = ("row_index", "row_sequence", "flat_index")
 
@@ -33,11 +33,12 @@ class Sight:
     distance: NDArray[np.float32] | None = None
 
 
-def rewrite(model: onnx_ir.Model, sights: Sequence[Sight], *, join: bool = False) -> bool:
+def rewrite(model: onnx_ir.Model, sights: Sequence[Sight], *, shared: bool = False) -> bool:
     """Put the operators into a flat trunk's graph; False where they do not fit, and it is spoiled.
 
-    `sights` are those of the layers, in their order. With `join` queries, keys and values of a
-    layer come from one product, whose weights are new.
+    `sights` are those of the layers, in their order. Queries, keys and values of a layer come from
+    one product. Its weights are new, or where they are to be `shared` with another graph put
+    together of theirs whenever this one is loaded.
     """
     graph = model.graph
     nodes = [node for node in graph if node.op_type == "MultiHeadAttention"]
@@ -47,14 +48,14 @@ def rewrite(model: onnx_ir.Model, sights: Sequence[Sight], *, join: bool = False
     ]
     if not found or len(found) != len(sights) or any(each is None for each in found):
         return False
-    model.opset_imports[DOMAIN] = 1
+    model.opset_imports[DOMAIN] = VERSION
     starts = onnx_ir.Value(
         name=STARTS,
         type=onnx_ir.TensorType(onnx_ir.DataType.INT64),
         shape=onnx_ir.Shape(["starts"]),
     )
     graph.inputs.append(starts)
-    writer = _Writer(graph, join=join)
+    writer = _Writer(graph, shared=shared)
     for attention, sight in zip(found, sights, strict=True):
         assert attention is not None
         writer.put_attention(attention, sight, starts)
@@ -118,7 +119,7 @@ class _Linear:
     """A product with constant weights [K, N], and the bias [N] that is added, if any."""
 
     input: onnx_ir.Value
-    product: onnx_ir.Value
+    constant: onnx_ir.Value
     weights: NDArray[np.float32]
     bias: NDArray[np.float32] | None
 
@@ -126,9 +127,9 @@ class _Linear:
 class _Writer:
     """Puts the operators into a graph."""
 
-    def __init__(self, graph: onnx_ir.Graph, *, join: bool) -> None:
+    def __init__(self, graph: onnx_ir.Graph, *, shared: bool) -> None:
         self._graph = graph
-        self._join = join
+        self._shared = shared
         self._count = 0
 
     def put_attention(self, found: _Attention, sight: Sight, starts: onnx_ir.Value) -> None:
@@ -140,12 +141,11 @@ class _Writer:
         name = self._name("attention")
         linears = [each for each in map(_find_linear, found.sides) if each is not None]
         if len(linears) < 3 or any(each.input is not linears[0].input for each in linears):
-            inputs = [*found.sides, None, None, starts, self._distance(sight)]
+            inputs = [*found.sides, None, starts, self._distance(sight)]
         else:
-            sides: list[onnx_ir.Value | None] = [each.product for each in linears]
-            if self._join:
-                sides = [self._multiply(linears, found.node, name), None, None]
-            inputs = [*sides, None, self._add(linears, name), starts, self._distance(sight)]
+            product = self._multiply(linears, found.node, name)
+            bias = self._add(linears, name)
+            inputs = [product, None, None, bias, starts, self._distance(sight)]
         self._put("Attention", inputs, attributes, found.node, found.output, name)
 
     def _distance(self, sight: Sight) -> onnx_ir.Value | None:
@@ -159,8 +159,15 @@ class _Writer:
         self, linears: Sequence[_Linear], before: onnx_ir.Node, name: str
     ) -> onnx_ir.Value:
         """Several products of one input as one, their columns beside each other."""
-        weights = np.concatenate([each.weights for each in linears], axis=1)
-        constant = make_constant(self._graph, f"{name}.weights", weights)
+        if self._shared:
+            # Folded when the graph is loaded: the three themselves are not kept in memory.
+            concat = onnx_ir.node("Concat", [each.constant for each in linears], {"axis": 1})
+            (constant,) = concat.outputs
+            constant.name = f"{name}.weights"
+            self._graph.insert_before(before, concat)
+        else:
+            weights = np.concatenate([each.weights for each in linears], axis=1)
+            constant = make_constant(self._graph, f"{name}.weights", weights)
         product = onnx_ir.node("MatMul", [linears[0].input, constant])
         product.outputs[0].name = f"{name}.product"
         self._graph.insert_before(before, product)
@@ -194,7 +201,7 @@ class _Writer:
                 sides = [sides[place], sides[1 - place]]
                 break
         gamma, beta = (*node.inputs, None)[1:3]
-        inputs = [sides[0], None, bias, sides[1], gamma, beta]
+        inputs = [sides[0], bias, sides[1], gamma, beta]
         epsilon = node.attributes["epsilon"].as_float() if "epsilon" in node.attributes else 1e-5
         name = self._name("norm")
         self._put("AddNorm", inputs, {"epsilon": epsilon}, node, node.outputs[0], name)
@@ -207,7 +214,7 @@ class _Writer:
         told = node.attributes.get("approximate")
         tanh = told is not None and told.as_string() == "tanh"
         name = self._name("gelu")
-        self._put("Gelu", [y, None, bias], {"approximate": int(tanh)}, node, node.outputs[0], name)
+        self._put("Gelu", [y, bias], {"approximate": int(tanh)}, node, node.outputs[0], name)
 
     def _put(  # noqa: PLR0917 - all of them are of one node
         self,
@@ -257,10 +264,11 @@ def _find_linear(value: onnx_ir.Value | None) -> _Linear | None:
         node = _find_alone(value)
     if value is None or node is None or node.op_type != "MatMul" or node.inputs[0] is None:
         return None
-    weights = read_constant(node.inputs[1])
-    if weights is None or weights.ndim != 2:
+    constant = node.inputs[1]
+    weights = read_constant(constant)
+    if constant is None or weights is None or weights.ndim != 2:
         return None
-    return _Linear(node.inputs[0], value, weights, bias)
+    return _Linear(node.inputs[0], constant, weights, bias)
 
 
 def _find_alone(value: onnx_ir.Value | None) -> onnx_ir.Node | None:

@@ -1,19 +1,15 @@
 """The kernels' form with its products in bfloat16: the operator before one rounds its rows.
 
-Sums, normalisations and attention stay in single precision. Owns the panels in which the weights
-lie (kernels/src/products_bf16.cc reads them as they are).
+Sums, normalisations and attention stay in single precision.
 """
 
 import ml_dtypes
-import numpy as np
 import onnx_ir
-from numpy.typing import NDArray
 
 from export.graphs.int8 import Floats
-from export.graphs.kernels import DOMAIN
 from export.graphs.onnx_file import drop_unused, make_constant, read_constant
-
-_PANEL = 64
+from export.graphs.products import lay_out, take_in
+from models.engines.library import DOMAIN
 
 
 def halve_products(model: onnx_ir.Model) -> int:
@@ -32,17 +28,9 @@ def halve_products(model: onnx_ir.Model) -> int:
             _replace(graph, node, rows, weights, f"bf16.{count}")
             count += 1
     drop_unused(graph)
+    take_in(graph, "Half")
+    drop_unused(graph)
     return count
-
-
-def lay_out(weights: Floats) -> NDArray[ml_dtypes.bfloat16]:
-    """Weights [K, N] in panels of 64 columns, rows in pairs: [N / 64, K / 2, 64, 2]."""
-    inner, columns = weights.shape
-    panels = -(-columns // _PANEL)
-    wide = np.zeros((inner, panels * _PANEL), np.float32)
-    wide[:, :columns] = weights
-    pairs = wide.reshape(inner // 2, 2, panels, _PANEL).transpose(2, 0, 3, 1)
-    return np.ascontiguousarray(pairs).astype(ml_dtypes.bfloat16)
 
 
 def _find_halves(graph: onnx_ir.Graph, node: onnx_ir.Node) -> onnx_ir.Value | None:
@@ -55,8 +43,6 @@ def _find_halves(graph: onnx_ir.Graph, node: onnx_ir.Node) -> onnx_ir.Value | No
         return source.outputs[1]
     if (source.domain, source.op_type) == (DOMAIN, "AddNorm"):
         return _halve_norm(graph, source, site)
-    if source.op_type.startswith("ProductGelu"):
-        return source.outputs[0]
     reshape = None
     if source.op_type == "Reshape" and len(site.uses()) == 1 and source.inputs[0] is not None:
         reshape, source = source, source.inputs[0].producer()
@@ -94,29 +80,14 @@ def _halve_whole(
     return again.outputs[0]
 
 
-def _feeds_products(node: onnx_ir.Node) -> bool:
-    """Whether it is a Gelu whose rows products alone read, so that none wants them whole."""
-    users = [each.node for each in node.outputs[0].uses()]
-    gelu = (node.domain, node.op_type) == (DOMAIN, "Gelu")
-    return gelu and all(user.op_type == "MatMul" for user in users)
-
-
 def _replace(
     graph: onnx_ir.Graph, node: onnx_ir.Node, rows: onnx_ir.Value, weights: Floats, name: str
 ) -> None:
     old = node.outputs[0]
-    panels = make_constant(graph, f"{name}.weights", lay_out(weights))
+    halves = lay_out(weights.astype(ml_dtypes.bfloat16), 2)
+    panels = make_constant(graph, f"{name}.weights", halves)
     attributes = {"columns": weights.shape[1]}
-    users = list(old.uses())
-    after = users[0].node if len(users) == 1 else None
-    if after is not None and _feeds_products(after):
-        bias = after.inputs[2] if len(after.inputs) > 2 else None
-        attributes["approximate"] = after.attributes["approximate"].as_int()
-        inputs = [rows, panels, bias] if bias is not None else [rows, panels]
-        product = onnx_ir.node("ProductGeluHalf", inputs, attributes, domain=DOMAIN)
-        old = after.outputs[0]
-    else:
-        product = onnx_ir.node("ProductHalf", [rows, panels], attributes, domain=DOMAIN)
+    product = onnx_ir.node("ProductHalf", [rows, panels], attributes, domain=DOMAIN)
     output = product.outputs[0]
     output.name = f"{name}.product"
     graph.insert_before(node, product)

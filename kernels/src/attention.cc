@@ -5,6 +5,7 @@
 // and their weights with the tile's values. A text longer than a tile keeps the largest score and
 // the sum so far, as FlashAttention does (Dao et al. 2022).
 #include <algorithm>
+#include <type_traits>
 
 #include "kernels.h"
 #include "vector.h"
@@ -18,25 +19,17 @@ constexpr float kNever = -1e30f;
 
 inline int64_t round_up(int64_t count) { return (count + kWidth - 1) / kWidth * kWidth; }
 
-// `some` numbers of one token's head, scaled and with the bias, zeros after them.
-inline Floats read(const float* row, const float* bias, Floats scale, bool scaled, int64_t at, int64_t size) {
-  const int64_t left = size - at;
-  Floats found = left >= kWidth ? load(row + at) : load_some(row + at, left);
-  if (scaled) found = found * scale;
-  if (bias != nullptr) found = found + (left >= kWidth ? load(bias + at) : load_some(bias + at, left));
-  return found;
-}
-
-// Rows of a square of kWidth by kWidth become its columns.
+// Rows of a square of kWidth by kWidth become its columns. Unrolled, it never leaves the registers.
+template <int step>
 inline void transpose(Floats (&square)[kWidth]) {
-  for (int step = 1; step < kWidth; step *= 2) {
+  if constexpr (step < kWidth) {
     Ints low{}, high{};
     for (int lane = 0; lane < kWidth; lane++) {
       const bool second = (lane & step) != 0;
       low[lane] = second ? kWidth + (lane ^ step) : lane;
       high[lane] = second ? kWidth + lane : (lane ^ step);
     }
-    for (int row = 0; row < kWidth; row++) {
+    CLOZE_UNROLL for (int row = 0; row < kWidth; row++) {
       if (row & step) continue;
       const Floats one = square[row], other = square[row + step];
 #if defined(__clang__)
@@ -52,6 +45,7 @@ inline void transpose(Floats (&square)[kWidth]) {
       square[row + step] = __builtin_shuffle(one, other, high);
 #endif
     }
+    transpose<2 * step>(square);
   }
 }
 
@@ -62,14 +56,14 @@ inline void score(const float* queries, int64_t ldq, const float* keys, int64_t 
   Floats sums[rows][columns] = {};
   for (int64_t at = 0; at < size; at++) {
     Floats key[columns];
-    for (int column = 0; column < columns; column++) key[column] = load(keys + at * ldk + kWidth * column);
-    for (int row = 0; row < rows; row++) {
+    CLOZE_UNROLL for (int column = 0; column < columns; column++) key[column] = load(keys + at * ldk + kWidth * column);
+    CLOZE_UNROLL for (int row = 0; row < rows; row++) {
       const Floats query = fill(queries[row * ldq + at]);
-      for (int column = 0; column < columns; column++) sums[row][column] += query * key[column];
+      CLOZE_UNROLL for (int column = 0; column < columns; column++) sums[row][column] += query * key[column];
     }
   }
-  for (int row = 0; row < rows; row++)
-    for (int column = 0; column < columns; column++)
+  CLOZE_UNROLL for (int row = 0; row < rows; row++)
+    CLOZE_UNROLL for (int column = 0; column < columns; column++)
       store(scores + row * lds + kWidth * column, sums[row][column]);
 }
 
@@ -78,23 +72,23 @@ template <int rows, int columns>
 inline void mix(const float* weights, int64_t ldw, const float* values, int64_t ldv, float* out, int64_t ldo,
                 int64_t count) {
   Floats sums[rows][columns];
-  for (int row = 0; row < rows; row++)
-    for (int column = 0; column < columns; column++) sums[row][column] = load(out + row * ldo + kWidth * column);
+  CLOZE_UNROLL for (int row = 0; row < rows; row++)
+    CLOZE_UNROLL for (int column = 0; column < columns; column++) sums[row][column] = load(out + row * ldo + kWidth * column);
   for (int64_t at = 0; at < count; at++) {
     Floats value[columns];
-    for (int column = 0; column < columns; column++) value[column] = load(values + at * ldv + kWidth * column);
-    for (int row = 0; row < rows; row++) {
+    CLOZE_UNROLL for (int column = 0; column < columns; column++) value[column] = load(values + at * ldv + kWidth * column);
+    CLOZE_UNROLL for (int row = 0; row < rows; row++) {
       const Floats weight = fill(weights[row * ldw + at]);
-      for (int column = 0; column < columns; column++) sums[row][column] += weight * value[column];
+      CLOZE_UNROLL for (int column = 0; column < columns; column++) sums[row][column] += weight * value[column];
     }
   }
-  for (int row = 0; row < rows; row++)
-    for (int column = 0; column < columns; column++) store(out + row * ldo + kWidth * column, sums[row][column]);
+  CLOZE_UNROLL for (int row = 0; row < rows; row++)
+    CLOZE_UNROLL for (int column = 0; column < columns; column++) store(out + row * ldo + kWidth * column, sums[row][column]);
 }
 
 template <int columns>
-inline void score_rows(int64_t rows, const float* q, int64_t ldq, const float* k, int64_t ldk, float* s, int64_t lds,
-                       int64_t size) {
+void score_rows(int64_t rows, const float* q, int64_t ldq, const float* k, int64_t ldk, float* s, int64_t lds,
+                int64_t size) {
   switch (rows) {
     case 6: return score<6, columns>(q, ldq, k, ldk, s, lds, size);
     case 5: return score<5, columns>(q, ldq, k, ldk, s, lds, size);
@@ -105,8 +99,8 @@ inline void score_rows(int64_t rows, const float* q, int64_t ldq, const float* k
   }
 }
 template <int columns>
-inline void mix_rows(int64_t rows, const float* w, int64_t ldw, const float* v, int64_t ldv, float* o, int64_t ldo,
-                     int64_t count) {
+void mix_rows(int64_t rows, const float* w, int64_t ldw, const float* v, int64_t ldv, float* o, int64_t ldo,
+              int64_t count) {
   switch (rows) {
     case 6: return mix<6, columns>(w, ldw, v, ldv, o, ldo, count);
     case 5: return mix<5, columns>(w, ldw, v, ldv, o, ldo, count);
@@ -114,6 +108,19 @@ inline void mix_rows(int64_t rows, const float* w, int64_t ldw, const float* v, 
     case 3: return mix<3, columns>(w, ldw, v, ldv, o, ldo, count);
     case 2: return mix<2, columns>(w, ldw, v, ldv, o, ldo, count);
     default: return mix<1, columns>(w, ldw, v, ldv, o, ldo, count);
+  }
+}
+
+// A block of so many columns, then of what is left over: `run(columns, at)`, columns as a constant.
+template <class Run>
+inline void spread_columns(int64_t padded, Run&& run) {
+  int64_t at = 0;
+  for (; at + kColumns * kWidth <= padded; at += kColumns * kWidth) run(std::integral_constant<int, kColumns>(), at);
+  switch ((padded - at) / kWidth) {
+    case 3: return run(std::integral_constant<int, 3>(), at);
+    case 2: return run(std::integral_constant<int, 2>(), at);
+    case 1: return run(std::integral_constant<int, 1>(), at);
+    default: return;
   }
 }
 
@@ -169,41 +176,51 @@ class Head {
     return true;
   }
 
-  Floats read_row(const float* from, const float* bias, int64_t token, int64_t at) const {
-    const bool scaled = work_.row_scale != nullptr;
-    const Floats scale = fill(scaled ? work_.row_scale[start_ + token] : 1.0f);
-    const float* of_head = bias == nullptr ? nullptr : bias + column_;
-    return read(from + (start_ + token) * work_.stride + column_, of_head, scale, scaled, at, size_);
+  // The numbers of a token's head from `at` on, and those of the bias, zeros after them.
+  Floats read(const float* row, int64_t at) const {
+    const int64_t left = size_ - at;
+    return left >= kWidth ? load(row + at) : load_some(row + at, left);
+  }
+  Floats read_bias(const float* bias, int64_t at) const { return bias == nullptr ? Floats{} : read(bias + column_, at); }
+  const float* find_row(const float* from, int64_t token) const {
+    return from + (start_ + token) * work_.stride + column_;
   }
 
   void lay_out_keys() {
-    for (int64_t token = 0; token < length_; token += kWidth) {
-      const int64_t some = std::min<int64_t>(kWidth, length_ - token);
-      for (int64_t at = 0; at < size_; at += kWidth) {
-        Floats square[kWidth] = {};
-        for (int64_t row = 0; row < some; row++) square[row] = read_row(work_.k, work_.k_bias, token + row, at);
-        transpose(square);
-        const int64_t columns = std::min<int64_t>(kWidth, size_ - at);
-        for (int64_t column = 0; column < columns; column++)
-          store(room_.keys + (at + column) * room_.padded + token, square[column]);
+    for (int64_t at = 0; at < size_; at += kWidth) {
+      const Floats bias = read_bias(work_.k_bias, at);
+      const int64_t columns = std::min<int64_t>(kWidth, size_ - at);
+      for (int64_t token = 0; token < length_; token += kWidth) {
+        const int64_t last = length_ - 1;
+        Floats square[kWidth];
+        // Behind the last token it is read again: what comes of it is never seen.
+        CLOZE_UNROLL for (int row = 0; row < kWidth; row++)
+          square[row] = read(find_row(work_.k, std::min(token + row, last)), at) + bias;
+        transpose<1>(square);
+        CLOZE_UNROLL for (int column = 0; column < kWidth; column++)
+          if (column < columns) store(room_.keys + (at + column) * room_.padded + token, square[column]);
       }
     }
   }
 
   void lay_out_values() {
-    for (int64_t token = 0; token < length_; token++)
-      for (int64_t at = 0; at < room_.wide; at += kWidth)
-        store(room_.values + token * room_.wide + at, read_row(work_.v, work_.v_bias, token, at));
+    for (int64_t at = 0; at < room_.wide; at += kWidth) {
+      const Floats bias = read_bias(work_.v_bias, at);
+      for (int64_t token = 0; token < length_; token++)
+        store(room_.values + token * room_.wide + at, read(find_row(work_.v, token), at) + bias);
+    }
   }
 
   void attend(const Block& block) {
-    for (int64_t row = 0; row < block.rows; row++)
-      for (int64_t at = 0; at < size_; at += kWidth) {
-        const Floats query = read_row(work_.q, work_.q_bias, block.first + row, at) * work_.scale;
-        const int64_t left = size_ - at;
+    for (int64_t at = 0; at < size_; at += kWidth) {
+      const Floats bias = read_bias(work_.q_bias, at);
+      const int64_t left = size_ - at;
+      for (int64_t row = 0; row < block.rows; row++) {
+        const Floats query = (read(find_row(work_.q, block.first + row), at) + bias) * work_.scale;
         if (left >= kWidth) store(room_.queries + row * size_ + at, query);
         else store_some(room_.queries + row * size_ + at, query, left);
       }
+    }
     std::fill(room_.mixed, room_.mixed + block.rows * room_.wide, 0.0f);
     float most[kRows], sum[kRows];
     std::fill(most, most + kRows, kNever);
@@ -216,22 +233,33 @@ class Head {
   // The keys from `low` to before `high`, of which all scores are computed in whole vectors.
   void take_tile(const Block& block, int64_t low, int64_t high, float* most, float* sum) {
     const int64_t padded = round_up(high - low), lds = padded;
-    int64_t at = 0;
-    for (; at + kColumns * kWidth <= padded; at += kColumns * kWidth)
-      score_rows<kColumns>(block.rows, room_.queries, size_, room_.keys + low + at, room_.padded,
-                           room_.scores + at, lds, size_);
-    for (; at < padded; at += kWidth)
-      score_rows<1>(block.rows, room_.queries, size_, room_.keys + low + at, room_.padded, room_.scores + at, lds,
-                    size_);
+    spread_columns(padded, [&](auto columns, int64_t at) {
+      score_rows<columns>(block.rows, room_.queries, size_, room_.keys + low + at, room_.padded, room_.scores + at, lds,
+                          size_);
+    });
     for (int64_t row = 0; row < block.rows; row++)
       weigh(block.first + row, room_.scores + row * lds, low, high, most[row], sum[row], room_.mixed + row * room_.wide);
-    at = 0;
-    for (; at + kColumns * kWidth <= room_.wide; at += kColumns * kWidth)
-      mix_rows<kColumns>(block.rows, room_.scores, lds, room_.values + low * room_.wide + at, room_.wide,
-                         room_.mixed + at, room_.wide, high - low);
-    for (; at < room_.wide; at += kWidth)
-      mix_rows<1>(block.rows, room_.scores, lds, room_.values + low * room_.wide + at, room_.wide, room_.mixed + at,
-                  room_.wide, high - low);
+    spread_columns(room_.wide, [&](auto columns, int64_t at) {
+      mix_rows<columns>(block.rows, room_.scores, lds, room_.values + low * room_.wide + at, room_.wide,
+                        room_.mixed + at, room_.wide, high - low);
+    });
+  }
+
+  // Of the keys so far away, and those after it.
+  Floats read_distance(int64_t away) const {
+    if (away >= -work_.reach && away + kWidth - 1 <= work_.reach) return load(distance_ + away);
+    Floats found{};
+    for (int lane = 0; lane < kWidth; lane++)
+      found[lane] = distance_[std::clamp<int64_t>(away + lane, -work_.reach, work_.reach)];
+    return found;
+  }
+
+  // Only those from `from` to before `to` are seen.
+  static Floats hide(Floats scores, int64_t from, int64_t to) {
+    const auto low = static_cast<int32_t>(std::clamp<int64_t>(from, 0, kWidth));
+    const auto high = static_cast<int32_t>(std::clamp<int64_t>(to, 0, kWidth));
+    const Ints lane = count_up();
+    return ((lane >= low) & (lane < high)) ? scores : fill(kNever);
   }
 
   // Scores of one query become weights; what was summed before is scaled to the new largest.
@@ -241,24 +269,25 @@ class Head {
       from = std::max(low, query - work_.window);
       to = std::min(high, query + work_.window + 1);
     }
-    const int64_t count = high - low, padded = round_up(count);
-    if (distance_ != nullptr)
-      for (int64_t at = 0; at < count; at++) {
-        const int64_t away = std::clamp(low + at - query, -work_.reach, work_.reach);
-        scores[at] += distance_[away];
-      }
-    for (int64_t at = 0; at < std::min(from - low, count); at++) scores[at] = kNever;
-    for (int64_t at = std::max<int64_t>(to - low, 0); at < padded; at++) scores[at] = kNever;
+    const int64_t padded = round_up(high - low);
     Floats found = fill(most);
-    for (int64_t at = 0; at < padded; at += kWidth) found = largest(found, load(scores + at));
+    for (int64_t at = 0; at < padded; at += kWidth) {
+      const int64_t key = low + at;
+      Floats here = load(scores + at);
+      const bool whole = key >= from && key + kWidth <= to;
+      if (distance_ != nullptr) here = here + read_distance(key - query);
+      if (!whole) here = hide(here, from - key, to - key);
+      if (!whole || distance_ != nullptr) store(scores + at, here);
+      found = largest(found, here);
+    }
     const float before = most;
     most = find_largest(found);
     // Where nothing of the tile is seen, nothing is added.
-    const Floats base = fill(most);
+    const Floats base = fill(most), never = fill(kNever);
     Floats total{};
     for (int64_t at = 0; at < padded; at += kWidth) {
       const Floats here = load(scores + at);
-      const Floats weight = here == fill(kNever) ? Floats{} : exponential(here - base);
+      const Floats weight = here == never ? Floats{} : exponential_of_negative(here - base);
       store(scores + at, weight);
       total = total + weight;
     }
@@ -276,8 +305,7 @@ class Head {
       const Floats numbers = load(room_.mixed + row * room_.wide + at) * inverse;
       const int64_t some = std::min<int64_t>(kWidth, size_ - at);
       if (work_.half != nullptr) {
-        const Halves halves = round_half(numbers);
-        std::memcpy(work_.half + place + at, &halves, static_cast<size_t>(some) * 2);
+        write_some(work_.half + place + at, round_half(numbers), some);
       } else if (some == kWidth) {
         store(work_.out + place + at, numbers);
       } else {

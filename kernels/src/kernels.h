@@ -11,23 +11,24 @@ namespace cloze {
 
 using Bfloat16 = uint16_t;
 
-// A row of integers' products is scaled by `row_scale`, where there is one: [rows].
 // What follows a kernel is a product; its input may be wanted in another form, from the same row:
-// `half` in bfloat16, or `bytes` (zero point 128) with a `scale` for each row, after each column
-// was multiplied by `smooth` [columns], where there is one. Each may be null.
+// `half` in bfloat16, or `bytes` after each column was multiplied by `smooth` [columns], where there
+// is one. Each may be null. A row's numbers are its step, `steps[2 * row]`, by how far each byte is
+// from the row's zero, `steps[2 * row + 1]`.
 struct Following {
   Bfloat16* half = nullptr;
   uint8_t* bytes = nullptr;
-  float* scale = nullptr;
+  float* steps = nullptr;
   const float* smooth = nullptr;
 };
 
-// norm(y * row_scale + bias + residual): layer normalisation of each row (Ba et al. 2016).
+// norm(y + bias + residual): layer normalisation of each row (Ba et al. 2016). `y` begins with the
+// row `first` of the others.
 struct AddNorm {
   int64_t columns;
   float epsilon;
   const float* y;
-  const float* row_scale;
+  int64_t first;
   const float* bias;
   const float* residual;
   const float* gamma;
@@ -38,13 +39,13 @@ struct AddNorm {
 
 enum class GeluKind { kErf, kTanh };
 
-// gelu(y * row_scale + bias): exact, by the error function, or by its approximation with tanh
-// (Hendrycks and Gimpel 2016).
+// gelu(y + bias): exact, by the error function, or by its approximation with tanh (Hendrycks and
+// Gimpel 2016). `y` begins with the row `first` of the others.
 struct Gelu {
   int64_t columns;
   GeluKind kind;
   const float* y;
-  const float* row_scale;
+  int64_t first;
   const float* bias;
   float* out;  // null where only what follows is wanted
   Following following;
@@ -58,9 +59,9 @@ struct Quantize {
 
 // softmax(scale * q k^T + distance) v over the tokens of each text, head by head. q, k and v are
 // rows of `stride` numbers, of which a head's are `size` from column head * size on; biases are
-// added, and rows scaled, before. A token sees those at most `window` from it; below 0, all.
-// `distance` [heads, 2 * reach + 1] is added by how far the key stands from the query, further
-// ones than `reach` as those at it.
+// added before. A token sees those at most `window` from it; below 0, all. `distance` [heads,
+// 2 * reach + 1] is added by how far the key stands from the query, further ones than `reach` as
+// those at it.
 struct Attention {
   int64_t heads;
   int64_t size;
@@ -70,7 +71,6 @@ struct Attention {
   const float* k;
   const float* v;
   int64_t stride;
-  const float* row_scale;
   const float* q_bias;
   const float* k_bias;
   const float* v_bias;
@@ -81,19 +81,41 @@ struct Attention {
   Bfloat16* half;         // instead of out
 };
 
-enum class Activation { kNone, kGeluErf, kGeluTanh };
+// The columns of weights lie in panels beside each other, the last one filled with zeros.
+constexpr int64_t kPanel = 64;
 
-// a [rows, inner] by weights [inner, columns], in bfloat16, and a bias added to the floats; in
-// `out`, or in `half` after the activation.
+// a [rows, inner] by weights [inner, columns].
 struct Product {
   int64_t inner;
   int64_t columns;
-  Activation activation;
+  const float* a;
+  const float* weights;  // [panels, inner, kPanel, 1]
+};
+
+// The same in bfloat16, to floats.
+struct ProductHalf {
+  int64_t inner;
+  int64_t columns;
   const Bfloat16* a;
-  const Bfloat16* weights;  // [panels, inner / 2, 64, 2]
-  const float* bias;
-  float* out;
-  Bfloat16* half;
+  const Bfloat16* weights;  // [panels, inner / 2, kPanel, 2]
+};
+
+// The same of bytes, to floats: those of `a` as Following has them, those of the weights from -127 to 127 with
+// a scale for each column. `sums` [columns] are the sums of the weights in a column.
+struct ProductBytes {
+  int64_t inner;
+  int64_t columns;
+  const uint8_t* a;
+  const float* steps;     // [rows, 2]
+  const int8_t* weights;  // [panels, inner / 4, kPanel, 4]
+  const float* scales;    // [columns]
+  const int32_t* sums;    // [columns]
+};
+
+// Which part of a product: rows from `first` to before `last`, and panels likewise.
+struct Part {
+  int64_t first, last;
+  int64_t panel, end;
 };
 
 // One instruction set's kernels. Rows are those from `first` to before `last`; the attention is
@@ -104,8 +126,10 @@ struct Table {
   void (*gelu)(const Gelu&, int64_t first, int64_t last);
   void (*quantize)(const Quantize&, int64_t first, int64_t last);
   void (*attend)(const Attention&, int64_t text, int64_t head);
-  // Rows from `first` to before `last`, of one panel of columns; null without units for it.
-  void (*multiply_half)(const Product&, int64_t first, int64_t last, int64_t panel);
+  // `out` begins with the row that the part begins with. That of halves is null without units for it.
+  void (*multiply)(const Product&, const Part&, float* out);
+  void (*multiply_half)(const ProductHalf&, const Part&, float* out);
+  void (*multiply_bytes)(const ProductBytes&, const Part&, float* out);
 };
 
 // The best table for this processor; null where there is none. `wanted` names another one that it

@@ -4,31 +4,32 @@
 
 #include "kernels.h"
 
-#define CLOZE_TABLE(name, target, multiply)                    \
-  namespace cloze::target {                                    \
-  void add_norm(const AddNorm&, int64_t, int64_t);             \
-  void gelu(const Gelu&, int64_t, int64_t);                    \
-  void quantize(const Quantize&, int64_t, int64_t);            \
-  void attend(const Attention&, int64_t, int64_t);             \
-  }                                                            \
-  namespace {                                                  \
-  constexpr cloze::Table k_##name{#target,                   \
-                                    cloze::target::add_norm,   \
-                                    cloze::target::gelu,       \
-                                    cloze::target::quantize,   \
-                                    cloze::target::attend,     \
-                                    multiply};                 \
+#define CLOZE_DECLARE(target)                                    \
+  namespace cloze::target {                                      \
+  void add_norm(const AddNorm&, int64_t, int64_t);               \
+  void gelu(const Gelu&, int64_t, int64_t);                      \
+  void quantize(const Quantize&, int64_t, int64_t);              \
+  void attend(const Attention&, int64_t, int64_t);               \
+  void multiply(const Product&, const Part&, float*);            \
+  void multiply_half(const ProductHalf&, const Part&, float*);   \
+  void multiply_bytes(const ProductBytes&, const Part&, float*); \
+  }
+
+// Without products in bfloat16, which only some processors have units for.
+#define CLOZE_TABLE(target)                                                       \
+  CLOZE_DECLARE(target)                                                           \
+  namespace cloze::target {                                                       \
+  constexpr Table table{#target,  add_norm, gelu,   quantize,                     \
+                        attend,  multiply, nullptr, multiply_bytes};              \
   }
 
 #if defined(__x86_64__)
-namespace cloze::avx512_bf16 {
-void multiply_half(const Product&, int64_t, int64_t, int64_t);
-}
-CLOZE_TABLE(avx512, avx512, nullptr)
-CLOZE_TABLE(avx512_bf16, avx512, cloze::avx512_bf16::multiply_half)
-CLOZE_TABLE(avx2, avx2, nullptr)
+CLOZE_TABLE(avx512)
+CLOZE_TABLE(avx2)
+CLOZE_DECLARE(avx512_vnni)
+CLOZE_DECLARE(avx512_bf16)
 #elif defined(__aarch64__)
-CLOZE_TABLE(neon, neon, nullptr)
+CLOZE_TABLE(neon)
 #endif
 
 namespace cloze {
@@ -44,18 +45,36 @@ bool is(const char* wanted, const Table& table) {
   return wanted == nullptr || wanted[0] == 0 || std::strcmp(wanted, table.name) == 0;
 }
 
+#if defined(__x86_64__)
+// What the processor has beyond the rest of the instruction set.
+Table choose_units() {
+  Table found = avx512::table;
+  if (__builtin_cpu_supports("avx512vnni")) found.multiply_bytes = avx512_vnni::multiply_bytes;
+  if (__builtin_cpu_supports("avx512bf16")) {
+    found.add_norm = avx512_bf16::add_norm;
+    found.gelu = avx512_bf16::gelu;
+    found.attend = avx512_bf16::attend;
+    found.multiply_half = avx512_bf16::multiply_half;
+  }
+  return found;
+}
+#endif
+
 }  // namespace
 
 const Table* choose_table(const char* wanted) {
 #if defined(__x86_64__)
   __builtin_cpu_init();
-  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-  const bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-                      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
-  if (avx512 && is(wanted, k_avx512)) return __builtin_cpu_supports("avx512bf16") ? &k_avx512_bf16 : &k_avx512;
-  if (avx2 && is(wanted, k_avx2)) return &k_avx2;
+  const bool has_avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+  const bool has_avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                          __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+  static const Table best = choose_units();
+  if (has_avx512 && is(wanted, best)) return &best;
+  // The rest of AVX-512 by its own, for processors and tests without these units.
+  if (has_avx512 && wanted != nullptr && std::strcmp(wanted, "avx512-plain") == 0) return &avx512::table;
+  if (has_avx2 && is(wanted, avx2::table)) return &avx2::table;
 #elif defined(__aarch64__)
-  if (is(wanted, k_neon)) return &k_neon;
+  if (is(wanted, neon::table)) return &neon::table;
 #endif
   return nullptr;
 }

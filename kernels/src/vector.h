@@ -2,6 +2,10 @@
 // is compiled for. Chosen over a library of SIMD since nothing but a compiler has to be there.
 #pragma once
 
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -19,6 +23,12 @@ constexpr int kWidth = 4;
 constexpr int kColumns = 4;
 #endif
 constexpr int kBytes = kWidth * 4;
+
+#if defined(__clang__)
+#define CLOZE_UNROLL _Pragma("unroll")
+#else
+#define CLOZE_UNROLL _Pragma("GCC unroll 16")
+#endif
 
 typedef float Floats __attribute__((vector_size(kBytes)));
 typedef int32_t Ints __attribute__((vector_size(kBytes)));
@@ -41,43 +51,69 @@ inline Floats load_some(const float* from, int64_t count) {
 inline void store_some(float* to, Floats numbers, int64_t count) {
   std::memcpy(to, &numbers, static_cast<size_t>(count) * sizeof(float));
 }
-inline Floats largest(Floats one, Floats other) { return one > other ? one : other; }
-// What is not a number stays so.
-inline Floats bound(Floats x, float low, float high) {
-  x = x < fill(low) ? fill(low) : x;
-  return x > fill(high) ? fill(high) : x;
+// Where one of them is no number, `other`. By hand: which compilers do not see to be one instruction.
+inline Floats largest(Floats one, Floats other) {
+#if defined(__AVX512F__)
+  return (Floats)_mm512_max_ps((__m512)one, (__m512)other);
+#elif defined(__AVX2__)
+  return (Floats)_mm256_max_ps((__m256)one, (__m256)other);
+#else
+  return one > other ? one : other;
+#endif
 }
+inline Floats smallest(Floats one, Floats other) {
+#if defined(__AVX512F__)
+  return (Floats)_mm512_min_ps((__m512)one, (__m512)other);
+#elif defined(__AVX2__)
+  return (Floats)_mm256_min_ps((__m256)one, (__m256)other);
+#else
+  return one < other ? one : other;
+#endif
+}
+// What is not a number stays so.
+inline Floats bound(Floats x, float low, float high) { return smallest(fill(high), largest(fill(low), x)); }
 inline Floats magnitude(Floats numbers) { return (Floats)((Bits)numbers & 0x7fffffffu); }
+// The first `left` of a vector's numbers, or all: a copy of a size that is known is one instruction.
+template <class Number, class Vector>
+inline void write_some(Number* to, Vector numbers, int64_t left) {
+  if (left >= kWidth) std::memcpy(to, &numbers, sizeof numbers);
+  else std::memcpy(to, &numbers, static_cast<size_t>(left) * sizeof(Number));
+}
 inline Ints count_up() {
   Ints found{};
   for (int place = 0; place < kWidth; place++) found[place] = place;
   return found;
 }
 
-// In halves, so that the order is the same for each width.
-inline float sum_up(Floats numbers) {
-  float parts[kWidth];
-  std::memcpy(parts, &numbers, sizeof parts);
-  for (int half = kWidth / 2; half > 0; half /= 2)
-    for (int place = 0; place < half; place++) parts[place] += parts[place + half];
-  return parts[0];
+// Each number becomes the one `step` places from it, and that one this.
+template <int step>
+inline Floats swap(Floats numbers) {
+#if defined(__clang__)
+  Floats found;
+  for (int lane = 0; lane < kWidth; lane++) found[lane] = numbers[lane ^ step];
+  return found;
+#else
+  return __builtin_shuffle(numbers, count_up() ^ step);
+#endif
 }
+
+// In halves, so that the order is the same for each width.
+template <int step = kWidth / 2>
+inline float sum_up(Floats numbers) {
+  if constexpr (step == 0) return numbers[0];
+  else return sum_up<step / 2>(numbers + swap<step>(numbers));
+}
+template <int step = kWidth / 2>
 inline float find_largest(Floats numbers) {
-  float parts[kWidth];
-  std::memcpy(parts, &numbers, sizeof parts);
-  for (int half = kWidth / 2; half > 0; half /= 2)
-    for (int place = 0; place < half; place++)
-      parts[place] = parts[place] > parts[place + half] ? parts[place] : parts[place + half];
-  return parts[0];
+  if constexpr (step == 0) return numbers[0];
+  else return find_largest<step / 2>(largest(numbers, swap<step>(numbers)));
 }
 
 // Added, a float's lowest bits are the nearest whole number (below 2^22, to even).
 constexpr float kRound = 12582912.0f;  // 1.5 * 2^23
 
-// e to the x, to two units in the last place, of x from -87.3 to 88; beyond, what is there. Coefficients: Cephes'
-// expf (Moshier).
-inline Floats exponential(Floats x) {
-  x = bound(x, -87.3f, 88.0f);
+// e to the x, to two units in the last place, of x from -87.3 to 88. Coefficients: Cephes' expf (Moshier).
+inline Floats exponential_within(Floats x) {
   const Floats shifted = x * 1.44269504f + kRound;
   const Floats whole = shifted - kRound;
   Floats rest = x - whole * 0.693359375f;
@@ -91,6 +127,12 @@ inline Floats exponential(Floats x) {
   sum = sum * (rest * rest) + (rest + 1.0f);
   const Ints power = ((Ints)shifted - (Ints)fill(kRound) + 127) << 23;
   return sum * (Floats)power;
+}
+
+// Beyond, what is there.
+inline Floats exponential(Floats x) { return exponential_within(bound(x, -87.3f, 88.0f)); }
+inline Floats exponential_of_negative(Floats x) {
+  return exponential_within(largest(fill(-87.3f), x));
 }
 
 // The error function, as quotient of polynomials over -4 to 4 (those of Eigen and XLA).
@@ -124,17 +166,21 @@ inline Floats gelu_tanh(Floats x) {
 }
 
 inline Halves round_half(Floats numbers) {
+#if defined(__AVX512BF16__)
+  return (Halves)_mm512_cvtneps_pbh((__m512)numbers);
+#else
   const Bits bits = (Bits)numbers;
   const Bits rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
   // What is not a number stays so, whatever rounding would carry.
   const Bits kept = numbers == numbers ? rounded : (bits >> 16) | 0x40u;
   return __builtin_convertvector(kept, Halves);
+#endif
 }
 
-// Of numbers between -127 and 127 the nearest whole one, and 128 above it.
+// The nearest whole number from 0 to 255.
 inline Quarters round_byte(Floats numbers) {
-  const Bits bits = (Bits)(numbers + kRound);
-  return __builtin_convertvector((bits + 128u) & 0xffu, Quarters);
+  const Bits bits = (Bits)(bound(numbers, 0.0f, 255.0f) + kRound);
+  return __builtin_convertvector(bits & 0xffu, Quarters);
 }
 
 }  // namespace cloze::TARGET

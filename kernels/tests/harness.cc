@@ -1,6 +1,7 @@
 // The kernels without ONNX Runtime or Python, for sanitizers: many shapes, each tensor in memory of
 // exactly its size, several threads at once. Exit code 0 where all numbers are finite and the same
 // whichever thread computes them.
+#include <algorithm>
 #include <atomic>
 #include <cmath>
 #include <cstdio>
@@ -35,7 +36,7 @@ void try_attention(const cloze::Table& table, std::mt19937& chance, int64_t size
   for (int text = 0; text < 4; text++) starts.push_back(starts.back() + chance() % longest);
   const int64_t tokens = starts.back(), reach = chance() % 20;
   const Numbers whole = draw(chance, tokens * 3 * width), bias = draw(chance, 3 * width);
-  const Numbers scales(static_cast<size_t>(tokens), 0.5f), distance = draw(chance, heads * (2 * reach + 1));
+  const Numbers distance = draw(chance, heads * (2 * reach + 1));
   Numbers out(static_cast<size_t>(tokens * width)), again(out.size());
   std::vector<Bfloat16> half(out.size());
   cloze::Attention work{};
@@ -47,7 +48,6 @@ void try_attention(const cloze::Table& table, std::mt19937& chance, int64_t size
   work.k = whole.data() + width;
   work.v = whole.data() + 2 * width;
   work.stride = 3 * width;
-  work.row_scale = chance() % 2 ? scales.data() : nullptr;
   work.q_bias = chance() % 2 ? bias.data() : nullptr;
   work.k_bias = work.q_bias == nullptr ? nullptr : work.q_bias + width;
   work.v_bias = work.q_bias == nullptr ? nullptr : work.q_bias + 2 * width;
@@ -71,54 +71,76 @@ void try_attention(const cloze::Table& table, std::mt19937& chance, int64_t size
 void try_rows(const cloze::Table& table, std::mt19937& chance, int64_t columns) {
   const int64_t rows = chance() % 20;
   const Numbers y = draw(chance, rows * columns), residual = draw(chance, rows * columns);
-  const Numbers scales(static_cast<size_t>(rows), 0.5f), row = draw(chance, columns);
-  Numbers out(y.size()), scale(static_cast<size_t>(rows));
+  const Numbers row = draw(chance, columns);
+  Numbers out(y.size()), steps(2 * static_cast<size_t>(rows));
   std::vector<uint8_t> bytes(y.size());
   std::vector<Bfloat16> half(y.size());
   const auto maybe = [&](const Numbers& numbers) { return chance() % 2 ? numbers.data() : nullptr; };
-  for (int turn = 0; turn < 4; turn++) {
+  for (int turn = 0; turn < 3; turn++) {
     cloze::Following following{};
-    if (turn % 2) following.half = half.data();
-    if (turn > 1) {
+    if (turn == 1) following.half = half.data();
+    if (turn == 2) {
       following.bytes = bytes.data();
-      following.scale = scale.data();
+      following.steps = steps.data();
       following.smooth = maybe(row);
     }
-    const cloze::AddNorm norm{columns,   1e-6f,      y.data(),    maybe(scales), maybe(row),
-                              maybe(residual), row.data(), maybe(row), out.data(),    following};
+    const cloze::AddNorm norm{columns,    1e-6f,      y.data(),   0, maybe(row), maybe(residual),
+                              row.data(), maybe(row), out.data(), following};
     table.add_norm(norm, 0, rows);
     check(out);
-    const auto kind = turn % 2 ? cloze::GeluKind::kErf : cloze::GeluKind::kTanh;
-    const cloze::Gelu gelu{columns, kind, y.data(), maybe(scales), maybe(row), turn > 1 ? nullptr : out.data(), following};
+    const auto kind = chance() % 2 ? cloze::GeluKind::kErf : cloze::GeluKind::kTanh;
+    const cloze::Gelu gelu{columns, kind, y.data(), 0, maybe(row), turn == 0 ? out.data() : nullptr, following};
     table.gelu(gelu, 0, rows);
     check(out);
   }
-  cloze::Following following{nullptr, bytes.data(), scale.data(), maybe(row)};
+  cloze::Following following{nullptr, bytes.data(), steps.data(), maybe(row)};
   table.quantize(cloze::Quantize{columns, y.data(), following}, 0, rows);
-  check(scale);
+  check(steps);
 }
 
-void try_product(const cloze::Table& table, std::mt19937& chance, int64_t inner, int64_t columns) {
+// All numbers are 1, so that each sum is as large as there are of them.
+void try_products(const cloze::Table& table, std::mt19937& chance, int64_t inner, int64_t columns) {
   const int64_t rows = chance() % 20, panels = (columns + 63) / 64;
-  const std::vector<Bfloat16> a(static_cast<size_t>(rows * inner), 0x3f80);
-  const std::vector<Bfloat16> weights(static_cast<size_t>(panels * inner * 64), 0x3f80);
-  const Numbers bias = draw(chance, columns);
-  Numbers out(static_cast<size_t>(rows * columns));
-  std::vector<Bfloat16> half(out.size());
-  cloze::Product work{inner, columns, cloze::Activation::kGeluErf, a.data(), weights.data(), bias.data(), out.data(), nullptr};
-  for (int64_t panel = 0; panel < panels; panel++) table.multiply_half(work, 0, rows, panel);
-  for (int64_t at = 0; at < rows * columns; at++)
-    if (std::fabs(out[static_cast<size_t>(at)] - bias[static_cast<size_t>(at % columns)] - static_cast<float>(inner)) > 1e-2f) wrong++;
-  work.out = nullptr;
-  work.half = half.data();
-  for (int64_t panel = 0; panel < panels; panel++) table.multiply_half(work, 0, rows, panel);
+  const auto size = static_cast<size_t>(rows * inner), of_weights = static_cast<size_t>(panels * inner * 64);
+  Numbers out(static_cast<size_t>(rows * columns)), again(out.size());
+  const auto check_sums = [&] {
+    for (const float each : out)
+      if (std::fabs(each - static_cast<float>(inner)) > 1e-2f) wrong++;
+    check(out);
+    std::fill(out.begin(), out.end(), 0.0f);
+  };
+  const cloze::Part part{0, rows, 0, panels};
+  const Numbers a(size, 1.0f), weights(of_weights, 1.0f);
+  const cloze::Product single{inner, columns, a.data(), weights.data()};
+  std::thread beside([&] { table.multiply(single, part, again.data()); });
+  table.multiply(single, part, out.data());
+  beside.join();
+  if (out != again) wrong++;
+  check_sums();
+  if (inner % 2 == 0 && table.multiply_half != nullptr) {
+    const std::vector<Bfloat16> half(size, 0x3f80), halves(of_weights, 0x3f80);
+    table.multiply_half(cloze::ProductHalf{inner, columns, half.data(), halves.data()}, part, out.data());
+    check_sums();
+  }
+  if (inner % 4 == 0) {
+    const std::vector<uint8_t> bytes(size, 8);
+    const std::vector<int8_t> signed_bytes(of_weights, 2);
+    Numbers steps(2 * static_cast<size_t>(rows), 4.0f);
+    for (size_t row = 0; row < steps.size(); row += 2) steps[row] = 0.25f;
+    const Numbers scales(static_cast<size_t>(columns), 0.5f);
+    const std::vector<int32_t> sums(static_cast<size_t>(columns), static_cast<int32_t>(2 * inner));
+    const cloze::ProductBytes work{inner,         columns,       bytes.data(), steps.data(), signed_bytes.data(),
+                                   scales.data(), sums.data()};
+    table.multiply_bytes(work, part, out.data());
+    check_sums();
+  }
 }
 
 }  // namespace
 
 int main() {
   int tried = 0;
-  for (const char* name : {"avx512", "avx2", "neon"}) {
+  for (const char* name : {"avx512", "avx512-plain", "avx2", "neon"}) {
     const cloze::Table* table = cloze::choose_table(name);
     if (table == nullptr) continue;
     tried++;
@@ -127,10 +149,9 @@ int main() {
       for (int turn = 0; turn < 6; turn++) try_attention(*table, chance, size, turn < 5 ? 40 : 1300);
     for (const int64_t columns : {1, 2, 7, 8, 15, 16, 17, 64, 65, 384, 1001})
       for (int turn = 0; turn < 4; turn++) try_rows(*table, chance, columns);
-    if (table->multiply_half != nullptr)
-      for (const int64_t columns : {1, 15, 16, 63, 64, 65, 200})
-        for (const int64_t inner : {2, 6, 64}) try_product(*table, chance, inner, columns);
-    std::printf("%s: %d wrong\n", table->name, wrong.load());
+    for (const int64_t columns : {1, 15, 16, 63, 64, 65, 200})
+      for (const int64_t inner : {1, 2, 4, 6, 64}) try_products(*table, chance, inner, columns);
+    std::printf("%s: %d wrong\n", name, wrong.load());
   }
   return tried > 0 && wrong == 0 ? 0 : 1;
 }

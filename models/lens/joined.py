@@ -3,6 +3,7 @@
 A runtime would map that file for as long as it runs, and fall when somebody writes into it.
 """
 
+import math
 import mmap
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -10,9 +11,12 @@ from pathlib import Path, PurePath
 
 from models.lens import wire
 from models.lens.graph import Graph, Tensor, open_graph, write_tensor
+from models.lens.panels import PANELS, spread_panels
 from models.lens.wire import Buffer, WireError, write_field
 
 _GRAPH, _INITIALIZER = 7, 5
+# The bytes of a number of panels, by its type in ONNX: floats, signed bytes, halves.
+_SIZES = {1: 4, 3: 1, 10: 2}
 
 
 def join_weights(file: Path) -> bytes | None:
@@ -56,4 +60,10 @@ def _read(tensor: Tensor, sources: dict[str, Buffer]) -> bytes:
     source, length = sources[tensor.file], tensor.length or 0
     if tensor.start < 0 or tensor.start + length > len(source):
         raise WireError(f"the weight {tensor.name!r} is beyond the end of {tensor.file}")
-    return source[tensor.start : tensor.start + length]
+    numbers = source[tensor.start : tensor.start + length]
+    size = _SIZES.get(tensor.type)
+    if size is not None and len(tensor.shape) == len(PANELS):
+        if math.prod(tensor.shape) * size != length:
+            raise WireError(f"the weight {tensor.name!r} has not the size that it says")
+        return spread_panels(numbers, tensor.shape, size)
+    return numbers

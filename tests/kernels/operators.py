@@ -15,6 +15,8 @@ from models.engines.library import DOMAIN, choose_instructions, require_kernels
 _TYPES = {
     "float32": TensorProto.FLOAT,
     "uint8": TensorProto.UINT8,
+    "int8": TensorProto.INT8,
+    "int32": TensorProto.INT32,
     "int64": TensorProto.INT64,
     "bfloat16": TensorProto.BFLOAT16,
 }
@@ -29,7 +31,10 @@ def open_operator(
     Of `outputs` the types; bfloat16 comes out as float32, and so may go in.
     """
     given = {key: value for key, value in inputs.items() if value is not None}
-    nodes, names = [], []
+    nodes, names, casts = [], [], []
+    for key, value in given.items():
+        if str(value.dtype) == "bfloat16":
+            casts.append(helper.make_node("Cast", [f"{key}.whole"], [key], to=_TYPES["bfloat16"]))
     for place, kind in enumerate(outputs):
         names.append(f"out{place}" if kind != "bfloat16" else f"half{place}")
         if kind == "bfloat16":
@@ -43,11 +48,11 @@ def open_operator(
         **attributes,
     )
     graph = helper.make_graph(
-        [node, *nodes],
+        [*casts, node, *nodes],
         "one",
         [
-            helper.make_tensor_value_info(key, _TYPES[str(value.dtype)], [None] * value.ndim)
-            for key, value in given.items()
+            helper.make_tensor_value_info(name, _TYPES[str(value.dtype)], [None] * value.ndim)
+            for name, value in _widen(given).items()
         ],
         [
             helper.make_tensor_value_info(
@@ -73,9 +78,19 @@ def run_operator(
 ) -> list[NDArray[Any]]:
     """What the operator gives. Raises what ONNX Runtime does where it refuses its inputs."""
     session = open_operator(name, inputs, outputs, threads=threads, **attributes)
-    feeds = {key: value for key, value in inputs.items() if value is not None}
+    feeds = _widen({key: value for key, value in inputs.items() if value is not None})
     found: list[NDArray[Any]] = session.run([f"out{place}" for place in range(len(outputs))], feeds)
     return found
+
+
+def _widen(given: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """What a session is fed: NumPy has no bfloat16 that it would take."""
+    return {
+        f"{key}.whole" if str(value.dtype) == "bfloat16" else key: (
+            value.astype(np.float32) if str(value.dtype) == "bfloat16" else value
+        )
+        for key, value in given.items()
+    }
 
 
 @contextmanager

@@ -14,7 +14,14 @@ from models import Pipeline
 from models.bundle.bundle import Bundle, hash_file
 from models.choice import choose_engine, list_choices
 from models.engines import library
-from models.engines.library import LIBRARY, Kernels, NoKernels, choose_instructions, find_kernels
+from models.engines.library import (
+    LIBRARY,
+    VERSION,
+    Kernels,
+    NoKernels,
+    choose_instructions,
+    find_kernels,
+)
 from models.errors import BundleDamaged, OperatorError
 from tests.helpers.bundles import sign
 from tests.helpers.checkpoints import change_json
@@ -66,6 +73,16 @@ def test_without_the_library_the_standard_graph_runs(pretraining_bundle: Path) -
     assert (find_reason() if BUILT else "no graph for the kernels") in reason
 
 
+@needs_kernels
+def test_a_graph_for_another_version_of_the_kernels(
+    pretraining_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("models.choice.VERSION", VERSION + 1)
+    reason = find_choice(pretraining_bundle)
+    assert f"for version {VERSION} of the kernels, and this is {VERSION + 1}" in reason
+    check_standard(pretraining_bundle, reason)
+
+
 @pytest.mark.parametrize("whole", [False, True])
 def test_a_damaged_library(elsewhere: Path, pretraining_bundle: Path, *, whole: bool) -> None:
     """Cut short it would end the process; what is no library at all is refused by the system."""
@@ -90,7 +107,7 @@ def test_a_library_that_nothing_vouches_for(elsewhere: Path) -> None:
         ("int cloze_version() { return 99; }", "is of version 99, not"),
         ("int other() { return 1; }", "cannot be loaded"),
         (
-            "int cloze_version() { return 1; } const char* cloze_choose(const char* w) "
+            f"int cloze_version() {{ return {VERSION}; }} const char* cloze_choose(const char* w) "
             "{ (void)w; return 0; }",
             "has none of the instructions",
         ),
@@ -141,7 +158,7 @@ def test_each_instruction_set_gives_the_golden_answers(
 ) -> None:
     code = (
         "import sys; from models import Pipeline; from models.errors import OperatorError\n"
-        "from models.engines.library import choose_instructions\n"
+        "from models.engines.library import VERSION, choose_instructions\n"
         "from models.golden import check_golden\n"
         "try: choose_instructions(sys.argv[1])\n"
         "except OperatorError: sys.exit(7)\n"

@@ -4,13 +4,14 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from export.graphs.kernels_bf16 import lay_out
+from export.graphs.products import lay_out
 from models.engines.library import Kernels, find_kernels
 from models.errors import OperatorError
 from tests.kernels.operators import attend, open_operator, run_operator, using
@@ -19,7 +20,7 @@ KERNELS = find_kernels()
 pytestmark = pytest.mark.skipif(
     not isinstance(KERNELS, Kernels), reason=str(getattr(KERNELS, "reason", ""))
 )
-INSTRUCTIONS = ["avx512", "avx2", "neon"]
+INSTRUCTIONS = ["avx512", "avx512-plain", "avx2", "neon"]
 Floats = NDArray[np.float32]
 
 
@@ -50,7 +51,6 @@ SOME = settings(max_examples=40, deadline=None, derandomize=True)
     reach=st.sampled_from([None, None, 0, 5, 64]),
     apart=st.booleans(),
     biased=st.booleans(),
-    scaled=st.booleans(),
 )
 def test_attention(
     seed: int,
@@ -62,27 +62,23 @@ def test_attention(
     reach: int | None,
     apart: bool,
     biased: bool,
-    scaled: bool,
 ) -> None:
     width, starts = heads * size, np.cumsum([0, *lengths]).astype(np.int64)
     tokens = int(starts[-1])
     whole = draw(seed, tokens, 3 * width)
     bias = draw(seed + 1, 3 * width) if biased else None
-    scales = np.abs(draw(seed + 2, tokens, 1)) + 0.1 if scaled else None
     distance = None if reach is None else draw(seed + 3, heads, 2 * reach + 1)
     q, k, v = np.split(whole, 3, axis=1)
     inputs = {
         "q": np.ascontiguousarray(q) if apart else whole,
         "k": np.ascontiguousarray(k) if apart else None,
         "v": np.ascontiguousarray(v) if apart else None,
-        "row_scale": scales,
         "bias": bias,
         "starts": starts,
         "distance": distance,
     }
     options: dict[str, Any] = {"num_heads": heads, "scale": size**-0.5, "window": window}
-    sides = whole.astype(np.float64) * (1 if scales is None else scales)
-    sides += 0 if bias is None else bias
+    sides = whole.astype(np.float64) + (0 if bias is None else bias)
     wanted = attend(
         *np.split(sides, 3, axis=1), starts.tolist(), heads, size**-0.5, window, distance
     )
@@ -100,7 +96,7 @@ def test_texts_longer_than_a_tile(window: int) -> None:
     starts = np.array([0, 1500, 1501, 2013, 2526], np.int64)
     whole = draw(5, int(starts[-1]), 3 * heads * size, scale=2.0)
     options: dict[str, Any] = {"num_heads": heads, "scale": size**-0.5, "window": window}
-    inputs = {"q": whole, "k": None, "v": None, "s": None, "b": None, "starts": starts}
+    inputs = {"q": whole, "k": None, "v": None, "b": None, "starts": starts}
     (found,) = run_operator("Attention", inputs, ["float32"], **options)
     wanted = attend(*np.split(whole, 3, axis=1), starts.tolist(), heads, size**-0.5, window)
     np.testing.assert_allclose(found, wanted, atol=5e-5)
@@ -123,7 +119,7 @@ def test_a_text_has_the_same_bits_in_any_company(
     starts = np.cumsum([0, *lengths]).astype(np.int64)
     whole = draw(seed, int(starts[-1]), 3 * width)
     mine = slice(int(starts[at]), int(starts[at + 1]))
-    inputs = {"q": whole, "k": None, "v": None, "s": None, "b": None, "starts": starts}
+    inputs = {"q": whole, "k": None, "v": None, "b": None, "starts": starts}
     alone = inputs | {"q": whole[mine].copy(), "starts": np.array([0, length], np.int64)}
     options: dict[str, Any] = {"num_heads": heads, "scale": 0.25}
     (together,) = run_operator("Attention", inputs, ["float32"], threads=threads, **options)
@@ -136,7 +132,6 @@ def test_a_text_has_the_same_bits_in_any_company(
     seed=SEEDS,
     rows=st.integers(0, 70),
     columns=st.sampled_from([1, 2, 15, 16, 33, 64, 384, 1000]),
-    scaled=st.booleans(),
     biased=st.booleans(),
     added=st.booleans(),
     shifted=st.booleans(),
@@ -147,21 +142,19 @@ def test_add_norm(
     rows: int,
     columns: int,
     *,
-    scaled: bool,
     biased: bool,
     added: bool,
     shifted: bool,
     smoothed: bool,
 ) -> None:
     y = draw(seed, rows, columns, scale=3.0)
-    scales = np.abs(draw(seed + 1, rows, 1)) + 0.1 if scaled else None
     bias = draw(seed + 2, columns) if biased else None
     residual = draw(seed + 3, rows, columns) if added else None
     gamma, beta = draw(seed + 4, columns), draw(seed + 5, columns) if shifted else None
     smooth = np.abs(draw(seed + 6, columns)) + 0.1 if smoothed else None
-    inputs = dict(zip("ysbrgez", (y, scales, bias, residual, gamma, beta, smooth), strict=True))
-    total = y.astype(np.float64) * (1 if scales is None else scales)
-    total += (0 if bias is None else bias) + (0 if residual is None else residual)
+    inputs = dict(zip("ybrgez", (y, bias, residual, gamma, beta, smooth), strict=True))
+    total = y.astype(np.float64) + (0 if bias is None else bias)
+    total += 0 if residual is None else residual
     apart = total - total.mean(axis=1, keepdims=True)
     wanted = apart / np.sqrt(np.square(apart).mean(axis=1, keepdims=True) + 1e-6) * gamma
     wanted += 0 if beta is None else beta
@@ -182,19 +175,15 @@ def test_add_norm(
     seed=SEEDS,
     rows=st.integers(0, 70),
     columns=st.sampled_from([1, 5, 16, 40, 1536]),
-    scaled=st.booleans(),
     biased=st.booleans(),
     tanh=st.booleans(),
     size=st.sampled_from([0.01, 1.0, 5.0, 50.0]),
 )
-def test_gelu(
-    seed: int, rows: int, columns: int, size: float, *, scaled: bool, biased: bool, tanh: bool
-) -> None:
+def test_gelu(seed: int, rows: int, columns: int, size: float, *, biased: bool, tanh: bool) -> None:
     y = draw(seed, rows, columns, scale=size)
-    scales = np.abs(draw(seed + 1, rows, 1)) + 0.1 if scaled else None
     bias = draw(seed + 2, columns) if biased else None
-    inputs = {"y": y, "s": scales, "b": bias}
-    x = y.astype(np.float64) * (1 if scales is None else scales) + (0 if bias is None else bias)
+    inputs = {"y": y, "b": bias}
+    x = y.astype(np.float64) + (0 if bias is None else bias)
     if tanh:
         wanted = x / 2 * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
     else:
@@ -207,78 +196,226 @@ def test_gelu(
     check_bytes(rows_, scale, found)
 
 
-def check_bytes(rows: NDArray[np.uint8], scale: Floats, wanted: Floats) -> None:
-    """Each row's largest magnitude is its scale, and its numbers are rounded to 127ths of that."""
-    largest = np.abs(wanted).max(axis=1, keepdims=True, initial=1e-10)
-    np.testing.assert_allclose(scale, largest, rtol=1e-5)
-    back = (rows.astype(np.float32) - 128) * scale / 127
-    assert (np.abs(back - wanted) <= 0.5001 * scale / 127 + 1e-4 * np.abs(wanted)).all()
+def check_bytes(rows: NDArray[np.uint8], steps: Floats, wanted: Floats) -> None:
+    """All of a row's bytes are used from its least number to its largest, zero among them."""
+    step, zero = steps[:, :1], steps[:, 1:]
+    least = np.minimum(wanted.min(axis=1, keepdims=True, initial=0), 0)
+    most = np.maximum(wanted.max(axis=1, keepdims=True, initial=0), 0)
+    np.testing.assert_allclose(step, np.maximum(most - least, 1e-10) / 255, rtol=1e-5)
+    np.testing.assert_array_equal(zero, np.rint(zero))
+    assert ((zero >= 0) & (zero <= 255)).all()
+    back = (rows.astype(np.float32) - zero) * step
+    # Half a step for the number, and half a one for the zero, which is whole, too.
+    assert (np.abs(back - wanted) <= 1.0002 * step + 1e-4 * np.abs(wanted)).all()
 
 
 def test_bytes_are_the_nearest() -> None:
     x = draw(3, 200, 384)
-    rows, scale = run_operator("Quantize", {"x": x, "z": None}, ["uint8", "float32"])
-    np.testing.assert_array_equal(scale[:, 0], np.abs(x).max(axis=1))
-    np.testing.assert_array_equal(rows, np.rint(x * (np.float32(127) / scale)) + 128)
+    rows, steps = run_operator("Quantize", {"x": x, "z": None}, ["uint8", "float32"])
+    low, high = x.min(axis=1), x.max(axis=1)
+    np.testing.assert_array_equal(steps[:, 0], (high - low) / np.float32(255))
+    inverse = np.float32(1) / steps[:, :1]
+    exact = x.astype(np.float64) * inverse + steps[:, 1:]
+    assert (np.abs(rows - np.clip(exact, 0, 255)) <= 0.50001).all()
+
+
+def test_bytes_on_one_side_of_zero() -> None:
+    x = np.stack([np.full(20, 3.0), np.full(20, -3.0), np.zeros(20)]).astype(np.float32)
+    rows, steps = run_operator("Quantize", {"x": x, "z": None}, ["uint8", "float32"])
+    assert rows[:, 0].tolist() == [255, 0, 0]
+    assert steps[:, 1].tolist() == [0, 255, 0]
+
+
+INNER = st.sampled_from([4, 8, 64, 384])
+COLUMNS = st.sampled_from([1, 16, 63, 64, 65, 200])
+AFTER = st.sampled_from(["", "Gelu", "Norm"])
+# Below and above the number from which on rows are spread rather than panels.
+ROWS = st.sampled_from([0, 1, 5, 6, 7, 30, 95, 96, 97, 230])
 
 
 @SOME
-@given(
-    seed=SEEDS,
-    rows=st.integers(0, 30),
-    inner=st.sampled_from([2, 6, 64, 384]),
-    columns=st.sampled_from([1, 16, 63, 64, 65, 200]),
-    biased=st.booleans(),
-)
-def test_products_in_bfloat16(
-    seed: int, rows: int, inner: int, columns: int, *, biased: bool
+@given(seed=SEEDS, rows=ROWS, inner=INNER, columns=COLUMNS, after=AFTER, biased=st.booleans())
+def test_products(
+    seed: int, rows: int, inner: int, columns: int, after: str, *, biased: bool
 ) -> None:
-    if not (isinstance(KERNELS, Kernels) and KERNELS.half):
-        pytest.skip("this processor has no units for it")
-    import ml_dtypes
+    a, weights = draw(seed, rows, inner), draw(seed + 1, inner, columns)
+    inputs = {"a": a, "w": lay_out(weights, 1)}
+    more = follow(seed, rows, columns, after, biased=biased)
+    (found,) = run_operator(f"Product{after}", inputs | more, ["float32"], columns=columns)
+    check_product(found, a.astype(np.float64) @ weights, after, more)
 
+
+@SOME
+@given(seed=SEEDS, rows=ROWS, inner=INNER, columns=COLUMNS, after=AFTER, biased=st.booleans())
+def test_products_in_bfloat16(  # noqa: PLR0917 - those of the others, and the instructions
+    instructions: str, seed: int, rows: int, inner: int, columns: int, after: str, *, biased: bool
+) -> None:
+    if instructions != "avx512" or not (isinstance(KERNELS, Kernels) and KERNELS.half):
+        pytest.skip("these instructions have no units for it")
     a = draw(seed, rows, inner).astype(ml_dtypes.bfloat16)
-    weights = draw(seed + 1, inner, columns)
+    weights = draw(seed + 1, inner, columns).astype(ml_dtypes.bfloat16)
+    more = follow(seed, rows, columns, after, biased=biased)
+    inputs = {"a": a, "w": lay_out(weights, 2)} | more
+    kinds = {"": ["float32"], "Gelu": ["bfloat16"], "Norm": ["float32", "bfloat16"]}[after]
+    found = run_operator(f"Product{after}Half", inputs, kinds, columns=columns)
+    wanted = a.astype(np.float64) @ weights.astype(np.float64)
+    check_product(found[0], wanted, after, more, rtol=2**-8 if after == "Gelu" else 1e-4)
+    if after == "Norm":
+        np.testing.assert_allclose(found[1], found[0], rtol=2**-8, atol=1e-30)
+
+
+@SOME
+@given(seed=SEEDS, rows=ROWS, inner=INNER, columns=COLUMNS, after=AFTER, biased=st.booleans())
+def test_products_of_bytes(
+    seed: int, rows: int, inner: int, columns: int, after: str, *, biased: bool
+) -> None:
+    chance = np.random.default_rng(seed)
+    a = chance.integers(0, 256, (rows, inner), np.uint8)
+    steps = np.stack([chance.random(rows) / 100, chance.integers(0, 256, rows)], axis=1)
+    weights = chance.integers(-127, 128, (inner, columns), np.int8)
+    scales = (chance.random(columns) / 100).astype(np.float32)
+    more = follow(seed, rows, columns, after, biased=biased)
+    inputs = {
+        "a": a,
+        "t": steps.astype(np.float32),
+        "w": lay_out(weights, 4),
+        "s": scales,
+        "u": weights.sum(axis=0, dtype=np.int32),
+    }
+    whole = (a.astype(np.int64) - steps[:, 1:].astype(np.int64)) @ weights.astype(np.int64)
+    wanted = whole * steps[:, :1].astype(np.float32).astype(np.float64) * scales
+    kinds = {"": [], "Gelu": [], "Norm": ["float32"]}[after]
+    kinds += ["float32"] if after == "" else ["uint8", "float32"]
+    found = run_operator(f"Product{after}Bytes", inputs | more, kinds, columns=columns)
+    (plain,) = run_operator("ProductBytes", inputs, ["float32"], columns=columns)
+    check_product(plain, wanted, "", {})
+    # With what comes after taken in, it is to the last bit what it would be by itself.
+    name = {"": "", "Gelu": "GeluBytes", "Norm": "AddNormBytes"}[after]
+    apart = run_operator(name, {"y": plain} | more, kinds) if name else [plain]
+    for one, other in zip(found, apart, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def follow(seed: int, rows: int, columns: int, after: str, *, biased: bool) -> dict[str, Any]:
+    """What the operator after a product is given beside its rows."""
     bias = draw(seed + 2, columns) if biased else None
-    with using("avx512"):
-        found = multiply(a, weights, bias)
-    rounded = weights.astype(ml_dtypes.bfloat16).astype(np.float64)
-    wanted = a.astype(np.float64) @ rounded + (0 if bias is None else bias)
-    np.testing.assert_allclose(found, wanted, atol=1e-4, rtol=1e-4)
+    if after == "Norm":
+        residual = draw(seed + 3, rows, columns)
+        return {
+            "b": bias,
+            "r": residual,
+            "g": draw(seed + 4, columns),
+            "e": draw(seed + 5, columns),
+        }
+    return {"b": bias} if after else {}
 
 
-def multiply(a: Any, weights: Floats, bias: Floats | None) -> Any:
-    """By ProductHalf, whose weights are a constant in panels."""
-    from onnx import TensorProto, helper, numpy_helper
+def finish(y: NDArray[np.float64], after: str, more: dict[str, Any]) -> NDArray[np.float64]:
+    """What comes after, in double precision."""
+    y = y + (0 if more.get("b") is None else more["b"])
+    if after == "Gelu":
+        return y / 2 * (1 + np.vectorize(math.erf, otypes=[float])(y / math.sqrt(2)))
+    if after == "Norm":
+        y = y + more["r"]
+        apart = y - y.mean(axis=1, keepdims=True)
+        inverse = 1 / np.sqrt(np.square(apart).mean(axis=1, keepdims=True) + 1e-12)
+        return apart * inverse * more["g"] + more["e"]
+    return y
 
-    from models.engines.library import DOMAIN, require_kernels
 
-    panels = numpy_helper.from_array(lay_out(weights), "w")
-    names = ["h", "w", "b"] if bias is not None else ["h", "w"]
-    constants = [panels]
-    if bias is not None:
-        constants.append(numpy_helper.from_array(bias, "b"))
-    graph = helper.make_graph(
-        [
-            helper.make_node("Cast", ["a"], ["h"], to=TensorProto.BFLOAT16),
-            helper.make_node("ProductHalf", names, ["y"], domain=DOMAIN, columns=weights.shape[1]),
-        ],
-        "one",
-        [helper.make_tensor_value_info("a", TensorProto.FLOAT, [None, None])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
-        constants,
-    )
-    import onnxruntime
+def check_product(
+    found: Floats, y: NDArray[np.float64], after: str, more: dict[str, Any], rtol: float = 1e-4
+) -> None:
+    # A row of one column is the normalisation of rounding errors alone.
+    if after != "Norm" or y.shape[1] > 1:
+        np.testing.assert_allclose(found, finish(y, after, more), atol=3e-4, rtol=rtol)
 
-    model = helper.make_model(
-        graph,
-        opset_imports=[helper.make_opsetid("", 20), helper.make_opsetid(DOMAIN, 1)],
-        ir_version=10,
-    )
-    options = onnxruntime.SessionOptions()
-    options.register_custom_ops_library(str(require_kernels().path))
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options)
-    return session.run(None, {"a": a.astype(np.float32)})[0]
+
+@pytest.mark.parametrize("name", ["Product", "ProductHalf", "ProductBytes"])
+def test_rows_have_the_same_bits_in_any_company(instructions: str, name: str) -> None:
+    if name == "ProductHalf" and instructions != "avx512":
+        pytest.skip("these instructions have no units for it")
+    types = {"Product": np.float32, "ProductHalf": ml_dtypes.bfloat16, "ProductBytes": np.uint8}
+    beside = {"Product": 1, "ProductHalf": 2, "ProductBytes": 4}[name]
+    a = (draw(1, 230, 64) * 40 + 128).clip(0, 255).astype(types[name])
+    weights = draw(2, 64, 200) * 40
+    weights = weights.astype(np.int8 if name == "ProductBytes" else types[name])
+    inputs: dict[str, Any] = {"a": a, "w": lay_out(weights, beside)}
+    if name == "ProductBytes":
+        steps = np.tile(np.array([0.01, 128], np.float32), (230, 1))
+        sums = weights.sum(axis=0, dtype=np.int32)
+        inputs = {"a": a, "t": steps, "w": inputs["w"], "s": np.ones(200, np.float32), "u": sums}
+    (together,) = run_operator(name, inputs, ["float32"], columns=200)
+    for some in (1, 5, 40, 97):
+        few = inputs | {"a": a[:some]} | ({"t": inputs["t"][:some]} if "t" in inputs else {})
+        for threads in (1, 2, 3):
+            (alone,) = run_operator(name, few, ["float32"], threads=threads, columns=200)
+            np.testing.assert_array_equal(alone, together[:some])
+
+
+A, W = np.zeros((3, 8), np.float32), np.zeros((2, 8, 64, 1), np.float32)
+
+
+@pytest.mark.parametrize(
+    ("a", "weights", "columns"),
+    [
+        (A, W, 64),
+        (A, W, 129),
+        (A, W, 0),
+        (A, W, -5),
+        (A[:, :7].copy(), W, 100),
+        (A, W[:, :7].copy(), 100),
+        (A, W[..., 0].copy(), 100),
+        (A, W[:, :, :32].copy(), 100),
+        (A[:, :0].copy(), W[:, :0].copy(), 100),
+    ],
+)
+def test_weights_that_lie_about_their_size(a: Floats, weights: Floats, columns: int) -> None:
+    with pytest.raises(Exception, match=r"ai\.cloze\.Product: the weights are not those"):
+        run_operator("Product", {"a": a, "w": weights}, ["float32"], columns=columns)
+
+
+@pytest.mark.parametrize("name", ["t", "s", "u", "b", "z"])
+def test_sizes_that_lie_to_a_product_of_bytes(name: str) -> None:
+    inputs: dict[str, Any] = {
+        "a": np.zeros((3, 8), np.uint8),
+        "t": np.zeros((3, 2), np.float32),
+        "w": np.zeros((2, 2, 64, 4), np.int8),
+        "s": np.zeros(100, np.float32),
+        "u": np.zeros(100, np.int32),
+        "b": None,
+        "z": None,
+    }
+    inputs[name] = np.zeros(99, np.int32 if name == "u" else np.float32)
+    with pytest.raises(Exception, match=r"ai\.cloze\."):
+        run_operator("ProductGeluBytes", inputs, ["uint8", "float32"], columns=100)
+
+
+def test_a_row_too_long_for_the_sums() -> None:
+    inner = (1 << 15) + 4
+    inputs = {
+        "a": np.zeros((1, inner), np.uint8),
+        "t": np.zeros((1, 2), np.float32),
+        "w": np.zeros((1, inner // 4, 64, 4), np.int8),
+        "s": np.zeros(4, np.float32),
+        "u": np.zeros(4, np.int32),
+    }
+    with pytest.raises(Exception, match="the weights are not those"):
+        run_operator("ProductBytes", inputs, ["float32"], columns=4)
+
+
+@pytest.mark.parametrize("zero", [math.nan, math.inf, -1.0, 1e30])
+def test_a_zero_that_is_no_byte(zero: float) -> None:
+    """A graph may bring any; nothing is read by it."""
+    inputs = {
+        "a": np.ones((1, 8), np.uint8),
+        "t": np.array([[1.0, zero]], np.float32),
+        "w": np.ones((1, 2, 64, 4), np.int8),
+        "s": np.ones(4, np.float32),
+        "u": np.full(4, 8, np.int32),
+    }
+    (found,) = run_operator("ProductBytes", inputs, ["float32"], columns=4)
+    assert found.tolist() == [[8.0] * 4]
 
 
 @pytest.mark.parametrize("odd", [math.nan, math.inf])
@@ -287,12 +424,12 @@ def test_what_is_no_number_is_seen(odd: float) -> None:
     x = draw(4, 6, 48)
     x[2, 5] = odd
     starts = np.array([0, 4, 6], np.int64)
-    inputs = {"q": x, "k": None, "v": None, "s": None, "b": None, "starts": starts}
+    inputs = {"q": x, "k": None, "v": None, "b": None, "starts": starts}
     (found,) = run_operator("Attention", inputs, ["float32"], num_heads=2, scale=1.0)
     assert not np.isfinite(found[:4]).all()
     assert np.isfinite(found[4:]).all()
     for name, kinds in (("AddNorm", ["float32"]), ("Gelu", ["float32"])):
-        others: dict[str, Any] = {"s": None, "b": None}
+        others: dict[str, Any] = {"b": None}
         if name == "AddNorm":
             others |= {"r": None, "g": np.ones(48, np.float32)}
         (found,) = run_operator(name, {"y": x} | others, kinds)
@@ -302,7 +439,7 @@ def test_what_is_no_number_is_seen(odd: float) -> None:
 
 
 Q = np.zeros((4, 48), np.float32)
-NONE = {"k": None, "v": None, "s": None, "b": None}
+NONE = {"k": None, "v": None, "b": None}
 
 
 @pytest.mark.parametrize(
@@ -330,7 +467,7 @@ def test_starts_that_are_not_those_of_the_stream(starts: list[int]) -> None:
         run_operator("Attention", inputs, ["float32"], num_heads=2)
 
 
-@pytest.mark.parametrize("name", ["k", "v", "s", "b", "distance", "z"])
+@pytest.mark.parametrize("name", ["k", "v", "b", "distance", "z"])
 @pytest.mark.parametrize("size", [0, 1, 47, 1000])
 def test_sizes_that_lie(name: str, size: int) -> None:
     starts = np.array([0, 4], np.int64)
@@ -348,11 +485,11 @@ def test_sizes_that_lie(name: str, size: int) -> None:
         run_operator("AttentionBytes", inputs, ["uint8", "float32"], num_heads=2)
 
 
-@pytest.mark.parametrize("place", range(1, 7))
+@pytest.mark.parametrize("place", range(1, 6))
 def test_sizes_that_lie_to_a_norm(place: int) -> None:
     inputs: list[Any] = [
         np.zeros((4, 8), np.float32),
-        *[None] * 3,
+        *[None] * 2,
         np.ones(8, np.float32),
         None,
         None,
@@ -361,7 +498,7 @@ def test_sizes_that_lie_to_a_norm(place: int) -> None:
     with pytest.raises(Exception, match=r"ai\.cloze\.AddNorm"):
         run_operator(
             "AddNormBytes",
-            dict(zip("ysbrgez", inputs, strict=True)),
+            dict(zip("ybrgez", inputs, strict=True)),
             ["float32", "uint8", "float32"],
         )
 
