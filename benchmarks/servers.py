@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,12 +35,17 @@ _STOP_LIMIT_S = 15.0
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """How a server is started. `{port}` in its command is replaced."""
+    """How a server is started, where it is asked, and what answers 200 once it is ready.
+
+    `{port}` in its command is replaced.
+    """
 
     name: str
     command: Sequence[str]
     environment: Mapping[str, str] = field(default_factory=dict)
     folder: Path = ROOT
+    route: str = ROUTE
+    ready: str = READY
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,9 +162,10 @@ def serve(server: Server) -> Iterator[Running]:
             env={**clean_environment(), **server.environment},
             stdout=stream,
             stderr=subprocess.STDOUT,
+            start_new_session=True,
         )
     try:
-        _wait_until_ready(process, port, began, log)
+        _wait_until_ready(process, port, server.ready, began, log)
         yield Running(process, port, time.perf_counter() - began)
     finally:
         process.terminate()
@@ -168,6 +174,9 @@ def serve(server: Server) -> Iterator[Running]:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+        # Workers of its own that outlive it.
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 def clean_environment() -> dict[str, str]:
@@ -193,14 +202,14 @@ def stop_on_terminate() -> None:
 
 
 def _wait_until_ready(
-    process: "subprocess.Popen[bytes]", port: int, began: float, log: Path
+    process: "subprocess.Popen[bytes]", port: int, path: str, began: float, log: Path
 ) -> None:
     while time.perf_counter() - began < _START_LIMIT_S:
         if process.poll() is not None:
             raise SystemExit(f"the server ended with {process.returncode}; see {log}")
         connection = http.client.HTTPConnection(HOST, port, timeout=5)
         try:
-            connection.request("GET", READY)
+            connection.request("GET", path)
             if connection.getresponse().status == 200:
                 return
         except (OSError, http.client.HTTPException):
