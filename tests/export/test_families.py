@@ -17,6 +17,7 @@ from tests.helpers.checkpoints import (
     CLASSIFIERS,
     WORDS,
     change_json,
+    in_turn,
     make_checkpoint,
     name_class,
 )
@@ -66,15 +67,12 @@ def test_vectors_and_masks(exported: Export, family: str) -> None:
 
 
 # The others' classifiers take their turn in `make test-slow`.
-_LABELLED = ("nomic_bert", "gte", "deberta")
+_LABELLED = ("nomic_bert", "deberta")
 
 
 @pytest.mark.parametrize(
     "family",
-    [
-        pytest.param(family, marks=[] if family in _LABELLED else [pytest.mark.slow])
-        for family in RELATIVES
-    ],
+    in_turn(RELATIVES, _LABELLED),
 )
 def test_labels(exported: Export, family: str) -> None:
     pair: Exported = exported(family, "ForSequenceClassification", **CLASSIFIERS[family])

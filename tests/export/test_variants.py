@@ -18,6 +18,7 @@ from models import Pipeline
 from tests.helpers.checkpoints import (
     WORDS,
     change_json,
+    in_turn,
     make_checkpoint,
     make_config,
     make_model,
@@ -167,9 +168,9 @@ def test_shapes(tmp_path: Path, exports: Store, what: str) -> None:
     [
         (("a", "b", "c"), "single_label_classification", "softmax"),
         (("a", "b", "c"), "multi_label_classification", "sigmoid"),
-        (("height", "width"), "regression", "none"),
+        pytest.param(("height", "width"), "regression", "none", marks=pytest.mark.slow),
         (("relevance",), None, "sigmoid"),
-        (("relevance",), "regression", "none"),
+        pytest.param(("relevance",), "regression", "none", marks=pytest.mark.slow),
     ],
 )
 def test_kinds_of_problem(
@@ -240,7 +241,7 @@ def test_a_mask_that_was_added_last(tmp_path: Path, exports: Store) -> None:
     check(replace_tokenizer(tmp_path / "source", make), exports)
 
 
-@pytest.mark.parametrize("family", ["bert", "mobilebert"])
+@pytest.mark.parametrize("family", in_turn(["bert", "mobilebert"], ("bert",)))
 def test_a_vocabulary_padded_to_eights(tmp_path: Path, exports: Store, family: str) -> None:
     size = (len(make_tokenizer(family)) // 8 + 3) * 8
     source = make_checkpoint(
@@ -250,7 +251,7 @@ def test_a_vocabulary_padded_to_eights(tmp_path: Path, exports: Store, family: s
     assert pipeline.manifest.vocabulary_size == size
 
 
-@pytest.mark.parametrize("family", ["bert", "roberta", "modernbert"])
+@pytest.mark.parametrize("family", in_turn(["bert", "roberta", "modernbert"], ("modernbert",)))
 def test_decoders_that_are_not_tied(tmp_path: Path, exports: Store, family: str) -> None:
     for tied in (True, False):
         source = make_checkpoint(

@@ -4,7 +4,7 @@ The vocabularies are built from one list of words, so they are the same in every
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,13 +66,17 @@ ALIKE = (
 NO_READER = ("nomic_bert", "gte", "eurobert", "big_bird")
 # Those that transformers has none of: tests/export/architectures.
 OWN_FAMILIES = ("crammedBERT", "jina_bert")
+
+
+def in_turn(names: Iterable[str], quick: Collection[str]) -> list[Any]:
+    """Parameters of which these run every time, and the others with `make test-slow`."""
+    return [pytest.param(name, marks=[] if name in quick else [pytest.mark.slow]) for name in names]
+
+
 # One of each kind: segments, positions that follow padding, a window, the padded layout. The others
 # take their turn in `make test-slow`; tests/export/test_cells.py has all of them in every run.
 _STAND_FOR_ALL = ("bert", "roberta", "modernbert", "deberta-v2")
-EACH_FAMILY = [
-    pytest.param(family, marks=[] if family in _STAND_FOR_ALL else [pytest.mark.slow])
-    for family in FAMILIES
-]
+EACH_FAMILY = in_turn(FAMILIES, _STAND_FOR_ALL)
 # Where transformers has a reader of answers.
 EACH_READER = [param for param in EACH_FAMILY if param.values[0] not in NO_READER]
 POSITIONS = 64

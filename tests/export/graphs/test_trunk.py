@@ -15,14 +15,17 @@ from export.reading.checkpoint import load_checkpoint
 from export.writing.exporter import export_bundle
 from export.writing.request import ExportRequest
 from models.families import FAMILIES as ROWS
-from tests.helpers.checkpoints import FAMILIES, make_checkpoint, name_class
+from tests.helpers.checkpoints import FAMILIES, in_turn, make_checkpoint, name_class
 from tests.helpers.fixtures import Export
 
 FLAT = [name for name in FAMILIES if ROWS[name].layout == "flat"]
+# Plain, with bottlenecks, with a bias by distance, with a window, with turns; the others take their
+# turn in `make test-slow`, and each is exported by another test in every run.
+_EACH_KIND = ("distilbert", "mobilebert", "mpnet", "modernbert", "nomic_bert")
 PADDED = [name for name in FAMILIES if ROWS[name].layout == "padded"]
 
 
-@pytest.mark.parametrize("family", FLAT)
+@pytest.mark.parametrize("family", in_turn(FLAT, _EACH_KIND))
 def test_inputs_outputs_and_fused_nodes(exported: Export, family: str) -> None:
     graph = onnx.load(exported(family, "ForMaskedLM").bundle / "trunk.fp32.onnx").graph
     fused = [node for node in graph.node if node.op_type == "MultiHeadAttention"]
@@ -74,7 +77,7 @@ def test_the_model_is_as_it_was_afterwards(pretraining_source: Path, tmp_path: P
     assert checkpoint.trunk(input_ids=ids).last_hidden_state.shape == (1, 3, 32)
 
 
-@pytest.mark.parametrize("family", PADDED)
+@pytest.mark.parametrize("family", in_turn(PADDED, ("deberta-v2", "big_bird")))
 def test_a_padded_trunk_has_the_same_inputs(exported: Export, family: str) -> None:
     pair = exported(family, "ForMaskedLM")
     assert pair.pipeline.manifest.layout == "padded"
@@ -92,7 +95,7 @@ def test_a_padded_trunk_has_the_same_inputs(exported: Export, family: str) -> No
     assert not [node for node in graph.node if node.op_type == "Log"]
 
 
-@pytest.mark.parametrize("family", ["bert", "mobilebert", "mpnet"])
+@pytest.mark.parametrize("family", in_turn(["bert", "mobilebert", "mpnet"], ("mpnet",)))
 def test_the_padded_layout_is_as_exact(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, family: str
 ) -> None:
