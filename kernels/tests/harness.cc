@@ -1,10 +1,11 @@
-// The kernels without ONNX Runtime or Python, for sanitizers: many shapes, each tensor in memory of
-// exactly its size, several threads at once. Exit code 0 where all numbers are finite and the same
-// whichever thread computes them.
+// The kernels without ONNX Runtime or Python, for sanitizers and for processors that are emulated:
+// many shapes, each tensor in memory of exactly its size, several threads at once. Exit code 0 where
+// all numbers are near those computed in double precision, and the same whichever thread computes.
 #include <algorithm>
 #include <atomic>
 #include <cmath>
 #include <cstdio>
+#include <cstdlib>
 #include <random>
 #include <thread>
 #include <vector>
@@ -28,6 +29,81 @@ Numbers draw(std::mt19937& chance, int64_t count) {
 void check(const Numbers& numbers) {
   for (const float each : numbers)
     if (!std::isfinite(each)) wrong++;
+}
+
+void compare(double wanted, float found) {
+  if (!(std::fabs(wanted - static_cast<double>(found)) <= 1e-4 * (1.0 + std::fabs(wanted)))) wrong++;
+}
+
+double at(const float* numbers, int64_t place) { return numbers == nullptr ? 0.0 : static_cast<double>(numbers[place]); }
+
+// Attention of one head of one text, as it is written down.
+void check_attention(const cloze::Attention& work, int64_t text, int64_t head) {
+  const int64_t start = work.starts[text], length = work.starts[text + 1] - start, column = head * work.size;
+  for (int64_t i = 0; i < length; i++) {
+    std::vector<double> weights(static_cast<size_t>(length), 0.0);
+    double most = -1e30, total = 0.0;
+    for (int64_t j = 0; j < length; j++) {
+      if (work.window >= 0 && std::abs(i - j) > work.window) continue;
+      double score = 0.0;
+      for (int64_t k = 0; k < work.size; k++)
+        score += (at(work.q, (start + i) * work.stride + column + k) + at(work.q_bias, column + k)) *
+                 (at(work.k, (start + j) * work.stride + column + k) + at(work.k_bias, column + k));
+      score *= static_cast<double>(work.scale);
+      const int64_t away = std::clamp(j - i, -work.reach, work.reach);
+      score += at(work.distance, head * (2 * work.reach + 1) + work.reach + away);
+      weights[static_cast<size_t>(j)] = score;
+      most = std::max(most, score);
+    }
+    for (int64_t j = 0; j < length; j++) {
+      double& weight = weights[static_cast<size_t>(j)];
+      weight = work.window >= 0 && std::abs(i - j) > work.window ? 0.0 : std::exp(weight - most);
+      total += weight;
+    }
+    for (int64_t k = 0; k < work.size; k++) {
+      double sum = 0.0;
+      for (int64_t j = 0; j < length; j++)
+        sum += weights[static_cast<size_t>(j)] *
+               (at(work.v, (start + j) * work.stride + column + k) + at(work.v_bias, column + k));
+      compare(sum / total, work.out[(start + i) * work.heads * work.size + column + k]);
+    }
+  }
+}
+
+void check_norm(const cloze::AddNorm& work, int64_t rows) {
+  const auto columns = static_cast<double>(work.columns);
+  for (int64_t row = 0; row < rows; row++) {
+    std::vector<double> sums(static_cast<size_t>(work.columns));
+    double mean = 0.0, variance = 0.0;
+    for (int64_t k = 0; k < work.columns; k++) {
+      const int64_t place = row * work.columns + k;
+      sums[static_cast<size_t>(k)] = at(work.y, place) + at(work.bias, k) + at(work.residual, place);
+      mean += sums[static_cast<size_t>(k)] / columns;
+    }
+    for (const double each : sums) variance += (each - mean) * (each - mean) / columns;
+    const double inverse = 1.0 / std::sqrt(variance + static_cast<double>(work.epsilon));
+    // Of a single column there is nothing but what rounding leaves.
+    for (int64_t k = 0; k < work.columns && work.columns > 1; k++)
+      compare((sums[static_cast<size_t>(k)] - mean) * inverse * at(work.gamma, k) + at(work.beta, k),
+              work.out[row * work.columns + k]);
+  }
+}
+
+void check_gelu(const cloze::Gelu& work, int64_t rows) {
+  for (int64_t place = 0; place < rows * work.columns; place++) {
+    const double x = at(work.y, place) + at(work.bias, place % work.columns);
+    const double erf = std::erf(x / std::sqrt(2.0)), tanh = std::tanh(0.7978845608028654 * (x + 0.044715 * x * x * x));
+    compare(x / 2 * (1 + (work.kind == cloze::GeluKind::kErf ? erf : tanh)), work.out[place]);
+  }
+}
+
+void check_bytes(const cloze::Quantize& work, int64_t rows) {
+  for (int64_t place = 0; place < rows * work.columns; place++) {
+    const float* steps = work.following.steps + place / work.columns * 2;
+    const float smooth = work.following.smooth == nullptr ? 1.0f : work.following.smooth[place % work.columns];
+    const float back = (static_cast<float>(work.following.bytes[place]) - steps[1]) * steps[0];
+    if (!(std::fabs(back - work.x[place] * smooth) <= 1.001f * steps[0])) wrong++;
+  }
 }
 
 void try_attention(const cloze::Table& table, std::mt19937& chance, int64_t size, int64_t longest) {
@@ -64,6 +140,7 @@ void try_attention(const cloze::Table& table, std::mt19937& chance, int64_t size
   beside.join();
   check(out);
   if (out != again) wrong++;
+  for (int64_t at = 0; at < 4 * heads && tokens < 200; at++) check_attention(work, at / heads, at % heads);
   work.half = half.data();
   for (int64_t at = 0; at < 4 * heads; at++) table.attend(work, at / heads, at % heads);
 }
@@ -88,14 +165,18 @@ void try_rows(const cloze::Table& table, std::mt19937& chance, int64_t columns) 
                               row.data(), maybe(row), out.data(), following};
     table.add_norm(norm, 0, rows);
     check(out);
+    check_norm(norm, rows);
     const auto kind = chance() % 2 ? cloze::GeluKind::kErf : cloze::GeluKind::kTanh;
     const cloze::Gelu gelu{columns, kind, y.data(), 0, maybe(row), turn == 0 ? out.data() : nullptr, following};
     table.gelu(gelu, 0, rows);
     check(out);
+    if (gelu.out != nullptr) check_gelu(gelu, rows);
   }
   cloze::Following following{nullptr, bytes.data(), steps.data(), maybe(row)};
-  table.quantize(cloze::Quantize{columns, y.data(), following}, 0, rows);
+  const cloze::Quantize quantize{columns, y.data(), following};
+  table.quantize(quantize, 0, rows);
   check(steps);
+  check_bytes(quantize, rows);
 }
 
 // All numbers are 1, so that each sum is as large as there are of them.
