@@ -85,9 +85,7 @@ def open_ctranslate2(model: Path) -> Embed:
     import ctranslate2
     from tokenizers import Tokenizer
 
-    encoder = ctranslate2.Encoder(
-        str(model), device="cpu", intra_threads=len(os.sched_getaffinity(0))
-    )
+    encoder = ctranslate2.Encoder(str(model), device="cpu", intra_threads=os.cpu_count() or 1)
     tokenizer = Tokenizer.from_file(str(model / "tokenizer.json"))
     tokenizer.enable_truncation(_MOST_TOKENS)
     tokenizer.no_padding()
