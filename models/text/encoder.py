@@ -43,6 +43,10 @@ _SHORT_CHARACTERS = 4_000
 _CHARACTERS_A_TOKEN = 8
 # Tokens that are refused are counted in so many characters, in more only where these fit.
 _COUNTED_CHARACTERS = 100_000
+# Of these a normalizer may leave nothing; none is a part of what stands behind it (UAX 29).
+_CONTROLS = frozenset(
+    map(chr, (*range(0x09), *range(0x0E, 0x20), *range(0x7F, 0xA0), 0xAD, 0xFEFF))
+)
 # By how much more is read where that was not enough.
 _GROWTH = 4
 
@@ -103,20 +107,23 @@ class Encoder:
         EmptyInput, InvalidValue, or InputTooLong with overflow `error`.
         """
         read = None
-        if len(text) + (0 if pair is None else len(pair)) > _SHORT_CHARACTERS:
-            read = self._read(_as_parts(text, pair), side or self.truncation_side, overflow)
+        long = len(text) + (0 if pair is None else len(pair)) > _SHORT_CHARACTERS
+        if long:
+            read = self._read(self._as_parts(text, pair), side or self.truncation_side, overflow)
+        elif text[:1] in _CONTROLS or (pair or "")[:1] in _CONTROLS:
+            read = self._read_whole(self._as_parts(text, pair))
         found = self.tokenize(text, pair, special=True) if read is None else read.encoding
         special = self._special_in_text if pair is None else self._special_in_pair
         empty = pair is not None and not {0, 1} <= set(found.sequence_ids)
         if len(found) <= special or empty:
-            texts = (text, pair) if read is None else (part.text for part in read.parts)
+            texts = (part.text for part in read.parts) if read and long else (text, pair)
             self._check_not_empty(*texts)
         if len(found) <= self.max_tokens:
             encoded = self._finish(found)
             if not origins:
                 return encoded
             return replace(encoded, origins=trace(found) if read is None else read.trace())
-        read = read or Reading.whole_of(found, _as_parts(text, pair))
+        read = read or Reading.whole_of(found, self._as_parts(text, pair))
         if overflow == "error":
             tokens = f"{'' if all(read.whole) else 'more than '}{len(found)}"
             # A traceback would keep it: a gigabyte for a text of a few million tokens.
@@ -169,13 +176,43 @@ class Encoder:
                 if self._is_enough(read, overflow):
                     return read
             if not shortened and self._runs is not None:
-                parts, shortened = tuple(self._runs.shorten(part.text) for part in parts), True
+                runs, shortened = self._runs, True
+                parts = tuple(runs.shorten(part.text, part.removed[0]) for part in parts)
                 continue
             # Of a pair it is then open which text is the longer one: the other is read whole.
             shorter = min(len(part.text) for part in parts) if len(parts) == 2 else 0
             size = max(size * _GROWTH, shorter)
+        return self._read_whole(parts)
+
+    def _read_whole(self, parts: tuple[Shortened, ...]) -> Reading:
         texts = (part.text for part in parts)
         return Reading.whole_of(self.tokenize(*texts, special=True), parts)
+
+    def _as_parts(self, *texts: str | None) -> tuple[Shortened, ...]:
+        """The texts as they were sent, without the characters ahead that would shift all others."""
+        return tuple(self._leave_out_ahead(text) for text in texts if text is not None)
+
+    def _leave_out_ahead(self, text: str) -> Shortened:
+        body = text
+        if text[:1] in _CONTROLS:
+            body = text.lstrip(self._shifting) if self._shifting else text
+        return Shortened(body, len(text), removed=(len(text) - len(body),))
+
+    @cached_property
+    def _shifting(self) -> str:
+        """The characters that, ahead of a text, are dropped, and still told as those of its tokens.
+
+        By normalizers of sentencepiece's map, whose words the tokenizers library (0.23) then counts
+        from 0.
+        """
+        probe = "{0}{0}a a"
+        return "".join(
+            each
+            for each in sorted(_CONTROLS)
+            if (found := self.tokenizer.encode(probe.format(each), add_special_tokens=False))
+            and found.offsets
+            and found.offsets[-1][1] < len(probe.format(each))
+        )
 
     def _tokenize_spans(
         self, parts: tuple[Shortened, ...], spans: tuple[tuple[int, int], ...]
@@ -217,8 +254,8 @@ class Encoder:
         first text leaves no room, or there were more than `MAX_WINDOWS`. With overflow `truncate`
         the first text is cut instead, and what lies after the last of so many windows is left out.
         """
-        encoding = self.tokenize(first, second, special=True)
-        origins = trace(encoding)
+        read = self._read_whole(self._as_parts(first, second))
+        encoding, origins = read.encoding, read.trace()
         ahead, body = origins.places(0), origins.places(1)
         if not len(ahead) or not len(body):
             self._check_not_empty(first, second)
@@ -234,7 +271,6 @@ class Encoder:
             overlap_tokens=overlap_tokens,
             overflow=overflow,
         )
-        read = Reading.whole_of(encoding, _as_parts(first, second))
         at = (
             read.find_end(0, ahead, kept, side),
             read.find_end(1, body, body[: starts[-1] + room], "right"),
@@ -254,9 +290,10 @@ class Encoder:
         no room; InputTooLong for more than `MAX_WINDOWS`, after which with overflow `truncate` the
         rest is left out.
         """
-        encoding = self.tokenize(prompt + text, special=True)
-        origins = trace(encoding, (-len(prompt), 0))
+        read = self._read_whole(self._as_parts(prompt + text))
+        encoding, origins = read.encoding, read.trace()
         if prompt:
+            origins.offsets[origins.texts == 0] -= len(prompt)
             origins.texts[origins.offsets[:, 1] <= 0] = -1
             np.maximum(origins.offsets, 0, out=origins.offsets)
         body = origins.places(0)
@@ -330,12 +367,6 @@ class Encoder:
                     if not part.strip()
                     else f"the {which} has no tokens the model knows of; send at least one word"
                 )
-
-
-def _as_parts(text: str, pair: str | None) -> tuple[Shortened, ...]:
-    """As they were sent, of full length."""
-    parts = (text,) if pair is None else (text, pair)
-    return tuple(Shortened(part, len(part)) for part in parts)
 
 
 def _check_unicode(text: str) -> None:

@@ -39,7 +39,7 @@ class Reading:
         """Where each token comes from."""
         origins = trace(self.encoding, [start for start, _ in self.spans])
         for text, part in enumerate(self.parts):
-            if part.seams:
+            if part.seams or part.removed[0]:
                 own = origins.texts == text
                 origins.offsets[own] = part.locate(origins.offsets[own])
         return origins

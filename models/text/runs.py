@@ -41,7 +41,8 @@ _EMOJI = [range(0x1F300, 0x1F3FB), range(0x1F400, 0x1F650), range(0x1F680, 0x1F7
 class Shortened:
     """A text without the middle of its long runs, and its length as it was sent.
 
-    `seams` are where something was left out, `removed` how many characters up to there, after 0.
+    `seams` are where something was left out, `removed` how many characters were before the first
+    one that is here, and then up to each seam.
     """
 
     text: str
@@ -93,20 +94,20 @@ class Runs:
                     return None
         return cls(kinds, "".join(dropped), unknown)
 
-    def shorten(self, text: str) -> Shortened:
-        """The text with the ends of its long runs alone."""
+    def shorten(self, text: str, ahead: int = 0) -> Shortened:
+        """The text, before which so many characters were left out, with the ends of its runs."""
         parts: list[str] = []
         seams: list[int] = []
-        removed = [0]
+        removed = [ahead]
         begin = size = 0
         for start, end in self._find(text):
             parts.append(text[begin : start + _KEPT])
             size += len(parts[-1])
             begin = end - _KEPT
             seams.append(size)
-            removed.append(begin - size)
+            removed.append(ahead + begin - size)
         parts.append(text[begin:])
-        return Shortened("".join(parts), len(text), tuple(seams), tuple(removed))
+        return Shortened("".join(parts), ahead + len(text), tuple(seams), tuple(removed))
 
     def _find(self, text: str) -> Iterator[tuple[int, int]]:
         last = place = 0

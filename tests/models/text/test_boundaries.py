@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from sentencepiece.sentencepiece_model_pb2 import ModelProto
 from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers
 
-from models.errors import InputTooLong, InvalidValue
+from models.errors import EmptyInput, InputTooLong, InvalidValue
 from models.text import encoder as encoder_module
 from models.text.boundaries import Boundaries
 from models.text.encoder import Encoder
@@ -301,6 +301,29 @@ def test_other_tokenizers(parts: dict[str, Any], side: Side, tmp_path: Path) -> 
         pair.check(text, None, side)
 
     check()
+
+
+def test_what_is_dropped_ahead_shifts_nothing(tmp_path: Path) -> None:
+    """The tokenizers library counts words from 0 then; the ids are the same."""
+    file = tmp_path / "tokenizer.json"
+    tokenizer = make_sentencepiece()
+    tokenizer.save(str(file))
+    encoder = Encoder(file, max_tokens=40, vocabulary_size=40_000, segments=True)
+    for ahead in ("\x1c", "\x7f\x01\x02", "\x1c" * 5_000):
+        text = f"{ahead}the king"
+        assert tokenizer.encode(text).offsets[0] == (0, 3)  # as if they were not there
+        found = encoder.encode(text, overflow="error", origins=True)
+        (windowed,) = encoder.split(text, overlap_tokens=1, overflow="error")
+        for each in (found, windowed):
+            assert each.origins is not None
+            assert each.ids.tolist() == tokenizer.encode(text).ids
+            slices = [text[start:end] for start, end in each.origins.offsets.tolist()]
+            assert "".join(slices) == "the king"
+    pair = encoder.encode("\x1cthe king", "\x1c\x1cthe", overflow="error", origins=True)
+    assert pair.origins is not None
+    assert pair.origins.offsets[pair.origins.texts == 1].tolist() == [[2, 5]]
+    with pytest.raises(EmptyInput, match="no tokens the model knows"):
+        encoder.encode("\x01\x01", overflow="error")
 
 
 def make_sentencepiece() -> Tokenizer:
