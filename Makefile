@@ -14,18 +14,23 @@ serve: .venv-serve/.done kernels/build/.done
 # A worker has tests that lie together, which share servers, and takes from others when it is done.
 WORKERS ?= $(shell $(PYTHON) -c 'import os; print(min(4, (os.cpu_count() or 1) + 1))')
 
+with_openvino = if [ -e .cache/openvino/openvino ]; then PYTHONPATH=.cache/openvino \
+	.venv/bin/python -m pytest -q -n $(WORKERS) $(1) tests/openvino; fi
+
 # What tests read and write is UTF-8, whatever the locale.
 test test-clients test-slow: export PYTHONUTF8 = 1
-test: .venv/.done .cache/node/.done kernels/build/.done
+test: .venv/.done .cache/node/.done .cache/openvino/.done kernels/build/.done
 	.venv/bin/python -m pytest -q -n $(WORKERS) --dist worksteal -m "not slow"
+	$(call with_openvino,-m "not slow")
 
 # Other servers' clients, all of them; `make test` asks with those it has.
 test-clients: .venv/.done .venv-clients/.done .venv-clients-older/.done .cache/node/.done
 	.venv/bin/python -m pytest -q tests/clients
 
 # What takes longer: every family with every head in every precision, and models of real sizes.
-test-slow: .venv/.done .cache/real/.done kernels/build/.done
+test-slow: .venv/.done .cache/real/.done .cache/openvino/.done kernels/build/.done
 	.venv/bin/python -m pytest -q -n $(WORKERS) --dist worksteal -m slow --timeout 1200
+	$(call with_openvino,-m slow)
 
 check: .venv/.done
 	.venv/bin/ruff check .
@@ -117,6 +122,13 @@ kernels/build/.done: kernels/CMakeLists.txt $(wildcard kernels/src/*)
 	mkdir -p .cache/node
 	cp tests/clients/node/package.json tests/clients/node/package-lock.json .cache/node
 	if command -v npm >/dev/null; then npm ci --prefix .cache/node --silent --no-audit --no-fund || true; fi
+	touch $@
+
+# Not in the environment: an engine that is installed is tried at every start. Where there is no
+# wheel of it, its tests are skipped.
+.cache/openvino/.done: .venv/.done
+	mkdir -p $(@D)
+	.venv/bin/$(PIP_INSTALL) --no-deps --target $(@D) openvino || true
 	touch $@
 
 # Some hold others' versions back, so they are not installed all at once.

@@ -5,15 +5,21 @@ Never decides the precision, so that two machines answer alike within what the b
 
 from contextlib import suppress
 from dataclasses import dataclass
+from importlib import import_module
+from importlib.util import find_spec
 
 from models.bundle.bundle import Bundle
 from models.bundle.manifest import trunk_file
-from models.engines import ENGINE, ENGINES, KERNELS
+from models.engines import ENGINE, ENGINES, KERNELS, OPENVINO
 from models.engines.library import DOMAIN, VERSION, Kernels, find_kernels
 from models.errors import OperatorError, SettingsError
 from models.lens.versions import read_version
 
 AUTO = "auto"
+# By how each is expected to do where nothing is measured.
+_ORDER = (KERNELS, ENGINE, OPENVINO)
+# What the exporter proves; another engine proves itself by the golden answers where it runs.
+PROVEN = (ENGINE, KERNELS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,22 +44,27 @@ def choose_engine(bundle: Bundle, precision: str, wanted: str = AUTO) -> Choice:
     if wanted not in list_engines():
         known = ", ".join(list_engines())
         raise SettingsError(f"{wanted!r} is not an engine; choose from {known}", param="engine")
-    files = bundle.manifest.files
-    standard, form = trunk_file(precision), trunk_file(precision, KERNELS)
-    if wanted not in (AUTO, KERNELS):
-        if standard not in files:
-            raise OperatorError(
-                f"bundle {bundle.manifest.name!r} has {precision} for the engine {KERNELS} alone; "
-                "choose that, or another precision"
-            )
-        return Choice(wanted, standard, "it was asked for")
-    lacking = _find_lacking(bundle, precision)
-    if lacking is None:
-        asked = "it was asked for" if wanted == KERNELS else "the bundle and this machine have it"
-        return Choice(KERNELS, form, asked, streams=True)
-    if wanted == KERNELS or standard not in files:
-        raise OperatorError(f"{precision} of {bundle.path} cannot be run by {KERNELS}: {lacking}")
-    return Choice(ENGINE, standard, lacking)
+    lacking: dict[str, str] = {}
+    for engine in _ORDER if wanted == AUTO else (wanted,):
+        reason = _find_lacking(bundle, precision, engine)
+        if reason is None:
+            return _choose(precision, engine, _explain(wanted, lacking))
+        lacking[engine] = reason
+    # What the fastest lacks is what helps most.
+    engine, reason = next(iter(lacking.items()))
+    raise OperatorError(f"{precision} of {bundle.path} cannot be run by {engine}: {reason}")
+
+
+def list_candidates(bundle: Bundle, precision: str) -> list[Choice]:
+    """What is worth trying here: what `auto` takes, and OpenVINO where it is installed.
+
+    ONNX Runtime alone is no rival of the kernels, but stands in where they do not run. Raises
+    OperatorError where nothing does.
+    """
+    first = choose_engine(bundle, precision)
+    if first.engine == OPENVINO or _find_lacking(bundle, precision, OPENVINO) is not None:
+        return [first]
+    return [first, _choose(precision, OPENVINO, "it runs here")]
 
 
 def list_engines() -> tuple[str, ...]:
@@ -61,20 +72,53 @@ def list_engines() -> tuple[str, ...]:
     return AUTO, *ENGINES
 
 
-def list_choices(bundle: Bundle) -> list[tuple[str, str]]:
-    """Each precision with each engine that runs it here, the plain one first."""
-    files = bundle.manifest.files
-    found = []
-    for precision in bundle.manifest.precisions:
-        if trunk_file(precision) in files:
-            found.append((precision, ENGINE))
-        if _find_lacking(bundle, precision) is None:
-            found.append((precision, KERNELS))
-    return found
+def list_choices(bundle: Bundle, engines: tuple[str, ...] = PROVEN) -> list[tuple[str, str]]:
+    """Each precision with each of the engines that runs it here, in their order."""
+    return [
+        (precision, engine)
+        for precision in bundle.manifest.precisions
+        for engine in engines
+        if _find_lacking(bundle, precision, engine) is None
+    ]
 
 
-def _find_lacking(bundle: Bundle, precision: str) -> str | None:
-    """What the kernels lack to run it, None for nothing."""
+def _choose(precision: str, engine: str, reason: str) -> Choice:
+    if engine == KERNELS:
+        return Choice(engine, trunk_file(precision, KERNELS), reason, streams=True)
+    # OpenVINO computes in bfloat16 what is stored as fp32.
+    stored = "fp32" if engine == OPENVINO and precision == "bf16" else precision
+    return Choice(engine, trunk_file(stored), reason)
+
+
+def _explain(wanted: str, lacking: dict[str, str]) -> str:
+    if wanted != AUTO:
+        return "it was asked for"
+    return lacking.get(KERNELS, "the bundle and this machine have it")
+
+
+def _find_lacking(bundle: Bundle, precision: str, engine: str) -> str | None:
+    """What an engine lacks to run it, None for nothing."""
+    if engine == KERNELS:
+        return _find_lacking_kernels(bundle, precision)
+    if _choose(precision, engine, "").trunk not in bundle.manifest.files:
+        return (
+            f"bundle {bundle.manifest.name!r} has {precision} for the engine {KERNELS} alone; "
+            "choose that, or another precision"
+        )
+    if engine != OPENVINO:
+        return None
+    if find_spec("openvino") is None:
+        return "the package openvino is not installed; install Cloze's extra of the same name"
+    if precision == "bf16":
+        # To import it takes longer than to open a small bundle.
+        return None if import_module(ENGINES[OPENVINO]).has_half() else _NO_HALF
+    return None
+
+
+_NO_HALF = "this processor has no units for products in bfloat16; choose another precision"
+
+
+def _find_lacking_kernels(bundle: Bundle, precision: str) -> str | None:
     form = trunk_file(precision, KERNELS)
     if form not in bundle.manifest.files:
         return "the bundle has no graph for the kernels; export it again where they are built"
@@ -89,6 +133,4 @@ def _find_lacking(bundle: Bundle, precision: str) -> str | None:
                 f"the bundle's graph is for version {version} of the kernels, and this is "
                 f"{VERSION}; export it again"
             )
-    if precision == "bf16" and not kernels.half:
-        return "this processor has no units for products in bfloat16; choose another precision"
-    return None
+    return None if kernels.half or precision != "bf16" else _NO_HALF

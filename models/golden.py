@@ -7,7 +7,8 @@ read, and how far an answer is from another, the head of its task knows.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +16,7 @@ import numpy as np
 
 from models.bundle.bundle import GOLDEN
 from models.errors import AnswersWrong, BundleDamaged, CallerError
-from models.heads import Head, spread
+from models.heads import Head, Job, spread
 from models.pipeline import Pipeline, prepare
 
 # Of probabilities and of the parts of vectors of length 1, in fp32, between kinds of processors.
@@ -78,16 +79,41 @@ def measure_golden(pipeline: Pipeline, content: Mapping[str, Any]) -> list[Devia
 
     Raises BundleDamaged where the content is not of its form, or a graph cannot be run.
     """
-    try:
-        tasks = content.get("tasks", ())
-        # A task of a later version has no head here.
-        known = {(head.task.name, head.entry.name): head for head in pipeline.heads}
+    with _of_form(pipeline):
+        return [_measure(pipeline, head, task) for head, task in _match(pipeline, content)]
+
+
+def list_golden_batches(pipeline: Pipeline) -> list[list[Job]]:
+    """The golden inputs of every task, in the batches that they were proven in.
+
+    Raises BundleDamaged where the file is not of its form.
+    """
+    content = read_golden(pipeline)
+    with _of_form(pipeline):
         return [
-            _measure(pipeline, head, task)
-            for task in tasks
-            if (head := known.get((task["task"], task["head"]))) is not None
+            spread(jobs[place] for place in batch)
+            for head, task in _match(pipeline, content)
+            for jobs in [_prepare(head, task)]
+            for batch in task["batches"]
         ]
-    # Whatever it holds in another form than the exporter gives it.
+
+
+def _match(
+    pipeline: Pipeline, content: Mapping[str, Any]
+) -> Iterator[tuple[Head[Any, Any, Any], Mapping[str, Any]]]:
+    """Each task of the file with its head; one of a later version has none here."""
+    known = {(head.task.name, head.entry.name): head for head in pipeline.heads}
+    for task in content.get("tasks", ()):
+        head = known.get((task["task"], task["head"]))
+        if head is not None:
+            yield head, task
+
+
+@contextmanager
+def _of_form(pipeline: Pipeline) -> Iterator[None]:
+    """Whatever the file holds in another form than the exporter gives it is BundleDamaged."""
+    try:
+        yield
     except (*_MALFORMED, CallerError) as error:
         raise BundleDamaged(
             f"{pipeline.bundle.file(GOLDEN)} is not of its form ({error!r}); "
@@ -95,9 +121,13 @@ def measure_golden(pipeline: Pipeline, content: Mapping[str, Any]) -> list[Devia
         ) from None
 
 
-def _measure(pipeline: Pipeline, head: Head[Any, Any, Any], task: Mapping[str, Any]) -> Deviation:
+def _prepare(head: Head[Any, Any, Any], task: Mapping[str, Any]) -> list[Job]:
     items = [head.read_item(case["input"]) for case in task["cases"]]
-    jobs = prepare(head, items, head.resolve(head.golden_options))
+    return prepare(head, items, head.resolve(head.golden_options))
+
+
+def _measure(pipeline: Pipeline, head: Head[Any, Any, Any], task: Mapping[str, Any]) -> Deviation:
+    jobs = _prepare(head, task)
     for batch in task["batches"]:
         together = spread(jobs[place] for place in batch)
         with pipeline.bundle.blamed():

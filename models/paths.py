@@ -71,3 +71,11 @@ def is_circle(path: Path) -> bool:
     except OSError as error:
         return error.errno == errno.ELOOP
     return False
+
+
+def find_cache_dir() -> Path | None:
+    """Cloze's folder for what can be found anew (XDG Base Directory), None where nobody has one."""
+    given = os.environ.get("XDG_CACHE_HOME", "")
+    home = os.path.expanduser("~")  # noqa: PTH111 - pathlib's raises where there is none
+    base = given if os.path.isabs(given) else os.path.join(home, ".cache")  # noqa: PTH117, PTH118
+    return Path(base) / "cloze" if os.path.isabs(base) else None  # noqa: PTH117

@@ -15,7 +15,7 @@ from models.asking import HeadName
 from models.bundle.bundle import TOKENIZER, Bundle
 from models.bundle.manifest import Manifest
 from models.checks import check_head, check_trunk, make_last_token
-from models.choice import AUTO, choose_engine
+from models.choice import AUTO, Choice, choose_engine
 from models.derived.asking import Deriving
 from models.derived.attention import (
     MAX_ATTENTION_TOKENS,
@@ -75,8 +75,9 @@ class Pipeline(Deriving):
         precision: str | None = None,
         threads: int = 0,
         spin: Spin = "auto",
-        engine: str = AUTO,
+        engine: str | Choice = AUTO,
     ) -> None:
+        """`engine` by its name, or as it was chosen for this bundle and precision."""
         manifest = bundle.manifest
         self.bundle = bundle
         self.precision = bundle.choose_precision(precision)
@@ -88,11 +89,19 @@ class Pipeline(Deriving):
             truncation_side=manifest.truncation_side,
         )
 
-        self.choice = choose_engine(bundle, self.precision, engine)
+        if isinstance(engine, str):
+            engine = choose_engine(bundle, self.precision, engine)
+        self.choice = engine
 
         def load(name: str, role: Role) -> Session:
-            file = bundle.file(name)
-            return open_session(file, role, engine=self.choice.engine, threads=threads, spin=spin)
+            return open_session(
+                bundle.file(name),
+                role,
+                engine=engine.engine,
+                threads=threads,
+                spin=spin,
+                precision=self.precision,
+            )
 
         self.trunk = load(self.choice.trunk, "trunk")
         check_trunk(bundle, self.choice, self.encoder, self.trunk)

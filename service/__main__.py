@@ -27,9 +27,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         action="append",
         dest="bundles",
         metavar="DIR",
-        help="a bundle to serve; may be given several times (CLOZE_BUNDLES)",
+        help="a bundle to serve, or a folder of them; may be given several times (CLOZE_BUNDLES)",
     )
     parser.add_argument("--precision", help="which of its precisions to run (CLOZE_PRECISION)")
+    parser.add_argument(
+        "--min-cosine",
+        type=float,
+        help="the least cosine that --precision auto may have by its proof (CLOZE_MIN_COSINE)",
+    )
     parser.add_argument("--host", help="the address to listen on (CLOZE_HOST)")
     parser.add_argument("--port", type=int, help="the port to listen on (CLOZE_PORT)")
     parser.add_argument(

@@ -3,18 +3,21 @@
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from importlib.metadata import version
+from importlib.util import find_spec
 
 import numpy as np
 import onnxruntime
 
 from models.bundle.bundle import Bundle
-from models.choice import choose_engine, list_choices
+from models.choice import list_choices
+from models.engines import ENGINES
 from models.engines.library import Kernels, find_kernels
 from models.errors import ClozeError
 from models.machine.limits import count_cores
 from models.pipeline import Pipeline
 from models.text.encoded import Encoded
-from service.registry.bundle_paths import open_bundles
+from service.registry.bundle_paths import choose_here, open_bundles
 from service.settings import Settings
 
 # Texts as long as a sentence, as many as a batch holds; each engine has as many turns.
@@ -31,6 +34,10 @@ def tell_engines(settings: Settings) -> int:
     else:
         _write(f"kernels      not here: {kernels.reason}")
     _write(f"onnxruntime  {onnxruntime.__version__}, on the processor")
+    if find_spec("openvino") is None:
+        _write("openvino     not here: the package is not installed")
+    else:
+        _write(f"openvino     {version('openvino')}, on the processor")
     _write(f"threads      {settings.threads or count_cores()}")
     failures: list[str] = []
 
@@ -50,11 +57,11 @@ def tell_engines(settings: Settings) -> int:
 
 def _measure(bundle: Bundle, settings: Settings) -> Iterator[str]:
     """A line for each precision and engine: tokens a second, in full batches of short texts."""
-    precision = bundle.choose_precision(settings.precision)
-    chosen = choose_engine(bundle, precision, settings.engine)
+    precision = bundle.choose_precision(settings.precision, min_cosine=settings.min_cosine)
+    chosen = choose_here(bundle, precision, settings)
     yield ""
     yield f"{bundle.manifest.name}: {precision} by {chosen.engine}, since {chosen.reason}"
-    for each, engine in list_choices(bundle):
+    for each, engine in list_choices(bundle, tuple(ENGINES)):
         pipeline = Pipeline(bundle, precision=each, engine=engine, threads=settings.threads)
         count = max(settings.max_batch_tokens // _LENGTH, 1)
         length = min(_LENGTH, bundle.manifest.max_tokens)

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, Self, get_args
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from models.bundle.bundle import MIN_COSINE
 from models.choice import AUTO, list_engines
 from models.derived.attention import MAX_ATTENTION_TOKENS
 from models.engines import Spin
@@ -44,11 +45,25 @@ class Settings(BaseSettings):
         "that no model has",
     )
     precision: str | None = Field(
-        default=None, description="which of a bundle's precisions to run; default fp32 if it has it"
+        default=None,
+        description="which of a bundle's precisions to run; default fp32 if it has it; auto: the "
+        "lightest whose proof has no cosine below CLOZE_MIN_COSINE",
+    )
+    min_cosine: float = Field(
+        default=MIN_COSINE,
+        ge=-1,
+        le=1,
+        description="the least cosine to the original's vectors that the precision auto may have",
     )
     engine: str = Field(
         default=AUTO,
-        description="what runs the graphs: kernels, onnxruntime, or auto for the first that can",
+        description="what runs the graphs: kernels, onnxruntime, openvino, or auto for the fastest "
+        "that is installed and runs here",
+    )
+    cache_dir: Path | None = Field(
+        default=None,
+        description="where it is kept which engine was found the fastest here; default: cloze in "
+        "the user's cache folder, and where that cannot be written it is found anew at each start",
     )
     host: str = Field(default="127.0.0.1", description="the address to listen on")
     port: int = Field(default=8080, ge=0, le=65535, description="the port to listen on")

@@ -22,6 +22,10 @@ MANIFEST = "manifest.json"
 TOKENIZER = "tokenizer.json"
 GOLDEN = "golden.json"
 
+MIN_COSINE = 0.997
+# As fast as they are on a processor; fp16 is no faster than fp32 there.
+_LIGHTEST_FIRST = ("int8", "bf16")
+
 _CHUNK_BYTES = 1 << 20
 # Of labels by the hundred thousand, it stays below this.
 _LARGEST_MANIFEST_BYTES = 64 << 20
@@ -80,9 +84,18 @@ class Bundle:
                 f"{self.path} cannot be computed here ({reason}); export the bundle again"
             ) from error
 
-    def choose_precision(self, wanted: str | None = None) -> str:
-        """The precision to run: the one wanted, else fp32, else the only one there is."""
+    def choose_precision(self, wanted: str | None = None, *, min_cosine: float = MIN_COSINE) -> str:
+        """The precision to run: the one wanted, else fp32, else the only one there is.
+
+        Of `auto` the lightest whose vectors, as the bundle's proof says, have at least `min_cosine`
+        to the original's: the same on every machine, whatever it runs fastest.
+        """
         offered = self.manifest.precisions
+        if wanted == "auto":
+            for precision in _LIGHTEST_FIRST:
+                if precision in offered and self._is_near(precision, min_cosine):
+                    return precision
+            wanted = None
         if wanted is None:
             if "fp32" in offered:
                 return "fp32"
@@ -97,6 +110,13 @@ class Bundle:
                 f"only {', '.join(offered)}; choose one of these, or export it again with another"
             )
         return wanted
+
+    def _is_near(self, precision: str, min_cosine: float) -> bool:
+        """Whether the proof has every engine's answers in it as near as that, none accepted."""
+        rows = [row for row in self.manifest.parity if row.precision == precision]
+        cosines = [row.worst_cosine for row in rows if row.worst_cosine is not None]
+        lossy = any(row.lossy for row in rows)
+        return bool(rows) and not lossy and min(cosines, default=1.0) >= min_cosine
 
 
 def find_bundles(path: Path) -> list[Path]:

@@ -4,12 +4,22 @@ Only what every engine has in common is imported here; an engine is, once it is 
 """
 
 from models.engines.output import HostOutput, Output
-from models.engines.session import ENGINE, ENGINES, KERNELS, Role, Session, Spin, open_session
+from models.engines.session import (
+    ENGINE,
+    ENGINES,
+    KERNELS,
+    OPENVINO,
+    Role,
+    Session,
+    Spin,
+    open_session,
+)
 
 __all__ = [
     "ENGINE",
     "ENGINES",
     "KERNELS",
+    "OPENVINO",
     "HostOutput",
     "Output",
     "Role",

@@ -11,7 +11,9 @@ from models.engines.session import Role, Session, Spin
 from models.errors import OperatorError
 
 
-def open_session(file: Path, role: Role, *, threads: int, spin: Spin) -> Session:
+def open_session(
+    file: Path, role: Role, *, threads: int, spin: Spin, precision: str = "fp32"
+) -> Session:
     """As the plain engine does; raises OperatorError, too, where the operators do not run here."""
     if role == "head":
         return onnx_runtime.open_session(file, role, threads=threads, spin=spin)

@@ -36,12 +36,18 @@ _SPINNING = {
 
 
 def open_session(
-    file: Path, role: Role, *, threads: int, spin: Spin, library: Path | None = None
+    file: Path,
+    role: Role,
+    *,
+    threads: int,
+    spin: Spin,
+    precision: str = "fp32",
+    library: Path | None = None,
 ) -> Session:
     """The graph on its own threads: of a trunk so many, 0: one a core; of a head always one.
 
     A head's thread does not spin: a second pool would fight the trunk's for the same cores. With
-    a `library` the graph may have its operators.
+    a `library` the graph may have its operators. The `precision` is the graph's own.
     """
     if role == "head":
         return OnnxRuntimeSession(file, threads=1)

@@ -22,9 +22,11 @@ Spin = Literal["auto", "on", "off"]
 
 ENGINE = "onnxruntime"
 KERNELS: Final = "kernels"
+OPENVINO: Final = "openvino"
 ENGINES = {
     KERNELS: "models.engines.kernels",
     ENGINE: "models.engines.onnx_runtime",
+    OPENVINO: "models.engines.openvino",
 }
 
 
@@ -64,23 +66,33 @@ class Session(Protocol):
 class Opener(Protocol):
     """The one function that an engine's module has to have."""
 
-    def __call__(self, file: Path, role: Role, *, threads: int, spin: Spin) -> Session:
+    def __call__(
+        self, file: Path, role: Role, *, threads: int, spin: Spin, precision: str
+    ) -> Session:
         """The graph in `file`, loaded. Raises BundleDamaged where it cannot be.
 
         `threads` and `spin` are wishes for the trunk; 0: as many as the engine thinks best. A head
-        takes what does not stand in the trunk's way, whatever is wished for.
+        takes what does not stand in the trunk's way, whatever is wished for. `precision` is what
+        the trunk is computed in, for engines that compute a graph in another than its own.
         """
 
 
 def open_session(
-    file: Path, role: Role, *, engine: str = ENGINE, threads: int = 0, spin: Spin = "auto"
+    file: Path,
+    role: Role,
+    *,
+    engine: str = ENGINE,
+    threads: int = 0,
+    spin: Spin = "auto",
+    precision: str = "fp32",
 ) -> Session:
     """The graph in `file`, loaded by the engine of that name.
 
     Raises SettingsError for an engine there is not, or whose packages are not installed, and
     BundleDamaged where the graph cannot be loaded.
     """
-    return _find_opener(engine)(file, role, threads=threads, spin=spin)
+    opener = _find_opener(engine)
+    return opener(file, role, threads=threads, spin=spin, precision=precision)
 
 
 def _find_opener(engine: str) -> Opener:

@@ -9,8 +9,10 @@ from pathlib import Path
 import structlog
 
 from models.bundle.bundle import MANIFEST, Bundle, find_bundles
+from models.choice import AUTO, Choice, choose_engine, list_candidates
+from models.contest import choose_fastest
 from models.errors import SettingsError
-from models.paths import exists, follow, is_circle
+from models.paths import exists, find_cache_dir, follow, is_circle
 from models.pipeline import Pipeline
 from service.errors import PathRefused
 from service.registry.memory import check_memory
@@ -28,13 +30,14 @@ def open_pipeline(
 
     While `serving`, what might not fit into memory beside what runs is refused.
     """
-    check_memory(bundle, bundle.choose_precision(precision), serving=serving)
+    precision = bundle.choose_precision(precision, min_cosine=settings.min_cosine)
+    check_memory(bundle, precision, serving=serving)
     pipeline = Pipeline(
         bundle,
         precision=precision,
         threads=settings.threads,
         spin=settings.spin,
-        engine=settings.engine,
+        engine=choose_here(bundle, precision, settings),
     )
     trunk = pipeline.trunk
     name, choice = bundle.manifest.name, pipeline.choice
@@ -47,6 +50,25 @@ def open_pipeline(
         reason=choice.reason,
     )
     return pipeline
+
+
+def choose_here(bundle: Bundle, precision: str, settings: Settings) -> Choice:
+    """The engine that the settings name, or the fastest that runs here. Raises an OperatorError."""
+    if settings.engine != AUTO:
+        return choose_engine(bundle, precision, settings.engine)
+    choice, contest = choose_fastest(
+        bundle,
+        precision,
+        list_candidates(bundle, precision),
+        threads=settings.threads,
+        spin=settings.spin,
+        folder=settings.cache_dir or find_cache_dir(),
+    )
+    for engine, reason in contest.refused.items() if contest else ():
+        _log.warning(
+            "an engine was left out", model=bundle.manifest.name, engine=engine, why=reason
+        )
+    return choice
 
 
 def open_bundles(settings: Settings, refuse: Refuse) -> dict[str, Bundle]:

@@ -69,7 +69,7 @@ class RemoteSession:
         self._session.reopen()
 
 
-def open_session(file: Path, role: Role, *, threads: int, spin: Spin) -> Session:
-    """It has no threads of this machine, whatever is wished for."""
-    del threads, spin
+def open_session(file: Path, role: Role, *, threads: int, spin: Spin, precision: str) -> Session:
+    """It has no threads of this machine, whatever is wished for, and computes in fp32."""
+    del threads, spin, precision
     return RemoteSession(file, role)

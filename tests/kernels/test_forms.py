@@ -14,6 +14,7 @@ from models.engines.library import Kernels, find_kernels
 from models.families import FAMILIES as ROWS
 from tests.helpers.checkpoints import FAMILIES, make_checkpoint, name_class
 from tests.helpers.oracle import write_texts
+from tests.helpers.results import record_engine
 from tests.helpers.store import Store
 
 FOUND = find_kernels()
@@ -54,6 +55,7 @@ def test_a_family(family: str, tmp_path: Path, exports: Store, precisions: tuple
     assert family not in LEFT_ALONE
     plain = Pipeline(bundle, threads=1, engine="onnxruntime")
     wanted = plain.embed(TEXTS, normalize=False, overflow="truncate")
+    told: dict[str, tuple[float, float]] = {}
     for precision in precisions:
         ours = Pipeline(bundle, threads=2, precision=precision, engine="kernels")
         found = ours.embed(TEXTS, normalize=False, overflow="truncate")
@@ -65,6 +67,9 @@ def test_a_family(family: str, tmp_path: Path, exports: Store, precisions: tuple
         for text, vector in zip(TEXTS[::5], found[::5], strict=True):
             (same,) = alone.embed([text], normalize=False, overflow="truncate")
             np.testing.assert_array_equal(same, vector)
+        ones, others = (each / np.linalg.norm(each, axis=1)[:, None] for each in (wanted, found))
+        told[precision] = float(np.abs(ones - others).max()), float((ones * others).sum(1).min())
+    record_engine(bundle.manifest.family, "kernels", told)
 
 
 # Tokens of a text see their neighbours outside of attention, too.

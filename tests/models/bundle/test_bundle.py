@@ -208,6 +208,45 @@ def test_precisions(bundle: Path) -> None:
         Bundle(bundle, manifest).choose_precision("fp32")
 
 
+def test_the_precision_auto_is_the_proofs(pretraining_bundle: Path) -> None:
+    """The lightest that no row of it, of any engine, has further away, or accepted."""
+    opened = Bundle.open(pretraining_bundle)
+    (row,) = [
+        each
+        for each in opened.manifest.parity
+        if each.engine == "onnxruntime" and each.task == "embed"
+    ]
+
+    def choose(
+        *rows: tuple[str, str, float | None, bool], min_cosine: float = 0.997, **update: Any
+    ) -> str:
+        parity = tuple(
+            row.model_copy(
+                update={
+                    "precision": precision,
+                    "engine": engine,
+                    "worst_cosine": cosine,
+                    "lossy": lossy,
+                }
+            )
+            for precision, engine, cosine, lossy in rows
+        )
+        given = {"precisions": ("fp32", "bf16", "int8", "fp16"), "parity": parity} | update
+        manifest = opened.manifest.model_copy(update=given)
+        return Bundle(opened.path, manifest).choose_precision("auto", min_cosine=min_cosine)
+
+    sound, half = ("int8", "kernels", 0.998, False), ("bf16", "kernels", 0.9999, False)
+    assert choose(sound, half) == "int8"
+    assert choose(sound, half, min_cosine=0.999) == "bf16"
+    assert choose(sound, half, min_cosine=0.99999) == "fp32"
+    assert choose(sound, ("int8", "onnxruntime", 0.99, False), half) == "bf16"
+    assert choose(sound, ("int8", "kernels", None, True), half) == "bf16"
+    assert choose(half) == "bf16"
+    assert choose(("fp16", "onnxruntime", 1.0, False)) == "fp32"
+    assert choose(sound, half, precisions=("fp32", "bf16")) == "bf16"
+    assert choose(("int8", "kernels", 0.9, False), precisions=("int8",)) == "int8"
+
+
 def test_a_tokenizer_that_cannot_be_read_is_the_bundles_fault(bundle: Path) -> None:
     """The hash holds, the content does not: an exporter that wrote something else."""
     file = bundle / "tokenizer.json"

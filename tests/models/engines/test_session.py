@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,9 @@ def test_no_engine_is_loaded_before_it_is_chosen() -> None:
 
 def test_every_engine_can_be_imported() -> None:
     for name in ENGINES:
-        with pytest.raises(Exception, match=r"no\.onnx"):
+        # One of an extra, which need not be installed, says so.
+        missing = name == "openvino" and find_spec(name) is None
+        with pytest.raises(Exception, match="install what it needs" if missing else r"no\.onnx"):
             open_session(Path("no.onnx"), "trunk", engine=name)
 
 
