@@ -99,7 +99,6 @@ def _read_export(given: Sequence[str]) -> argparse.Namespace:
 def _export(given: Sequence[str]) -> int:
     options = _read_export(given)
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     # Imported here: --help and wrong arguments need not wait for torch.
     from export.console import Console
     from export.writing.exporter import export_bundle

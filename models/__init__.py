@@ -4,7 +4,12 @@ Knows no torch, no transformers and no HTTP. The public face is `Pipeline`, whic
 is asked for: whoever wants the errors alone waits for neither numpy nor an engine.
 """
 
+import os
 from typing import TYPE_CHECKING, Any
+
+# Said before onnxruntime is imported: it would write an id of this machine into the user's cache,
+# with events that name the system and the program, and send them.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 if TYPE_CHECKING:
     from models.pipeline import Pipeline
