@@ -20,7 +20,7 @@ from service.keys import KeyRing
 from service.limits.body_budget import SMALL_BYTES
 from service.limits.deadline import Deadline, read_lane, read_timeout
 from service.limits.rate_limit import RateLimiter
-from service.middleware.cors import describe_cors, is_preflight
+from service.middleware.cors import describe_cors, explain_refusal, is_preflight
 from service.middleware.drain import Drain
 from service.scheduling.ticket import Lane
 from service.scope import CLAIM, CROWDED, DEADLINE, ENDPOINT, KEY, RECORD
@@ -85,9 +85,10 @@ class AccessControl:
         self, cors: CORSMiddleware, scope: Scope, receive: Receive, send: Send
     ) -> None:
         # A browser asks without the key, whether it may send one.
-        response = cors.preflight_response(Headers(scope=scope))
+        headers = Headers(scope=scope)
+        response = cors.preflight_response(headers)
         if response.status_code != 200:
-            raise errors.CorsRefused("this origin, method or header is not allowed by CORS")
+            raise errors.CorsRefused(explain_refusal(headers, self._settings.cors_origins))
         await response(scope, receive, send)
 
     def _check(self, scope: Scope, endpoint: Endpoint) -> None:

@@ -7,6 +7,10 @@ from starlette.datastructures import Headers
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import Receive, Scope, Send
 
+# Headers of answers that a page may read beside those that it always may.
+EXPOSED = ("Server-Timing", "X-Request-ID", "Retry-After", "X-Truncated", "WWW-Authenticate")
+_SHOWN_CHARACTERS = 100
+
 
 class Cors(CORSMiddleware):
     """CORS headers for every answer; the access control answers preflights."""
@@ -32,14 +36,26 @@ def describe_cors(origins: Sequence[str]) -> dict[str, Any]:
     return {
         "allow_origins": tuple(origins),
         "allow_methods": ("GET", "POST"),
-        "allow_headers": (
-            "Authorization",
-            "Content-Encoding",
-            "X-Priority",
-            "X-Request-ID",
-            "X-Request-Timeout",
-            "traceparent",
-            "tracestate",
-        ),
-        "expose_headers": ("Server-Timing", "X-Request-ID", "Retry-After"),
+        # Whatever a client sends (OpenAI's own: seven of x-stainless-*): each header is checked
+        # where it is read, and none makes a browser send more than the page knows.
+        "allow_headers": ("*",),
+        # A page of the web may ask a service on its reader's own machine, where it may ask at all.
+        "allow_private_network": True,
+        "expose_headers": EXPOSED,
     }
+
+
+def explain_refusal(headers: Headers, origins: Sequence[str]) -> str:
+    """What of a preflight is not allowed, and what would be."""
+    origin, method = headers["origin"], headers["access-control-request-method"]
+    if "*" not in origins and origin not in origins:
+        return (
+            f"pages of the origin {shorten(origin)} may not ask; add it to CLOZE_CORS_ORIGINS, "
+            "written as the browser sends it"
+        )
+    return f"pages of other origins may not send {shorten(method)}; send GET or POST"
+
+
+def shorten(value: str) -> str:
+    """Of what a caller sent as much as a message needs, in ASCII."""
+    return ascii(value if len(value) <= _SHOWN_CHARACTERS else f"{value[:_SHOWN_CHARACTERS]}...")

@@ -91,6 +91,37 @@ def test_pages_ask_first_and_without_a_key(crossed: Server) -> None:
     check_headers(response)
 
 
+# What a client asks whether it may send: of OpenAI's, fetch's and tracers', and any other.
+SENT = [
+    "authorization,content-type,user-agent,x-stainless-arch,x-stainless-lang,x-stainless-os,"
+    "x-stainless-package-version,x-stainless-retry-count,x-stainless-runtime,"
+    "x-stainless-runtime-version,x-stainless-timeout,x-stainless-helper-method",
+    "openai-organization,openai-project,openai-beta,idempotency-key",
+    "x-api-key,api-key,helicone-auth,http-referer,x-title",
+    "baggage,traceparent,tracestate,b3,x-b3-traceid,sentry-trace,x-datadog-trace-id",
+    "content-encoding,x-priority,x-request-id,x-request-timeout,cache-control,pragma,range",
+    "x-of-somebodys-own",
+]
+
+
+@pytest.mark.parametrize("sent", SENT)
+def test_a_page_may_send_any_header(crossed: Server, sent: str) -> None:
+    asked = ASKED | {"access-control-request-headers": sent}
+    response = crossed.client.options(PATH, headers=asked)
+    assert response.status_code == 200
+    allowed = response.headers["access-control-allow-headers"].lower()
+    assert {each.strip() for each in allowed.split(",")} >= set(sent.split(","))
+    assert "Access-Control-Request-Headers" in response.headers["vary"]
+
+
+def test_a_page_of_the_web_may_ask_a_private_address(crossed: Server) -> None:
+    asked = ASKED | {"access-control-request-private-network": "true"}
+    response = crossed.client.options(PATH, headers=asked)
+    assert response.headers["access-control-allow-private-network"] == "true"
+    refused = crossed.client.options(PATH, headers=asked | {"origin": OTHER})
+    assert refused.status_code == 403
+
+
 @pytest.mark.parametrize(
     "changed",
     [
@@ -100,7 +131,6 @@ def test_pages_ask_first_and_without_a_key(crossed: Server) -> None:
         {"origin": f"{PAGE}:8443"},
         {"origin": "http://page.example"},
         {"access-control-request-method": "DELETE"},
-        {"access-control-request-headers": "x-odd"},
     ],
 )
 def test_other_pages_and_other_requests_are_refused(
@@ -108,6 +138,11 @@ def test_other_pages_and_other_requests_are_refused(
 ) -> None:
     response = crossed.client.options(PATH, headers=ASKED | changed)
     check_error(response, 403, "cors_refused", None)
+    # It names what is refused, and what would help.
+    (value,) = changed.values()
+    message = response.json()["error"]["message"]
+    assert repr(value) in message
+    assert ("CLOZE_CORS_ORIGINS" if "origin" in changed else "send GET or POST") in message
     if "origin" in changed:
         assert "access-control-allow-origin" not in response.headers
 
@@ -129,7 +164,7 @@ def test_pages_may_read_errors_too(crossed: Server) -> None:
         assert response.status_code == status
         assert response.headers["access-control-allow-origin"] == PAGE
         exposed = response.headers["access-control-expose-headers"].split(", ")
-        assert exposed == ["Server-Timing", "X-Request-ID", "Retry-After"]
+        assert {"Server-Timing", "X-Request-ID", "Retry-After", "X-Truncated"} <= set(exposed)
         assert "Origin" in response.headers["vary"]
     other = crossed.client.post(PATH, json=BODY, headers=right | {"origin": OTHER})
     assert other.status_code == 200
