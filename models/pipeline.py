@@ -322,10 +322,13 @@ def prepare(
     options: Any,
     field: str = "inputs",
     windows: float = math.inf,
+    *,
+    failed: dict[int, CallerError] | None = None,
 ) -> list[Job]:
     """The items as jobs; an item that cannot be one is named by its place in the field.
 
-    Raises InvalidValue where the answers together were longer than `MAX_ANSWER_CHARACTERS`, and
+    Given `failed`, its error is put there, by its place, and the others become jobs. Else raises
+    the first. InvalidValue where the answers together were longer than `MAX_ANSWER_CHARACTERS`, and
     InputTooLong for more than so many windows of long texts, or their size in vectors of tokens.
     """
     jobs = []
@@ -335,18 +338,20 @@ def prepare(
             read += _count_characters(item)
             try:
                 job = head.prepare(item, options)
-                windows -= len(job.more)
-                if head.gives_many:
-                    # So many numbers as a window's vector has at most.
-                    windows -= head.count_numbers(job) / 1024
-                if windows < 0:
+                # So many numbers as a window's vector has at most.
+                numbers = head.count_numbers(job) / 1024 if head.gives_many else 0
+                left = windows - len(job.more) - numbers
+                if left < 0:
                     reason = _TOO_MANY_NUMBERS if head.gives_many else _TOO_MANY_WINDOWS
                     raise InputTooLong(f"with this item {reason}")
-                if head.writes_texts:
-                    written += head.count_characters(job)
-                    _check_answer(written)
+                size = head.count_characters(job) if head.writes_texts else 0
+                _check_answer(written + size)
             except CallerError as error:
-                raise error.at(field, place) from None
+                if failed is None:
+                    raise error.at(field, place) from None
+                failed[place] = error.at(field, place)
+                continue
+            windows, written = left, written + size
             jobs.append(job)
     finally:
         if read > _LARGE_CHARACTERS:

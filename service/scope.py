@@ -16,3 +16,5 @@ ENDPOINT: Final = "cloze.endpoint"
 # The access control's: the name of the key that let it in, and until when it wants its answer.
 KEY: Final = "cloze.key"
 DEADLINE: Final = "cloze.deadline"
+# The route's: the fields of a request that nobody read, for a header of its answer.
+IGNORED: Final = "cloze.ignored"

@@ -19,6 +19,8 @@ from models.text.truncation import Overflow
 from service.keys import Key, check_apart, parse_keys, read_keys
 
 Access = Literal["open", "key", "off"]
+# What becomes of a request of whose items one cannot be answered.
+OnError = Literal["fail", "skip"]
 # Ways of asking that can be switched off: folders of service/api.
 DialectName = Literal["huggingface", "tei", "cohere", "infinity", "kserve"]
 
@@ -108,6 +110,16 @@ class Settings(BaseSettings):
     )
     overflow: Overflow = Field(
         default="error", description="what to do with texts that are too long: error or truncate"
+    )
+    on_error: OnError = Field(
+        default="fail",
+        description="what becomes of a request of whose items one cannot be answered: fail, or "
+        "skip: it has an error in its place, and the others are answered",
+    )
+    unknown_fields: Literal["refuse", "ignore"] = Field(
+        default="refuse",
+        description="what becomes of a request with fields that its route does not know: refuse, "
+        "or ignore: the header X-Ignored-Fields names them",
     )
     auto_truncate: bool = Field(
         default=True,

@@ -6,15 +6,15 @@ thread, and the outputs become answers. Knows nothing of HTTP but that a client 
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, cast
 
 from starlette.types import Receive
 
 from models.asking import HeadName
-from models.errors import CallerError, InternalError, InvalidValue, TooManyInputs
+from models.errors import CallerError, ClozeError, InternalError, InvalidValue, TooManyInputs
 from models.heads import Head, Job, spread
 from models.pipeline import MAX_ANSWER_CHARACTERS, prepare
 from models.text.encoded import Cut
@@ -40,6 +40,8 @@ _LONG_CHARACTERS = 100_000
 _ITEM_CHARACTERS = 125
 # Of the texts of one request together, besides the first of each. They take four kilobytes each.
 _MAX_WINDOWS = 1 << 14
+# Of a request whose items may fail alone, in the computation: each has the others computed anew.
+_MOST_FAILURES = 4
 
 # Whom to ask when the client leaves, and what comes from it: see Cancellation.
 Client = tuple[Departure | None, Receive]
@@ -49,7 +51,8 @@ Client = tuple[Departure | None, Receive]
 class Question:
     """What a request asks. `field` is the name its items have there, for error messages.
 
-    The first `beside` of the items stand beside that field, and do not count.
+    The first `beside` of the items stand beside that field, and do not count. With `skip` an item
+    that cannot be answered fails alone.
     """
 
     task: str
@@ -59,6 +62,7 @@ class Question:
     head: HeadName = None
     field: str = "inputs"
     beside: int = 0
+    skip: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +83,8 @@ class Conversion:
 class Reply:
     """The answers, in the order of the items, and where these were cut, None for whole ones.
 
-    `weight` is about how much they are to write, where a vector is 1.
+    `failed` are the errors of items that have none, by their places. `weight` is about how much
+    the answers are to write, where a vector is 1.
     """
 
     model: str
@@ -87,6 +92,13 @@ class Reply:
     truncated_at: Sequence[Cut | None]
     tokens: int
     weight: int
+    failed: Mapping[int, ClozeError] = field(default_factory=dict)
+
+    @property
+    def places(self) -> list[int]:
+        """Those of the items that have answers."""
+        count = len(self.answers) + len(self.failed)
+        return [place for place in range(count) if place not in self.failed]
 
     @property
     def truncated(self) -> list[bool]:
@@ -157,15 +169,28 @@ class Answerer:
             model.batcher.check_room(lane, deadline.at)
         with Cancellation(deadline, self._find_clock(), *client) as cancellation:
             record.prepared = time.perf_counter()
-            jobs = await self._prepare(head, question, cancellation)
+            failed: dict[int, ClozeError] = {}
+            jobs = await self._prepare(head, question, cancellation, failed)
             record.tokenize = time.perf_counter() - record.prepared
+            places = [place for place in range(len(question.items)) if place not in failed]
             sequences = spread(jobs) if any(job.more for job in jobs) else jobs
-            if sequences:
+            while sequences:
                 ticket = Ticket(sequences, deadline=deadline.at, lane=lane, context=record)
                 try:
                     await self._run(model, ticket, record, cancellation)
+                    break
                 except InternalError as error:
-                    raise _name_item(error, ticket, jobs, question.field) from None
+                    guilty = _find_guilty(ticket, jobs)
+                    if guilty is None:
+                        raise
+                    named = f"{question.field}[{places[guilty]}]"
+                    found_out = InternalError(error.message, param=named)
+                    if not question.skip or len(failed) >= _MOST_FAILURES:
+                        raise found_out from None
+                # The others are computed again without it.
+                failed[places.pop(guilty)] = found_out
+                jobs = jobs[:guilty] + jobs[guilty + 1 :]
+                sequences = spread(jobs)
             record.decoded = time.perf_counter()
             weight = sum(map(head.weigh, jobs))
             if weight > _LARGE_ITEMS:
@@ -179,7 +204,7 @@ class Answerer:
         record.tokens = tokens = sum(job.tokens for job in sequences)
         self._metrics.observe_answer(model.name, head.task.name, tokens, record)
         cuts = [job.encoded.truncated_at for job in jobs]
-        return Reply(model.name, answers, cuts, tokens, weight)
+        return Reply(model.name, answers, cuts, tokens, weight, failed)
 
     async def convert(
         self, wanted: Conversion, deadline: Deadline, record: RequestRecord, client: Client
@@ -219,9 +244,13 @@ class Answerer:
             self._registry.release(model)
 
     async def _prepare(
-        self, head: Head[Any, Any, Any], question: Question, cancellation: Cancellation
+        self,
+        head: Head[Any, Any, Any],
+        question: Question,
+        cancellation: Cancellation,
+        failed: dict[int, ClozeError],
     ) -> list[Job]:
-        """The items as jobs, their texts tokenised."""
+        """The items as jobs, their texts tokenised; those that may fail alone are put there."""
         items, field = question.items, question.field
         if head.slow_options and head.is_large(question.options):
             options = await cancellation.run(self._reading, lambda: head.resolve(question.options))
@@ -230,14 +259,15 @@ class Answerer:
         characters = sum(_count_characters(item) for item in items)
         if head.rereads:
             characters *= head.count_readings(options)
+        alone = cast("dict[int, CallerError]", failed) if question.skip else None
         if len(items) > _LARGE_ITEMS or characters > _LARGE_CHARACTERS:
             wanted = cancellation.while_it_lasts(items)
             long = characters + _ITEM_CHARACTERS * len(items) > _LONG_CHARACTERS
             threads = self._reading if long else self._tokenizing
             return await cancellation.run(
-                threads, lambda: prepare(head, wanted, options, field, _MAX_WINDOWS)
+                threads, lambda: prepare(head, wanted, options, field, _MAX_WINDOWS, failed=alone)
             )
-        return prepare(head, items, options, field, _MAX_WINDOWS)
+        return prepare(head, items, options, field, _MAX_WINDOWS, failed=alone)
 
     async def _run(
         self, model: LoadedModel, ticket: Ticket, record: RequestRecord, cancellation: Cancellation
@@ -277,14 +307,12 @@ def _convert_all(
         yield content, tokens
 
 
-def _name_item(
-    error: InternalError, ticket: Ticket, jobs: Sequence[Job], field: str
-) -> InternalError:
-    """The error, saying which item it is about where that is known."""
+def _find_guilty(ticket: Ticket, jobs: Sequence[Job]) -> int | None:
+    """The place of the job whose computation failed, where that is known."""
     for place, job in enumerate(jobs):
         if ticket.guilty is not None and any(ticket.guilty is part for part in spread([job])):
-            return InternalError(error.message, param=f"{field}[{place}]")
-    return error
+            return place
+    return None
 
 
 def check_count(items: int, limit: int, field: str) -> None:

@@ -6,6 +6,7 @@ with an Asker.
 """
 
 import asyncio
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, get_type_hints
@@ -23,17 +24,21 @@ from models.text.truncation import Overflow
 from service.answering.answerer import Conversion, Question, Reply
 from service.answering.looker import Look
 from service.api.body import read_json
-from service.api.schemas import RequestBody, leave_one_unknown
-from service.api.validation import translate_validation
+from service.api.schemas import ItemsRequestBody, RequestBody, leave_one_unknown
+from service.api.validation import drop_unknown, translate_validation
 from service.endpoint import NATIVE, Dialect, Kind, Page
-from service.error_response import send_error
-from service.scope import DEADLINE, DEPARTURE, RECORD
+from service.error_response import describe_error, send_error, shape_error
+from service.scope import DEADLINE, DEPARTURE, IGNORED, RECORD
 
 # What is more than so many vectors is written off the event loop: 64 of 384 take 0.5 ms.
 _LARGE_WEIGHT = 64
 # Numbers written at a time: meanwhile no other thread has the interpreter.
 _AT_ONCE = 1 << 14
 _JSON = b"application/json"
+# Of names that a caller made up, in a header: so many, of so many of these characters.
+_MOST_NAMES = 32
+_NAME_CHARACTERS = 64
+_NO_NAME = re.compile(r"[^A-Za-z0-9_.-]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +71,15 @@ class Asker:
         """What the request says, else the server."""
         found: Overflow = body.overflow or self.state.settings.overflow
         return found
+
+    def skips(self, body: ItemsRequestBody) -> bool:
+        """Whether an item that cannot be answered fails alone, as it says, else the server."""
+        return (body.on_error or self.state.settings.on_error) == "skip"
+
+    def ignore(self, names: Iterable[str]) -> None:
+        """Let the answer name fields of the request that nobody read."""
+        told = sorted({_NO_NAME.sub("?", name)[:_NAME_CHARACTERS] for name in names})
+        self.scope[IGNORED] = ", ".join(told[:_MOST_NAMES])
 
     async def ask(self, question: Question) -> Reply:
         """The reply of the model that was asked; the items are dropped if the client goes away."""
@@ -132,6 +146,8 @@ class Route(APIRoute):
         else:
             content, headers = found.content, [(b"content-type", found.media_type), *found.headers]
         headers.append((b"content-length", b"%d" % len(content)))
+        if IGNORED in scope:
+            headers.append((b"x-ignored-fields", scope[IGNORED].encode()))
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": content})
 
@@ -143,17 +159,22 @@ class Route(APIRoute):
             told: bytes | Answer = await self.endpoint(asker, **named)
             return told
         parsed = await read_json(scope, receive, asker.state.settings, self.dialect)
-        answer: bytes | Answer = await self.endpoint(self._validate(parsed, self._model), asker)
+        body = self._validate(parsed, self._model, asker)
+        answer: bytes | Answer = await self.endpoint(body, asker)
         return answer
 
-    def _validate(self, parsed: Any, model: type[BaseModel]) -> BaseModel:
-        if self.dialect.unknown_fields == "ignore" and isinstance(parsed, dict):
-            known = model.model_fields
-            parsed = {name: value for name, value in parsed.items() if name in known}
+    def _validate(self, parsed: Any, model: type[BaseModel], asker: Asker) -> BaseModel:
+        everywhere = asker.state.settings.unknown_fields == "ignore"
+        unknown: list[str] = []
+        if everywhere or self.dialect.unknown_fields == "ignore":
+            parsed, unknown = drop_unknown(model, parsed, inside=everywhere)
         try:
-            return validate(model, parsed)
+            body = validate(model, parsed)
         except ValidationError as error:
             raise translate_validation(error, model) from None
+        if unknown:
+            asker.ignore(unknown)
+        return body
 
     def _read_path(self, path: str) -> dict[str, Any]:
         """The parameters in a path that the route was found by."""
@@ -190,7 +211,7 @@ def declare(
 
 
 async def respond(reply: Reply, results: Iterable[Mapping[str, Any]]) -> bytes:
-    """The answer of a native route."""
+    """The answer of a native route, of the results of the items that have one."""
     entries = (
         result if at is None else {**result, "truncated": True, "truncated_at": at}
         for result, at in zip(results, reply.truncated_at, strict=True)
@@ -198,10 +219,27 @@ async def respond(reply: Reply, results: Iterable[Mapping[str, Any]]) -> bytes:
     return json_response(
         {
             "model": reply.model,
-            "results": await write(entries, reply.weight),
+            "results": await write(merge(reply, entries), reply.weight),
             "usage": {"prompt_tokens": reply.tokens, "total_tokens": reply.tokens},
         }
     )
+
+
+def merge(reply: Reply, entries: Iterable[Mapping[str, Any]]) -> Iterable[Mapping[str, Any]]:
+    """The entries, and in the place of each item that has none its error."""
+    if not reply.failed:
+        return entries
+    remaining = iter(entries)
+    count = len(reply.answers) + len(reply.failed)
+    return (
+        tell_failure(reply.failed[place]) if place in reply.failed else next(remaining)
+        for place in range(count)
+    )
+
+
+def tell_failure(error: ClozeError) -> dict[str, Any]:
+    """An item's error, in the shape of a request's."""
+    return shape_error(describe_error(error))
 
 
 async def write(entries: Iterable[Any], weight: int) -> list[Any]:

@@ -5,6 +5,8 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 from models.text.truncation import Overflow, Side
+from service.error_response import ErrorDetail
+from service.settings import OnError
 
 # Told, not checked: the heads refuse an empty text in words of their own.
 NOT_EMPTY: dict[str, JsonValue] = {"minLength": 1}
@@ -51,7 +53,18 @@ class RequestBody(Fields):
     )
 
 
-class HeadRequestBody(RequestBody):
+class ItemsRequestBody(RequestBody):
+    """The fields of tasks that answer each item by itself."""
+
+    on_error: OnError | None = Field(
+        default=None,
+        description="What becomes of the others where an item cannot be answered: none is "
+        "(fail), or all are, and it has an error in its place (skip). Left out, the server's "
+        "setting.",
+    )
+
+
+class HeadRequestBody(ItemsRequestBody):
     """The fields of tasks whose heads have weights, so that a model may have several."""
 
     head: str | None = Field(
@@ -71,6 +84,12 @@ class ResponseBody(BaseModel):
 
     model: str
     usage: Usage
+
+
+class FailedResult(BaseModel):
+    """With on_error skip: why an item has no answer."""
+
+    error: ErrorDetail
 
 
 class TruncatableResult(BaseModel):

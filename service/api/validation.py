@@ -44,6 +44,32 @@ def translate_validation(error: ValidationError, model: type[BaseModel]) -> Inva
     )
 
 
+def drop_unknown(model: type[BaseModel], parsed: Any, *, inside: bool) -> tuple[Any, list[str]]:
+    """A body without the fields that the model does not know, and their names.
+
+    With `inside` those of the objects in its lists, too: as `inputs.name`.
+    """
+    if not isinstance(parsed, dict):
+        return parsed, []
+    names = [name for name in parsed if name not in model.model_fields]
+    kept = {name: value for name, value in parsed.items() if name in model.model_fields}
+    for name, value in kept.items() if inside else ():
+        kinds = set(_walk_models(model.model_fields[name].annotation))
+        if len(kinds) != 1:
+            continue
+        known = kinds.pop().model_fields.keys()
+        items = value if isinstance(value, list) else [value]
+        found = {key for item in items if isinstance(item, dict) for key in item.keys() - known}
+        if found:
+            names += [f"{name}.{key}" for key in sorted(found)]
+            items = [
+                {key: item[key] for key in item if key in known} if isinstance(item, dict) else item
+                for item in items
+            ]
+            kept[name] = items if isinstance(value, list) else items[0]
+    return kept, names
+
+
 def _name_place(location: tuple[int | str, ...]) -> str | None:
     name = ""
     for before, part in pairwise(("body", *location)):

@@ -8,7 +8,14 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import Receive, Scope, Send
 
 # Headers of answers that a page may read beside those that it always may.
-EXPOSED = ("Server-Timing", "X-Request-ID", "Retry-After", "X-Truncated", "WWW-Authenticate")
+EXPOSED = (
+    "Server-Timing",
+    "X-Request-ID",
+    "Retry-After",
+    "X-Truncated",
+    "X-Ignored-Fields",
+    "WWW-Authenticate",
+)
 _SHOWN_CHARACTERS = 100
 
 

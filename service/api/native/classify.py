@@ -16,7 +16,12 @@ from service.answering.answerer import Question
 from service.api.native.texts import TextsOrPairs, read_item
 from service.api.openapi import ERRORS, HEADERS
 from service.api.route import Ask, Asker, declare, respond
-from service.api.schemas import RequestBody, ResponseBody, TruncatableResult
+from service.api.schemas import (
+    FailedResult,
+    ItemsRequestBody,
+    ResponseBody,
+    TruncatableResult,
+)
 from service.endpoint import Kind
 
 router = APIRouter(prefix="/v1", tags=["tasks"], route_class=declare(Kind.WORK))
@@ -46,7 +51,7 @@ def _read_head(value: Any) -> HeadName:
     raise PydanticCustomError("no_head", "a name, a list of names, or * for all is due here")
 
 
-class ClassifyRequest(RequestBody):
+class ClassifyRequest(ItemsRequestBody):
     """Texts, or pairs; with labels of the caller's own, texts."""
 
     model_config = ConfigDict(
@@ -106,7 +111,7 @@ class Labels(TruncatableResult):
 class ClassifyResponse(ResponseBody):
     """One result a text."""
 
-    results: list[Labels]
+    results: list[Labels | FailedResult]
 
 
 @router.post("/classify", response_model=ClassifyResponse, responses=ERRORS, openapi_extra=HEADERS)
@@ -123,7 +128,9 @@ async def classify(body: ClassifyRequest, ask: Ask) -> bytes:
     options = ClassifyOptions(
         body.top_k, body.function, ask.overflow(body), body.prompt_name, body.truncation_side
     )
-    reply = await ask.ask(Question("classify", items, options, model=body.model, head=body.head))
+    reply = await ask.ask(
+        Question("classify", items, options, model=body.model, head=body.head, skip=ask.skips(body))
+    )
     if not isinstance(body.head, tuple):
         return await respond(reply, [{"labels": labels} for labels in reply.answers])
     return await respond(
@@ -163,5 +170,9 @@ async def _classify_freely(
         ask.overflow(body),
         body.truncation_side,
     )
-    reply = await ask.ask(Question("zero-shot", items, options, model=body.model, head=body.head))
+    reply = await ask.ask(
+        Question(
+            "zero-shot", items, options, model=body.model, head=body.head, skip=ask.skips(body)
+        )
+    )
     return await respond(reply, ({"labels": labels} for labels in reply.answers))

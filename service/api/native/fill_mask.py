@@ -11,6 +11,7 @@ from service.api.openapi import ERRORS, HEADERS
 from service.api.route import Ask, declare, respond
 from service.api.schemas import (
     NOT_EMPTY,
+    FailedResult,
     HeadRequestBody,
     ResponseBody,
     TruncatableResult,
@@ -81,7 +82,7 @@ class FilledMasks(TruncatableResult):
 class FillMaskResponse(ResponseBody):
     """One result a text."""
 
-    results: list[FilledMasks]
+    results: list[FilledMasks | FailedResult]
 
 
 @router.post("/fill-mask", response_model=FillMaskResponse, responses=ERRORS, openapi_extra=HEADERS)
@@ -92,6 +93,13 @@ async def fill_mask(body: FillMaskRequest, ask: Ask) -> bytes:
         body.top_k, targets, ask.overflow(body), truncation_side=body.truncation_side
     )
     reply = await ask.ask(
-        Question("fill-mask", body.inputs, options, model=body.model, head=body.head)
+        Question(
+            "fill-mask",
+            body.inputs,
+            options,
+            model=body.model,
+            head=body.head,
+            skip=ask.skips(body),
+        )
     )
     return await respond(reply, [{"masks": masks} for masks in reply.answers])

@@ -11,6 +11,7 @@ from service.api.openapi import ERRORS, HEADERS
 from service.api.route import Ask, declare, respond
 from service.api.schemas import (
     NOT_EMPTY,
+    FailedResult,
     HeadRequestBody,
     ItemFields,
     ResponseBody,
@@ -69,7 +70,7 @@ class NextSentence(TruncatableResult):
 class NextSentenceResponse(ResponseBody):
     """One result a pair."""
 
-    results: list[NextSentence]
+    results: list[NextSentence | FailedResult]
 
 
 @router.post(
@@ -80,7 +81,9 @@ async def next_sentence(body: NextSentenceRequest, ask: Ask) -> bytes:
     options = NextSentenceOptions(ask.overflow(body), body.truncation_side)
     pairs = [(pair.first, pair.second) for pair in body.inputs]
     reply = await ask.ask(
-        Question("next-sentence", pairs, options, model=body.model, head=body.head)
+        Question(
+            "next-sentence", pairs, options, model=body.model, head=body.head, skip=ask.skips(body)
+        )
     )
     return await respond(
         reply, [{"is_next": answer.is_next, "score": answer.score} for answer in reply.answers]

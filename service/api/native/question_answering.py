@@ -11,6 +11,7 @@ from service.api.openapi import ERRORS, HEADERS
 from service.api.route import Ask, declare, respond
 from service.api.schemas import (
     NOT_EMPTY,
+    FailedResult,
     HeadRequestBody,
     ItemFields,
     ResponseBody,
@@ -97,7 +98,7 @@ class Answers(TruncatableResult):
 class QuestionAnsweringResponse(ResponseBody):
     """One result a question."""
 
-    results: list[Answers]
+    results: list[Answers | FailedResult]
 
 
 @router.post(
@@ -118,5 +119,7 @@ async def answer_questions(body: QuestionAnsweringRequest, ask: Ask) -> bytes:
         truncation_side=body.truncation_side,
     )
     pairs = [(item.question, item.context) for item in body.inputs]
-    reply = await ask.ask(Question("answer", pairs, options, model=body.model, head=body.head))
+    reply = await ask.ask(
+        Question("answer", pairs, options, model=body.model, head=body.head, skip=ask.skips(body))
+    )
     return await respond(reply, ({"answers": answers} for answers in reply.answers))

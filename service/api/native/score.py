@@ -11,6 +11,7 @@ from service.api.openapi import ERRORS, HEADERS
 from service.api.route import Ask, declare, respond
 from service.api.schemas import (
     NOT_EMPTY,
+    FailedResult,
     HeadRequestBody,
     ResponseBody,
     TruncatableResult,
@@ -61,14 +62,18 @@ class TextScoreBody(TruncatableResult):
 class ScoreResponse(ResponseBody):
     """One result a text."""
 
-    results: list[TextScoreBody]
+    results: list[TextScoreBody | FailedResult]
 
 
 @router.post("/score", response_model=ScoreResponse, responses=ERRORS, openapi_extra=HEADERS)
 async def score(body: ScoreRequest, ask: Ask) -> bytes:
     """Say how likely texts are."""
     options = ScoreOptions(ask.overflow(body), body.truncation_side)
-    reply = await ask.ask(Question("score", body.inputs, options, model=body.model, head=body.head))
+    reply = await ask.ask(
+        Question(
+            "score", body.inputs, options, model=body.model, head=body.head, skip=ask.skips(body)
+        )
+    )
     return await respond(
         reply,
         (

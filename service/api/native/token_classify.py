@@ -12,6 +12,7 @@ from service.api.openapi import ERRORS, HEADERS
 from service.api.route import Ask, declare, respond
 from service.api.schemas import (
     NOT_EMPTY,
+    FailedResult,
     HeadRequestBody,
     ResponseBody,
     TruncatableResult,
@@ -80,7 +81,7 @@ class Entities(TruncatableResult):
 class TokenClassifyResponse(ResponseBody):
     """One result a text."""
 
-    results: list[Entities]
+    results: list[Entities | FailedResult]
 
 
 @router.post(
@@ -99,9 +100,18 @@ async def token_classify(body: TokenClassifyRequest, ask: Ask) -> bytes:
         body.stride,
     )
     reply = await ask.ask(
-        Question("token-classify", body.inputs, options, model=body.model, head=body.head)
+        Question(
+            "token-classify",
+            body.inputs,
+            options,
+            model=body.model,
+            head=body.head,
+            skip=ask.skips(body),
+        )
     )
-    return await respond(reply, _write(body.inputs, reply.answers))
+    return await respond(
+        reply, _write([body.inputs[place] for place in reply.places], reply.answers)
+    )
 
 
 def _write(texts: Sequence[str], answers: Sequence[Sequence[Entity]]) -> Iterator[dict[str, Any]]:

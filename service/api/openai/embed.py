@@ -2,6 +2,7 @@
 
 from base64 import b64encode
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -33,9 +34,10 @@ from service.api.openai.representations import (
     write_sparse,
 )
 from service.api.openapi import ERRORS, HEADERS
-from service.api.route import Ask, Asker, declare, json_response, write
-from service.api.schemas import NOT_EMPTY, RequestBody, TruncatableResult, Usage
+from service.api.route import Ask, Asker, declare, json_response, tell_failure, write
+from service.api.schemas import NOT_EMPTY, ItemsRequestBody, TruncatableResult, Usage
 from service.endpoint import Kind
+from service.error_response import ErrorDetail
 
 router = APIRouter(prefix="/v1", tags=["tasks"], route_class=declare(Kind.WORK, OPENAI))
 
@@ -76,7 +78,7 @@ Item = Annotated[
 ]
 
 
-class EmbeddingsRequest(RequestBody):
+class EmbeddingsRequest(ItemsRequestBody):
     """OpenAI's request, with which vectors of what kind, and what to do if a text is too long."""
 
     model_config = ConfigDict(
@@ -169,6 +171,11 @@ class Embedding(TruncatableResult):
     windows: list[WindowEmbedding] | None = Field(
         default=None, description="With windows `each`: those of the text, in order; else absent."
     )
+    error: ErrorDetail | None = Field(
+        default=None,
+        description="With on_error skip: why there is no vector, and the one here is empty; else "
+        "absent.",
+    )
 
 
 class EmbeddingsResponse(BaseModel):
@@ -213,33 +220,53 @@ async def embed(body: EmbeddingsRequest, ask: Ask) -> bytes:
         special_tokens=body.special_tokens is not False,
         role=role,
     )
-    reply = await ask.ask(Question("embed", body.input, options, model=body.model, field="input"))
+    question = Question(
+        "embed", body.input, options, model=body.model, field="input", skip=ask.skips(body)
+    )
+    reply = await ask.ask(question)
     base64 = body.encoding_format == "base64"
+    vectors = len(reply.answers)
     if body.windows == "each":
+        entries = _write_windows(reply.answers, base64=base64)
         vectors = sum(len(answer.windows) for answer in reply.answers)
-        return await _respond(reply, _write_windows(reply.answers, base64=base64), vectors)
-    return await _respond(reply, _write_vectors(reply.answers, base64=base64), len(reply.answers))
+    else:
+        entries = _write_vectors(reply.answers, base64=base64)
+    return await _respond(reply, entries, vectors, base64=base64)
 
 
 async def _represent(body: EmbeddingsRequest, role: TextRole | None, ask: Asker) -> bytes:
-    reply = await ask.ask(make_question(body, role, ask.overflow(body)))
+    question = make_question(body, role, ask.overflow(body))
+    reply = await ask.ask(replace(question, skip=ask.skips(body)))
+    base64 = body.encoding_format == "base64" and body.representation != "sparse"
     if body.representation == "sparse":
         check_weights(reply.answers)
         entries = write_sparse(reply.answers)
     else:
-        entries = _write_vectors(reply.answers, base64=body.encoding_format == "base64")
-    return await _respond(reply, entries, count_parts(reply.answers))
+        entries = _write_vectors(reply.answers, base64=base64)
+    return await _respond(reply, entries, count_parts(reply.answers), base64=base64)
 
 
-async def _respond(reply: Reply, entries: Iterable[dict[str, Any]], vectors: int) -> bytes:
+async def _respond(
+    reply: Reply, entries: Iterable[dict[str, Any]], vectors: int, *, base64: bool
+) -> bytes:
     """OpenAI's answer, of entries with so many vectors together."""
-    data = await write(_complete(reply, entries), vectors)
+    data = await write(_complete(reply, entries, base64=base64), vectors)
     usage = {"prompt_tokens": reply.tokens, "total_tokens": reply.tokens}
     return json_response({"object": "list", "data": data, "model": reply.model, "usage": usage})
 
 
-def _complete(reply: Reply, entries: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    for index, (fields, at) in enumerate(zip(entries, reply.truncated_at, strict=True)):
+def _complete(
+    reply: Reply, entries: Iterable[dict[str, Any]], *, base64: bool
+) -> Iterator[dict[str, Any]]:
+    # OpenAI's own clients ask each entry for a vector: that of a text that has none is empty.
+    nothing = {"embedding": "" if base64 else []}
+    answered = zip(entries, reply.truncated_at, strict=True)
+    for index in range(len(reply.answers) + len(reply.failed)):
+        if index in reply.failed:
+            failure = tell_failure(reply.failed[index])
+            yield {"object": "embedding", "index": index, **nothing, **failure}
+            continue
+        fields, at = next(answered)
         entry = {"object": "embedding", "index": index, **fields}
         if at is not None:
             entry["truncated"] = True
