@@ -46,7 +46,7 @@ bench: kernels/build/.done .venv/.done .venv-baseline/.done $(MINILM)/manifest.j
 	.venv/bin/python -m benchmarks
 
 # Against the servers that people would pick, each in an environment of its own: docs/speed.md.
-RIVALS = fastembed ctranslate2 litserve infinity vllm
+RIVALS = fastembed ctranslate2 litserve infinity vllm llamacpp
 duel: kernels/build/.done .venv/.done .venv-baseline/.done $(RIVALS:%=.venv-duel/%/.done)
 	.venv/bin/python -m benchmarks.duel
 

@@ -1,6 +1,7 @@
 """Who takes part: how each is made ready, how it is started, and how exact it says it is."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -128,12 +129,45 @@ def _vllm(python: Path, _: Path) -> Iterator[Rival]:
     yield Rival(server, 0.999)
 
 
+def _llamacpp(python: Path, _: Path) -> Iterator[Rival]:
+    """llama.cpp's server as llama-cpp-python has it, of weights in fp32 and in eight bits."""
+    for kind, name, cosine in (("f32", "fp32", 0.9999), ("q8_0", "q8", 0.99)):
+        weights = FOLDER / f"llamacpp-{kind}.gguf"
+        if not weights.exists():
+            _convert_to_gguf(python, weights, kind)
+        threads = [f"--n_threads{which}" for which in ("", "_batch")]
+        options = [part for each in threads for part in (each, str(os.cpu_count() or 1))]
+        options += ["--embedding", "true", "--n_ctx", "512", "--n_batch", "512"]
+        where = ("--host", HOST, "--port", "{port}", "--verbose", "false")
+        command = (str(python), "-m", "llama_cpp.server", "--model", str(weights), *options, *where)
+        server = Server(f"llama.cpp {name}", command, ready="/v1/models")
+        yield Rival(server, cosine)
+
+
+def _convert_to_gguf(python: Path, weights: Path, kind: str) -> None:
+    """By llama.cpp's own converter, which is in the package's source and runs on our torch."""
+    source = FOLDER / "llamacpp-source"
+    if not source.exists():
+        version = read_versions(python)["llama_cpp_python"]
+        named = f"llama-cpp-python=={version}"
+        options = ["--no-deps", "--no-binary", ":all:", "--dest", str(FOLDER), "--quiet"]
+        command = [sys.executable, "-m", "pip", "download", *options, named]
+        subprocess.run(command, check=True)
+        (packed,) = FOLDER.glob("llama_cpp_python-*.tar.gz")
+        shutil.unpack_archive(packed, source, filter="data")
+    (converter,) = source.glob("*/vendor/llama.cpp/convert_hf_to_gguf.py")
+    options = ["--outfile", str(weights), "--outtype", kind]
+    command = [sys.executable, str(converter), str(find_checkpoint()), *options]
+    subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
+
+
 _OTHERS: dict[str, Callable[[Path, Path], Iterator[Rival]]] = {
     "fastembed": _fastembed,
     "ctranslate2": _ctranslate2,
     "litserve": _litserve,
     "infinity": _infinity,
     "vllm": _vllm,
+    "llamacpp": _llamacpp,
 }
 
 
