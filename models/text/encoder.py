@@ -332,6 +332,11 @@ class Encoder:
             return self.tokenizer.encode_batch([whole], add_special_tokens=special)[0]
         except TypeError:
             raise _refuse_surrogate() from None
+        except BaseException as error:
+            # Rust's own end of a thread comes as no Exception, which nobody would take for one.
+            if type(error).__module__ != "pyo3_runtime":
+                raise
+            raise RuntimeError(f"the tokenizer broke down: {error}") from None
 
     def encode_ids(
         self,

@@ -135,12 +135,17 @@ class Words:
         return [len(each.encode()) if self._is_bpe else 1 for each in written]
 
     def _begins(self, text: str, begin: int, end: int) -> bool:
-        """Whether a token begins there where the text up to `end` is read."""
+        """Whether a token begins there where the text up to `end` is read, and no word changes.
+
+        Of several blanks the last one is a part of what follows, and of the others where nothing
+        does.
+        """
         first, both = (
-            self._tokenizer.encode(text[:stop], add_special_tokens=False).ids
+            self._tokenizer.encode(text[:stop], add_special_tokens=False)
             for stop in (begin, max(end, begin + 1))
         )
-        return both[: len(first)] == first
+        count = len(first)
+        return both.ids[:count] == first.ids and both.word_ids[:count] == first.word_ids
 
     def _ends_with(self, text: str, word: str) -> bool:
         """Whether these are the last tokens of the text."""
