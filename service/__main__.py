@@ -1,7 +1,6 @@
 """The command line of the service: flags, settings, and the exit code."""
 
 import argparse
-import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -52,12 +51,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _tell(flags: dict[str, Any]) -> int:
     from service.engines import tell_engines
+    from service.observability.log_stream import say
     from service.settings import read_settings
 
     try:
         return tell_engines(read_settings(flags))
     except ClozeError as error:
-        sys.stderr.write(f"error: {error}\n")
+        say(f"error: {error}")
         return 2
 
 
@@ -65,6 +65,7 @@ def _serve(flags: dict[str, Any]) -> int:
     # Imported here: --help and wrong arguments need not wait for the web framework.
     from models.machine.allocator import return_large_blocks
     from service.app import create_app, reload_all, tell_refused
+    from service.observability.log_stream import say
     from service.observability.logging import configure_logging
     from service.server.process import (
         end_early_without_loss,
@@ -87,26 +88,26 @@ def _serve(flags: dict[str, Any]) -> int:
     try:
         settings = read_settings(flags)
     except ClozeError as error:
-        sys.stderr.write(f"error: {error}\n")
+        say(f"error: {error}")
         return 2
     configure_logging(texts=settings.log_texts)
     return_large_blocks()
     if not allow_files(settings):
-        sys.stderr.write(
+        say(
             f"warning: this process may not open enough files for {settings.max_connections} "
-            "connections; raise its limit (ulimit -n), or set CLOZE_MAX_CONNECTIONS lower\n"
+            "connections; raise its limit (ulimit -n), or set CLOZE_MAX_CONNECTIONS lower"
         )
     try:
         app = create_app(settings, on_failure=stop)
     except ClozeError as error:
-        sys.stderr.write(f"error: {error}\n")
+        say(f"error: {error}")
         return 2
     server = Server(app, settings, partial(tell_refused, app))
     reload_at_hangup(lambda: reload_all(app))
     leave_the_cores()
     code = server.run_to_the_end()
     for failure in failures:
-        sys.stderr.write(f"error: {failure}\n")
+        say(f"error: {failure}")
     return 1 if failures else code
 
 

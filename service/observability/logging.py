@@ -10,13 +10,14 @@ import threading
 import time
 from collections.abc import Iterator
 from types import TracebackType
-from typing import Any
+from typing import Any, TextIO, cast
 
 import structlog
 from structlog.contextvars import merge_contextvars
 from structlog.typing import EventDict, WrappedLogger
 
 from models.errors import InternalError, OperatorError
+from service.observability.log_stream import LOG
 
 # What these say never quotes a request: of tokens ONNX Runtime sees ids and shapes alone.
 _QUOTING_NOTHING = (InternalError, OperatorError, MemoryError, OSError)
@@ -46,7 +47,7 @@ def configure_logging(*, texts: bool = False) -> None:
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         # One write a line: others write to the same file, and lines must not meet in one.
-        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(file=cast("TextIO", LOG)),
         cache_logger_on_first_use=True,
     )
     logging.basicConfig(handlers=[_Forwarder()], level=logging.WARNING, force=True)

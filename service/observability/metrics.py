@@ -103,6 +103,9 @@ class Metrics:
         self.restarts = self._counter(
             "cloze_session_restarts", "Sessions that were made anew.", ("model",)
         )
+        self.log_lines_dropped = self._counter(
+            "cloze_log_lines_dropped", "Lines of the log that could not be written.", ()
+        )
         self._make_batches()
         memory_limit = Gauge(
             "cloze_memory_limit_bytes",
