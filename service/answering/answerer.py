@@ -166,7 +166,7 @@ class Answerer:
         lane = deadline.lane or (Lane.BULK if bulk else Lane.INTERACTIVE)
         if not deadline.asked:
             # Before it is tokenised: what is refused anyway is refused for little.
-            model.batcher.check_room(lane, deadline.at)
+            model.batcher.check_room(lane, deadline.at, record.caller)
         with Cancellation(deadline, self._find_clock(), *client) as cancellation:
             record.prepared = time.perf_counter()
             failed: dict[int, ClozeError] = {}
@@ -175,7 +175,13 @@ class Answerer:
             places = [place for place in range(len(question.items)) if place not in failed]
             sequences = spread(jobs) if any(job.more for job in jobs) else jobs
             while sequences:
-                ticket = Ticket(sequences, deadline=deadline.at, lane=lane, context=record)
+                ticket = Ticket(
+                    sequences,
+                    deadline=deadline.at,
+                    lane=lane,
+                    caller=record.caller,
+                    context=record,
+                )
                 try:
                     await self._run(model, ticket, record, cancellation)
                     break

@@ -22,6 +22,7 @@ class RequestRecord:
     submitted: float = 0.0
     decoded: float = 0.0
     request_id: str = ""
+    caller: str = ""  # who asks, as others who ask share with it: its key's name, or its address
     model: str = ""  # the loaded model that answers; empty until it is found
     task: str = ""  # what of it is asked; empty until then, too
     items: int = 0

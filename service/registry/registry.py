@@ -328,12 +328,12 @@ class Registry:
             if not model.requests:
                 self._released.notify_all()
 
-    def check_room(self, lane: Lane, deadline: float) -> None:
-        """Raise Overloaded where no model has room for a request, whatever it asks."""
+    def check_room(self, lane: Lane, deadline: float, caller: str = "") -> None:
+        """Raise Overloaded where no model has room for the caller's request, whatever it asks."""
         full: Overloaded | None = None
         for model in self._models.values():
             try:
-                model.batcher.check_room(lane, deadline)
+                model.batcher.check_room(lane, deadline, caller)
             except Overloaded as error:
                 full = error
             else:

@@ -23,6 +23,11 @@ _LEAST_MARGIN, _FIRST_MARGIN, _MOST_MARGIN = 1.1, 1.25, 4.0
 # the last long one.
 _RESERVED = 0.25
 _RESERVED_S = 10.0
+# So many times the bound may wait of all callers together, where each has no more than its share.
+_MOST_TOGETHER = 2.0
+# One in so many that a model refuses while it has nothing to do is computed all the same: what it
+# costs was measured once, perhaps on a bad day.
+_TRIED = 16
 # Of answers that come sooner, a good part is not computing.
 _SHORT_S = 0.02
 
@@ -49,6 +54,7 @@ class Admission:
         self._margin = _FIRST_MARGIN
         self._learned = 0.0
         self._largest, self._seen = 0.0, 0.0
+        self._idle_refusals = 0
 
     def learn(self, predicted_s: float, seconds: float, now: float) -> None:
         """Learn from an answer how far predictions fall short: the margin is that quantile.
@@ -64,7 +70,14 @@ class Admission:
             self._margin = min(max(margin, _LEAST_MARGIN), _MOST_MARGIN)
 
     def check(
-        self, lane: Lane, work: float, *, deadline: float, now: float, under_way: float
+        self,
+        lane: Lane,
+        work: float,
+        *,
+        deadline: float,
+        now: float,
+        under_way: float,
+        caller: str = "",
     ) -> float:
         """The seconds that an answer would take by prediction.
 
@@ -77,14 +90,17 @@ class Admission:
         left = max(0.0, deadline - now)
         judged = self._reserve(work, min(left, bound), now) if lane is Lane.INTERACTIVE else work
         # An empty queue takes any request: one that is too large alone would never get in.
-        if waiting > 0 and waiting + judged > bound:
+        if waiting > 0 and self._is_full(lane, caller, waiting, judged, bound):
             raise Overloaded(
-                f"work for {waiting:.2f} s is waiting, and {bound:g} s may; try again later",
+                f"work for {waiting:.3g} s is waiting, this counts for {judged:.3g} s, and "
+                f"together {bound:g} s may wait; try again later, or send fewer inputs",
                 retry_after_s=min(waiting, waiting + judged - bound),
             )
-        wait = self._predict(lane, judged, now, under_way) * self._margin
-        if wait <= left:
-            return self._predict(lane, work, now, under_way)
+        begin = self._queue.begin(lane, caller, now)
+        wait = self._predict(lane, judged, begin, now, under_way) * self._margin
+        idle = not waiting and not under_way
+        if wait <= left or (idle and left > 0 and self._try()):
+            return self._predict(lane, work, begin, now, under_way)
         fits = work * self._margin <= left
         remedy = "try again later" if fits else "send fewer inputs"
         raise Overloaded(
@@ -94,6 +110,21 @@ class Admission:
             retry_after_s=wait - left if fits else under_way + waiting,
         )
 
+    def _try(self) -> bool:
+        """Whether one is let in though it would come too late: nothing else shows that it does."""
+        self._idle_refusals = (self._idle_refusals + 1) % _TRIED
+        return not self._idle_refusals
+
+    def _is_full(
+        self, lane: Lane, caller: str, waiting: float, judged: float, bound: float
+    ) -> bool:
+        """Whether more than may wait would; who has less than its share waiting still gets in."""
+        if waiting + judged <= bound:
+            return False
+        own, callers = self._queue.share_s(lane, caller)
+        over = waiting + judged > _MOST_TOGETHER * bound
+        return not caller or over or own + judged > bound / callers
+
     def _reserve(self, work: float, most: float, now: float) -> float:
         """The work a request is judged by: as large as the largest of late, within bounds."""
         kept = math.exp((self._seen - now) / _RESERVED_S)
@@ -102,11 +133,13 @@ class Admission:
         added = self._margin * (1.0 + self._queue.limits.overtaking)
         return max(work, min(self._largest, _RESERVED * most / added))
 
-    def _predict(self, lane: Lane, work: float, now: float, under_way: float) -> float:
-        """Seconds until a request that comes now would be answered."""
+    def _predict(
+        self, lane: Lane, work: float, begin: float, now: float, under_way: float
+    ) -> float:
+        """Seconds until a request that comes now, and counts from `begin`, would be answered."""
         queue, busy = self._queue, self._pace.busy(now)
         # It overtakes what is due after its last text.
-        due = now + queue.limits.overtaking * work
+        due = begin + queue.limits.overtaking * work
         if lane is Lane.INTERACTIVE:
             # Shorter texts that come meanwhile may overtake it.
             ahead = under_way + queue.ahead_s(lane, due)

@@ -28,6 +28,8 @@ from service.scheduling.ticket import Lane, Ticket, settle_soon
 _GRACE_S = 1.0
 # A batch stands still when it has taken the time allowed, and so many times what was predicted.
 _STALLED = 10.0
+# Whoever looks after it comes four times a second.
+_PAUSED_S = 2.0
 # Loading graphs anew stands still when it takes so many times as long as a batch, and a minute.
 _LOADING_STALLED = 10.0
 _LEAST_LOADING_S = 60.0
@@ -97,6 +99,7 @@ class Batcher:
         self._run: BatchRun | None = None
         self._closed = False
         self._waking = False
+        self._checked = math.inf  # when it was last looked after
         self._thread: threading.Thread
         self._start()
 
@@ -138,10 +141,10 @@ class Batcher:
         """Texts that wait."""
         return self._queue.texts
 
-    def check_room(self, lane: Lane, deadline: float) -> None:
-        """Raise Overloaded where not even the shortest text would be answered in time."""
+    def check_room(self, lane: Lane, deadline: float, caller: str = "") -> None:
+        """Raise Overloaded where not even the caller's shortest text would be answered in time."""
         with self._lock:
-            self._admit(lane, 0.0, deadline)
+            self._admit(lane, 0.0, deadline, caller)
 
     def submit(self, ticket: Ticket) -> None:
         """Queue a request.
@@ -155,7 +158,7 @@ class Batcher:
             if self._graphs.state is GraphState.FAILED:
                 raise NotReady(self._graphs.reason)
             work = self._queue.predict_s(ticket.jobs)
-            ticket.predicted_s = self._admit(ticket.lane, work, ticket.deadline)
+            ticket.predicted_s = self._admit(ticket.lane, work, ticket.deadline, ticket.caller)
             self._queue.add(ticket, time.perf_counter())
             waking, self._waking = self._waking, True
         if not waking:
@@ -215,6 +218,11 @@ class Batcher:
             if self._closed:
                 return
             run, thread = self._run, self._thread
+            now, last = time.perf_counter(), self._checked
+            self._checked = now
+            if run is not None and now - last > _PAUSED_S:
+                # The process stood still, or hardly got a core: that is no time of the batch's.
+                run.stuck_at += now - last
             stuck_at = math.inf if run is None else run.stuck_at
         self._graphs.check()
         with self._changed:
@@ -227,13 +235,15 @@ class Batcher:
         elif run is not None and time.perf_counter() >= stuck_at:
             self._end(run, stuck_at)
 
-    def _admit(self, lane: Lane, work: float, deadline: float) -> float:
+    def _admit(self, lane: Lane, work: float, deadline: float, caller: str) -> float:
         now = time.perf_counter()
         under_way = 0.0
         if self._run is not None:
             expected = self._run.batch.predicted_s * self._pace.factor
             under_way = max(0.0, self._run.began + expected - now)
-        return self._admission.check(lane, work, deadline=deadline, now=now, under_way=under_way)
+        return self._admission.check(
+            lane, work, deadline=deadline, now=now, under_way=under_way, caller=caller
+        )
 
     def _start(self) -> None:
         """Let another thread empty the queue; the one before ends, if it ever can."""

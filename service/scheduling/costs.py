@@ -10,8 +10,10 @@ what batches really take, whatever else runs beside them.
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import combinations
+from pathlib import Path
 
 import numpy as np
 
@@ -21,6 +23,8 @@ _MEMORY_S = 1.0
 # One batch in the middle of a page fault or of a paused machine says nothing about the next.
 _FASTEST, _SLOWEST = 0.05, 20.0
 _BUDGET_S = 0.3
+# No batch takes less.
+_LEAST_S = 1e-6
 _ROUNDS = 3
 
 
@@ -81,11 +85,17 @@ class Pace:
 
 
 def measure_costs(
-    run: Callable[[Sequence[int]], None], *, max_tokens: int, max_batch_tokens: int
+    run: Callable[[Sequence[int]], None],
+    *,
+    max_tokens: int,
+    max_batch_tokens: int,
+    threads: int = 1,
 ) -> Costs:
     """Run a few batches, given as the lengths of their texts, and fit the costs to their times.
 
-    Takes about 0.3 s, or the few runs that a large model needs.
+    Takes about 0.3 s, or the few runs that a large model needs. For how long its `threads` waited
+    for cores that others had does not count: how busy the machine is, the pace finds out, and
+    forgets.
     """
     began = time.perf_counter()
     found: list[Measured] = []
@@ -93,15 +103,32 @@ def measure_costs(
         tokens, width = sum(lengths), max(lengths)
         times = []
         for _ in range(_ROUNDS):
-            started = time.perf_counter()
+            started, spent = time.perf_counter(), time.process_time()
+            waited = _read_waiting()
             run(lengths)
-            times.append(time.perf_counter() - started)
+            passed = time.perf_counter() - started
+            # Other threads may have waited, too: what was computed took its time at least.
+            least = min(passed, (time.process_time() - spent) / threads)
+            times.append(max(passed - (_read_waiting() - waited) / threads, least, _LEAST_S))
             if time.perf_counter() - began > _BUDGET_S:
                 break
         found.append(Measured(tokens, width, min(times)))
         if time.perf_counter() - began > _BUDGET_S and len(found) > 2:
             break
     return fit_costs(found)
+
+
+def _read_waiting(tasks: Path = Path("/proc/self/task")) -> float:
+    """Seconds that the threads of this process have waited for a core, together.
+
+    By the kernel's scheduler statistics (Documentation/scheduler/sched-stats.rst); 0 without them.
+    """
+    total = 0
+    with suppress(OSError):
+        for task in tasks.iterdir():
+            with suppress(OSError, ValueError, IndexError):  # it has ended meanwhile
+                total += int((task / "schedstat").read_bytes().split()[1])
+    return total / 1e9
 
 
 def fit_costs(measured: Iterable[Measured]) -> Costs:

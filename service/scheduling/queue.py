@@ -2,8 +2,9 @@
 
 Not thread-safe, and without a clock of its own: its owner holds the lock and says what time it is.
 
-Texts lie in classes of about equal length. Each is due at a time: that of its arrival, and
-`overtaking` times its own predicted seconds (and those of the texts before it in its request).
+Texts lie in classes of about equal length. Each is due at a time: that of its arrival, less the
+lead of a caller who has less waiting than others (service/scheduling/callers.py), and `overtaking`
+times its own predicted seconds (and those of the texts before it in its request).
 A batch begins with the text that is due first, so shorter texts that came a little later overtake
 a long one, and later ones cannot: nobody is starved. Others join it while that is a gain for all,
 see `Queue._joins`.
@@ -20,6 +21,7 @@ from itertools import count
 
 from models.heads import Job
 from service.errors import DeadlinePassed
+from service.scheduling.callers import Callers
 from service.scheduling.costs import Costs, Pace
 from service.scheduling.due_times import DueTimes
 from service.scheduling.ticket import Lane, Ticket
@@ -75,6 +77,7 @@ class _Waiting:
 
     classes: dict[int, _Class] = field(default_factory=dict)
     dues: DueTimes = field(default_factory=DueTimes)
+    callers: Callers = field(default_factory=Callers)
     texts: int = 0
     work_s: float = 0.0
     dropped: int = 0
@@ -107,6 +110,15 @@ class Queue:
         """The part of it that is due by then, and so goes before what is due later."""
         return self._lanes[lane].dues.before(due) * self._pace.factor
 
+    def begin(self, lane: Lane, caller: str, now: float) -> float:
+        """When a caller's text that comes now counts as having come."""
+        return now - self._lanes[lane].callers.find_lead(caller) * self._pace.factor
+
+    def share_s(self, lane: Lane, caller: str) -> tuple[float, int]:
+        """Seconds of the caller's own work that wait, and among how many callers it is one."""
+        callers = self._lanes[lane].callers
+        return callers.waiting_s(caller) * self._pace.factor, callers.count_with(caller)
+
     def work_s(self, tokens: int) -> float:
         """What a waiting text is counted with: its own, and its part of a half-full batch."""
         known = self._work_s.get(tokens)
@@ -124,7 +136,7 @@ class Queue:
         """Queue the texts of a ticket."""
         waiting = self._lanes[ticket.lane]
         pieces: dict[int, _Piece] = {}
-        due, total = now, 0.0
+        due, total = self.begin(ticket.lane, ticket.caller, now), 0.0
         for job in ticket.jobs:
             work = self.work_s(job.tokens)
             total += work
@@ -142,6 +154,7 @@ class Queue:
         waiting.work_s += total
         ticket.waiting_s, ticket.waiting = total, len(ticket.jobs)
         ticket.pieces = tuple(pieces.values())
+        waiting.callers.add(ticket.caller, len(ticket.jobs), total)
 
     def release(self, ticket: Ticket) -> None:
         """Give up the place of what still waits of a ticket. May be called more than once."""
@@ -149,6 +162,7 @@ class Queue:
         waiting.texts -= ticket.waiting
         waiting.work_s = max(0.0, waiting.work_s - ticket.waiting_s) if waiting.texts else 0.0
         waiting.dropped += ticket.waiting
+        waiting.callers.remove(ticket.caller, ticket.waiting, ticket.waiting_s)
         ticket.waiting_s, ticket.waiting = 0.0, 0
         for piece in ticket.pieces:
             for due, job in piece.jobs:
@@ -263,6 +277,7 @@ class Queue:
         found.texts -= 1
         waiting.texts -= 1
         waiting.work_s = max(0.0, waiting.work_s - work) if waiting.texts else 0.0
+        waiting.callers.remove(piece.ticket.caller, 1, work)
         piece.ticket.waiting_s -= work
         piece.ticket.waiting -= 1
         return piece.ticket, job

@@ -30,6 +30,7 @@ class Ticket:
 
     __slots__ = (
         "_loop",
+        "caller",
         "context",
         "deadline",
         "dropped",
@@ -54,12 +55,14 @@ class Ticket:
         *,
         deadline: float,
         lane: Lane = Lane.INTERACTIVE,
+        caller: str = "",
         context: Any = None,
     ) -> None:
-        """`deadline` by time.perf_counter()."""
+        """`deadline` by time.perf_counter(); `caller` is who shares the trunk with others."""
         self._loop = asyncio.get_running_loop()
         self.jobs = jobs
         self.lane = lane
+        self.caller = caller
         self.context = context
         self.future: asyncio.Future[None] = self._loop.create_future()
         self.pending = len(jobs)

@@ -163,3 +163,24 @@ def test_what_is_over_at_once_teaches_nothing() -> None:
     for _ in range(1_000):
         admission.learn(0.001, 0.1, 0.0)
     assert find_longest(admission, 1.0) == before
+
+
+def test_a_model_with_nothing_to_do_tries_what_it_refuses_now_and_then() -> None:
+    """Costs that were measured on a bad day would refuse for ever what takes no time."""
+    admission = make_admission()
+    outcomes = []
+    for _ in range(64):
+        try:
+            admission.check(Lane.INTERACTIVE, 0.5, deadline=0.3, now=0.0, under_way=0.0)
+            outcomes.append(True)
+        except Overloaded:
+            outcomes.append(False)
+    assert outcomes.count(True) == 4
+    assert not any(outcomes[:15])
+    # Not while it has something to do, and not what is late already.
+    for deadline, under_way in ((0.3, 0.1), (0.0, 0.0)):
+        for _ in range(40):
+            with pytest.raises(Overloaded):
+                admission.check(
+                    Lane.INTERACTIVE, 0.5, deadline=deadline, now=0.0, under_way=under_way
+                )

@@ -449,6 +449,44 @@ def test_a_batch_that_stands_still_is_ended_for_its_guilty_text(
     batcher.close()
 
 
+def test_time_that_the_process_did_not_get_is_none_of_the_batch(
+    make_jobs: MakeJobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped for half a minute and sent on, it looks like one that stands still, and is sound."""
+    trunk = Recorder(held=True)
+    batcher = make_batcher(trunk, stall_s=20.0)
+    batcher._pace.factor = 1e-6
+    told: list[str] = []
+
+    class Log:
+        def error(self, event: str, **_: Any) -> None:
+            told.append(event)
+
+    monkeypatch.setattr("service.scheduling.batcher._log", Log())
+
+    async def play() -> None:
+        first = submit(batcher, make_jobs("first", 8))
+        await wait(trunk.entered)
+        batcher.check()
+        run = batcher._run
+        assert run is not None
+        # As if all of it had been 35 s ago, and nobody had looked since.
+        run.stuck_at -= 35.0
+        batcher._checked -= 35.0
+        batcher.check()
+        batcher.check()
+        assert not told
+        assert not trunk.reopened
+        # Where somebody looks all the time, so long is too long.
+        run.stuck_at -= 35.0
+        trunk.release.set()
+        await asyncio.to_thread(batcher.check)
+        await first.future
+
+    asyncio.run(play())
+    batcher.close()
+
+
 def test_a_batch_that_ends_while_it_is_found_to_stand_still_keeps_its_thread(
     make_jobs: MakeJobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -588,7 +626,7 @@ def test_a_full_queue_takes_no_more(make_jobs: MakeJobs) -> None:
         # An empty queue takes any request: one that is too large alone would never get in.
         tickets.append(submit(batcher, make_jobs("large", *[64] * 10)))
         assert batcher.queued_s > 50.0
-        with pytest.raises(Overloaded, match="may; try again later") as caught:
+        with pytest.raises(Overloaded, match="may wait; try again later") as caught:
             submit(batcher, make_jobs("more", 1))
         assert 0 < caught.value.retry_after_s <= batcher.queued_s
         with pytest.raises(Overloaded):

@@ -1,11 +1,23 @@
 """What a batch costs: the fit, and what it is fed."""
 
+import os
 import random
+import subprocess
+import sys
 import time
+from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
-from service.scheduling.costs import Costs, Measured, Pace, fit_costs, measure_costs
+from service.scheduling.costs import (
+    Costs,
+    Measured,
+    Pace,
+    _read_waiting,
+    fit_costs,
+    measure_costs,
+)
 
 TRUE = Costs(fixed_s=0.001, token_s=8e-5, cell_s=3e-8)
 SHAPES = [(8, 8), (64, 8), (64, 64), (256, 64), (384, 32), (256, 256), (512, 256)]
@@ -102,3 +114,48 @@ def test_the_pace_knows_how_busy_the_trunk_is() -> None:
     pace.work(now, now + 1.0, interactive=True)
     assert pace.busy(now + 1.0) > 0.5
     assert pace.busy(now + 11.0) < 0.01
+
+
+@pytest.mark.skipif(not Path("/proc/self/schedstat").exists(), reason="no scheduler statistics")
+def test_a_busy_machine_costs_nobody_the_shape_of_the_costs() -> None:
+    """For how long it waited for a core, which another process keeps, does not count."""
+    core = min(os.sched_getaffinity(0))
+    script = f"import os; os.sched_setaffinity(0, {{{core}}})\nwhile True: pass"
+    before = os.sched_getaffinity(0)
+    rivals = [subprocess.Popen([sys.executable, "-c", script]) for _ in range(3)]
+
+    def run(lengths: Sequence[int]) -> None:
+        end = time.thread_time() + 2e-5 * sum(lengths) + 1e-3
+        while time.thread_time() < end:
+            pass
+
+    try:
+        os.sched_setaffinity(0, {core})
+        time.sleep(0.5)
+        began = time.perf_counter()
+        run([384])
+        # The core is shared: it takes longer than what is computed.
+        assert time.perf_counter() - began > 1.5 * (2e-5 * 384 + 1e-3)
+        found = measure_costs(run, max_tokens=256, max_batch_tokens=512)
+    finally:
+        os.sched_setaffinity(0, before)
+        for rival in rivals:
+            rival.kill()
+            rival.wait()
+    assert found.batch_s(384, 32) == pytest.approx(2e-5 * 384 + 1e-3, rel=0.5)
+
+
+def test_what_a_device_computes_counts_whole() -> None:
+    """A thread that sleeps meanwhile waits for no core."""
+    found = measure_costs(
+        lambda lengths: time.sleep(1e-4 * sum(lengths)), max_tokens=64, max_batch_tokens=128
+    )
+    assert found.batch_s(128, 32) > 0.01
+
+
+def test_without_the_kernels_statistics_nothing_is_known_of_waiting(tmp_path: Path) -> None:
+    assert _read_waiting(tmp_path / "none") == 0
+    (tmp_path / "1").mkdir()
+    (tmp_path / "2").mkdir()
+    (tmp_path / "2" / "schedstat").write_text("5 2500000000 7\n")
+    assert _read_waiting(tmp_path) == 2.5
