@@ -23,6 +23,7 @@ from models.bundle.bundle import Bundle
 from models.choice import Choice
 from models.engines import Spin
 from models.engines.library import find_kernels
+from models.engines.limit import ends_within
 from models.errors import OperatorError
 from models.golden import check_golden, list_golden_batches
 from models.machine.allocator import return_freed_memory
@@ -56,6 +57,7 @@ def choose_fastest(
     threads: int = 0,
     spin: Spin = "auto",
     folder: Path | None = None,
+    load_timeout_s: float | None = None,
 ) -> tuple[Choice, Contest | None]:
     """The fastest of the candidates, and how it was found where it had to be.
 
@@ -71,7 +73,8 @@ def choose_fastest(
         kept = _read(file, candidates)
         if kept is not None:
             return kept, None
-    contest = _hold(bundle, precision, candidates, threads, spin)
+    options = {"threads": threads, "spin": spin, "load_timeout_s": load_timeout_s}
+    contest = _hold(bundle, precision, candidates, options)
     best = max(contest.speeds.values())
     found = next(
         each for each in candidates if contest.speeds.get(each.engine, 0.0) * _WORTH >= best
@@ -82,15 +85,13 @@ def choose_fastest(
 
 
 def _hold(
-    bundle: Bundle, precision: str, candidates: Sequence[Choice], threads: int, spin: Spin
+    bundle: Bundle, precision: str, candidates: Sequence[Choice], options: Mapping[str, Any]
 ) -> Contest:
     speeds: dict[str, float] = {}
     errors: dict[str, OperatorError] = {}
     for choice in candidates:
         try:
-            speeds[choice.engine] = _time(
-                Pipeline(bundle, precision=precision, engine=choice, threads=threads, spin=spin)
-            )
+            speeds[choice.engine] = _try_one(bundle, precision, choice, options)
         except OperatorError as error:
             errors[choice.engine] = error
         gc.collect()
@@ -98,6 +99,12 @@ def _hold(
     if not speeds:
         raise errors[candidates[0].engine]
     return Contest(speeds, {engine: error.message for engine, error in errors.items()})
+
+
+def _try_one(bundle: Bundle, precision: str, choice: Choice, options: Mapping[str, Any]) -> float:
+    pipeline = Pipeline(bundle, precision=precision, engine=choice, **options)
+    with ends_within(options["load_timeout_s"], pipeline.stop, bundle.path):
+        return _time(pipeline)
 
 
 def _time(pipeline: Pipeline) -> float:

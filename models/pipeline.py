@@ -29,6 +29,7 @@ from models.derived.table import derive_heads, explain_task, list_tasks
 from models.derived.tokens import TextToken, join_tokens, split_text
 from models.derived.words import DEFAULT_TOP_K, Neighbour, WordVectors
 from models.engines import HostOutput, Output, Role, Session, Spin, open_session
+from models.engines.limit import ends_within
 from models.errors import (
     BundleDamaged,
     CallerError,
@@ -76,8 +77,12 @@ class Pipeline(Deriving):
         threads: int = 0,
         spin: Spin = "auto",
         engine: str | Choice = AUTO,
+        load_timeout_s: float | None = None,
     ) -> None:
-        """`engine` by its name, or as it was chosen for this bundle and precision."""
+        """`engine` by its name, or as it was chosen for this bundle and precision.
+
+        What the graphs are tried with may take `load_timeout_s`; None: for ever.
+        """
         manifest = bundle.manifest
         self.bundle = bundle
         self.precision = bundle.choose_precision(precision)
@@ -104,9 +109,10 @@ class Pipeline(Deriving):
             )
 
         self.trunk = load(self.choice.trunk, "trunk")
-        check_trunk(bundle, self.choice, self.encoder, self.trunk)
         self._sessions: dict[str, Session] = {}  # of the heads, by file
-        self.heads = tuple(self._open_heads(load))
+        with ends_within(load_timeout_s, self.stop, bundle.path):
+            check_trunk(bundle, self.choice, self.encoder, self.trunk)
+            self.heads = tuple(self._open_heads(load))
         # What is made of these, and runs their graphs.
         self.derived = tuple(derive_heads(self.heads))
         # Neither opens anything before it is asked.

@@ -38,6 +38,7 @@ def open_pipeline(
         threads=settings.threads,
         spin=settings.spin,
         engine=choose_here(bundle, precision, settings),
+        load_timeout_s=settings.load_timeout_s,
     )
     trunk = pipeline.trunk
     name, choice = bundle.manifest.name, pipeline.choice
@@ -63,6 +64,7 @@ def choose_here(bundle: Bundle, precision: str, settings: Settings) -> Choice:
         threads=settings.threads,
         spin=settings.spin,
         folder=settings.cache_dir or find_cache_dir(),
+        load_timeout_s=settings.load_timeout_s,
     )
     for engine, reason in contest.refused.items() if contest else ():
         _log.warning(

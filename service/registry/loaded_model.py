@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from models.engines import ENGINE
+from models.engines.limit import ends_within
 from models.heads import Job
 from models.pipeline import Pipeline
 from models.text.packing import Extent
@@ -31,7 +32,10 @@ class LoadedModel:
         by_admin: bool = False,
     ) -> None:
         """Computes the golden answers first; raises AnswersWrong or BundleDamaged."""
-        warm_up(pipeline)
+        with ends_within(settings.load_timeout_s, pipeline.stop, pipeline.bundle.path):
+            warm_up(pipeline)
+            with pipeline.bundle.blamed():
+                self.costs = measure(pipeline, settings.max_batch_tokens)
         self.pipeline = pipeline
         self.name = pipeline.manifest.name
         # Replicas that tell the same give the same answers; that of fp32 is the bundle's own.
@@ -55,8 +59,6 @@ class LoadedModel:
             for (name, head_name), head in self.heads.items()
             if head_name is None and head.entry.pooling_source == "default"
         }
-        with pipeline.bundle.blamed():
-            self.costs = measure(pipeline, settings.max_batch_tokens)
         self.batcher = Batcher(
             Graphed(pipeline),
             name=self.name,

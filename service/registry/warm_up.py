@@ -42,4 +42,9 @@ def measure(pipeline: Pipeline, max_batch_tokens: int) -> Costs:
             ]
         )
 
-    return measure_costs(run, max_tokens=manifest.max_tokens, max_batch_tokens=max_batch_tokens)
+    return measure_costs(
+        run,
+        max_tokens=manifest.max_tokens,
+        max_batch_tokens=max_batch_tokens,
+        threads=pipeline.trunk.threads,
+    )
