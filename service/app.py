@@ -31,10 +31,12 @@ from service.middleware.cors import Cors, describe_cors
 from service.middleware.drain import Drain
 from service.middleware.instrument import Instrument
 from service.observability.access_log import AccessLog
+from service.observability.log_stream import LOG
 from service.observability.metrics import Metrics
 from service.observability.request_record import RequestRecord
 from service.observability.tracing import start_tracing
 from service.registry.manager import ModelManager
+from service.server.addresses import write_url
 from service.settings import Settings
 
 if TYPE_CHECKING:
@@ -74,12 +76,14 @@ class Application(FastAPI):
             admin_keys=state.admin_keys,
             drain=state.drain,
             admit=state.manager.registry.check_room,
+            suggest=state.endpoints.suggest,
         )
         layers: ASGIApp = Instrument(
             control,
             life=self.router,
             metrics=state.metrics,
             find=state.endpoints.__getitem__,
+            resolve=state.endpoints.resolve,
             drain=state.drain,
             access=state.access,
             tracing=state.tracing,
@@ -104,6 +108,7 @@ def create_app(
     environment asks.
     """
     metrics = Metrics()
+    LOG.on_drop = metrics.log_lines_dropped.inc
     budget = Budget.of(settings)
     metrics.watch_pending(lambda: budget.held)
     tracing = start_tracing(VERSION)
@@ -143,7 +148,8 @@ def create_app(
     routers = {id(router): router for router in (*ROUTERS, *spoken, *admin)}.values()
     for router in routers:
         app.include_router(router)
-    state.endpoints = EndpointTable((route for router in routers for route in router.routes), app)
+    routes = (route for router in routers for route in router.routes)
+    state.endpoints = EndpointTable(routes, app, settings.root_path)
     state.entry = app.build_middleware_stack()
     return app
 
@@ -198,8 +204,9 @@ async def _load(manager: ModelManager, on_failure: Callable[[Exception], None] |
         if on_failure is not None:
             on_failure(error)
     else:
+        settings = manager.settings
+        url = write_url(settings.host, settings.port, settings.root_path)
         for model in manager.registry:
-            url = f"http://{manager.settings.host}:{manager.settings.port}"
             tasks = model.pipeline.manifest.tasks
             _log.info("serving", model=model.name, tasks=tasks, url=url)
 

@@ -157,10 +157,11 @@ class RouteNotFound(ServiceError):
     code = "route_not_found"
 
     @classmethod
-    def of(cls, path: str, docs: str) -> "RouteNotFound":
-        """The error of a path; it names the page of the routes, if that is not off."""
-        hint = "" if docs == "off" else "; see /docs for what there is"
-        return cls(f"there is no {path}{hint}")
+    def of(cls, path: str, docs: str, near: str | None = None) -> "RouteNotFound":
+        """The error of a path; it names one that is `near`, and the page of routes, if not off."""
+        meant = f"; is {near} meant?" if near else ""
+        hint = "" if docs == "off" else f"{' See' if near else '; see'} /docs for what there is"
+        return cls(f"there is no {path}{meant}{hint}")
 
 
 class MethodNotAllowed(ServiceError):

@@ -27,6 +27,7 @@ DialectName = Literal["huggingface", "tei", "cohere", "infinity", "kserve"]
 PREFIX = "CLOZE_"
 DEFAULT_BUNDLE = Path(__file__).resolve().parent.parent / "bundles" / "lacuna-mini"
 # As browsers write it: in lower case, without a path.
+_ROOT = re.compile(r"(?:/[A-Za-z0-9._~-]+)+")
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[a-z0-9.:\[\]_-]+")
 
 
@@ -67,8 +68,17 @@ class Settings(BaseSettings):
         description="where it is kept which engine was found the fastest here; default: cloze in "
         "the user's cache folder, and where that cannot be written it is found anew at each start",
     )
-    host: str = Field(default="127.0.0.1", description="the address to listen on")
+    host: str = Field(
+        default="127.0.0.1",
+        description="the address to listen on: of IPv4 or IPv6, a name, * for all of both, or "
+        "unix:PATH for a socket of this machine",
+    )
     port: int = Field(default=8080, ge=0, le=65535, description="the port to listen on")
+    root_path: str = Field(
+        default="",
+        description="what a gateway leaves before each path, like /bert; paths without it are "
+        "answered too",
+    )
     api_keys: Annotated[tuple[Key, ...], NoDecode] = Field(
         default=(),
         description="keys, comma-separated: KEY, name:KEY or name:sha256:HEX; "
@@ -134,6 +144,11 @@ class Settings(BaseSettings):
         default=False,
         description="whether /metrics has the names of text-embeddings-inference, too",
     )
+    gzip: bool = Field(
+        default=False,
+        description="whether answers are packed with gzip for clients that take it; packed "
+        "requests are always read",
+    )
     max_inputs: int = Field(default=2048, ge=1, description="items one request may carry")
     max_body_bytes: int = Field(default=16 << 20, ge=1024, description="largest body read, bytes")
     max_characters: int = Field(
@@ -168,6 +183,13 @@ class Settings(BaseSettings):
         gt=0,
         allow_inf_nan=False,
         description="seconds in which a client must take 64 KiB of its answer, or all that is left",
+    )
+    idle_timeout_s: float = Field(
+        default=75.0,
+        gt=0,
+        allow_inf_nan=False,
+        description="seconds for which a connection is kept that nothing is asked over; longer "
+        "than a proxy keeps its own",
     )
     max_batch_tokens: int = Field(
         default=MAX_BATCH_TOKENS, ge=1, description="tokens the trunk computes at once"
@@ -208,6 +230,12 @@ class Settings(BaseSettings):
         allow_inf_nan=False,
         description="seconds within which a request is answered, else 429 or 504; "
         "X-Request-Timeout sets it for one request",
+    )
+    load_timeout_s: float = Field(
+        default=600.0,
+        gt=0,
+        allow_inf_nan=False,
+        description="seconds that a bundle may take to compute its golden answers when loaded",
     )
     stall_s: float = Field(
         default=30.0,
@@ -273,6 +301,14 @@ class Settings(BaseSettings):
         if value not in list_engines():
             raise ValueError(f"there is no such engine; choose from {', '.join(list_engines())}")
         return value
+
+    @field_validator("root_path")
+    @classmethod
+    def _check_root(cls, value: str) -> str:
+        root = value.rstrip("/")
+        if root and not _ROOT.fullmatch(root):
+            raise ValueError("it is no path; write it like /bert, of letters, digits and ._~-/")
+        return root
 
     @field_validator("cors_origins")
     @classmethod

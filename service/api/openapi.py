@@ -73,6 +73,8 @@ def describe_api(app: FastAPI, endpoints: Mapping[str, Endpoint]) -> dict[str, A
             version=app.version,
             description=app.description,
             routes=app.routes,
+            # Where a gateway leaves its prefix, clients that are made of the document send it.
+            servers=[{"url": root}] if (root := app.state.settings.root_path) else None,
         )
         # As the document writes them: without how a parameter is read.
         kinds = {_CONVERTER.sub("}", path): each.kind for path, each in endpoints.items()}

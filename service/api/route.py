@@ -24,6 +24,7 @@ from models.text.truncation import Overflow
 from service.answering.answerer import Conversion, Question, Reply
 from service.answering.looker import Look
 from service.api.body import read_json
+from service.api.packing import PACKED, pack
 from service.api.schemas import ItemsRequestBody, RequestBody, leave_one_unknown
 from service.api.validation import drop_unknown, translate_validation
 from service.endpoint import NATIVE, Dialect, Kind, Page
@@ -145,6 +146,9 @@ class Route(APIRoute):
             content, headers = found, [(b"content-type", _JSON)]
         else:
             content, headers = found.content, [(b"content-type", found.media_type), *found.headers]
+        if app.state.settings.gzip and (packed := await pack(content, scope)) is not None:
+            content = packed
+            headers.extend(PACKED)
         headers.append((b"content-length", b"%d" % len(content)))
         if IGNORED in scope:
             headers.append((b"x-ignored-fields", scope[IGNORED].encode()))
@@ -210,8 +214,14 @@ def declare(
     return type(f"{kind.title()}Route", (Route,), told)
 
 
-async def respond(reply: Reply, results: Iterable[Mapping[str, Any]]) -> bytes:
-    """The answer of a native route, of the results of the items that have one."""
+async def respond(
+    reply: Reply, results: Iterable[Mapping[str, Any]], nothing: Mapping[str, Any]
+) -> bytes:
+    """The answer of a native route, of the results of the items that have one.
+
+    That of an item that failed says `nothing` in its fields, beside its error: as it would for a
+    client whose types were made of the document.
+    """
     entries = (
         result if at is None else {**result, "truncated": True, "truncated_at": at}
         for result, at in zip(results, reply.truncated_at, strict=True)
@@ -219,20 +229,24 @@ async def respond(reply: Reply, results: Iterable[Mapping[str, Any]]) -> bytes:
     return json_response(
         {
             "model": reply.model,
-            "results": await write(merge(reply, entries), reply.weight),
+            "results": await write(merge(reply, entries, nothing), reply.weight),
             "usage": {"prompt_tokens": reply.tokens, "total_tokens": reply.tokens},
         }
     )
 
 
-def merge(reply: Reply, entries: Iterable[Mapping[str, Any]]) -> Iterable[Mapping[str, Any]]:
-    """The entries, and in the place of each item that has none its error."""
+def merge(
+    reply: Reply, entries: Iterable[Mapping[str, Any]], nothing: Mapping[str, Any]
+) -> Iterable[Mapping[str, Any]]:
+    """The entries, and in the place of each item that has none `nothing` and its error."""
     if not reply.failed:
         return entries
     remaining = iter(entries)
     count = len(reply.answers) + len(reply.failed)
     return (
-        tell_failure(reply.failed[place]) if place in reply.failed else next(remaining)
+        {**nothing, **tell_failure(reply.failed[place])}
+        if place in reply.failed
+        else next(remaining)
         for place in range(count)
     )
 

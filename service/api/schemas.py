@@ -86,15 +86,14 @@ class ResponseBody(BaseModel):
     usage: Usage
 
 
-class FailedResult(BaseModel):
-    """With on_error skip: why an item has no answer."""
-
-    error: ErrorDetail
-
-
 class TruncatableResult(BaseModel):
-    """A result whose text may have been cut."""
+    """A result whose text may have been cut, or with on_error skip not answered at all."""
 
+    error: ErrorDetail | None = Field(
+        default=None,
+        description="With on_error skip: why the item has no answer, and its other fields are "
+        "empty or null; else absent.",
+    )
     truncated: bool | None = Field(
         default=None, description="True where the text was cut; else absent."
     )

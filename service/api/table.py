@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable
 from dataclasses import replace
+from difflib import get_close_matches
 from functools import partial
 from typing import Any
 
@@ -10,6 +11,11 @@ from fastapi import FastAPI
 
 from service.api.route import Route
 from service.endpoint import NOWHERE, Dialect, Endpoint, Handler
+
+_SLASHES = re.compile(r"/{2,}")
+# Of a path that leads nowhere so much is compared with those that there are, and as near are they.
+_MOST_COMPARED = 64
+_ALIKE = 0.8
 
 
 class EndpointTable(dict[str, Endpoint]):
@@ -19,10 +25,14 @@ class EndpointTable(dict[str, Endpoint]):
     last NOWHERE. None of these is kept: there is no end of them.
     """
 
-    def __init__(self, routes: Iterable[Any], app: FastAPI) -> None:
-        """Raises TypeError for a route that does not say what it is."""
+    def __init__(self, routes: Iterable[Any], app: FastAPI, root: str = "") -> None:
+        """`root` is what a gateway may leave before each path.
+
+        Raises TypeError for a route that does not say what it is.
+        """
         super().__init__()
         self._app = app
+        self._root = root
         self._patterns: dict[str, re.Pattern[str]] = {}
         dialects: dict[Dialect, None] = {}
         for route in routes:
@@ -37,12 +47,28 @@ class EndpointTable(dict[str, Endpoint]):
 
     def __missing__(self, path: str) -> Endpoint:
         for template, pattern in self._patterns.items():
-            if pattern.match(path):
+            # What a parameter stands for ends with no slash: the path without it is looked for.
+            if not path.endswith("/") and pattern.match(path):
                 return self[template]
         for prefix, dialect in self._prefixes:
             if path == prefix or path.startswith(f"{prefix}/"):
                 return Endpoint(kind=dialect.kind, dialect=dialect)
         return NOWHERE
+
+    def resolve(self, path: str) -> str:
+        """The path as its route has it: without the root, and without slashes too many.
+
+        For what leads nowhere as it was asked for. Every layer goes by what this gives.
+        """
+        plain = _SLASHES.sub("/", path)
+        if self._root and f"{plain}/".startswith(f"{self._root}/"):
+            plain = plain[len(self._root) :]
+        return plain.rstrip("/") or "/"
+
+    def suggest(self, path: str) -> str | None:
+        """A path that there is and that is written almost as this one."""
+        found = get_close_matches(path[:_MOST_COMPARED], self, n=1, cutoff=_ALIKE)
+        return found[0] if found else None
 
     def _add(self, route: Route) -> None:
         handlers: dict[str, Handler] = dict.fromkeys(

@@ -30,9 +30,9 @@ from service.settings import Access, Settings
 _SMALL_BYTES = 10_000
 _SHOWN_CHARACTERS = 200
 
-# Raises Overloaded where no model has room for a request of that lane and deadline, whatever it
-# asks.
-Admit = Callable[[Lane, float], None]
+# Raises Overloaded where no model has room for a request of that lane, deadline and caller,
+# whatever it asks.
+Admit = Callable[[Lane, float, str], None]
 
 
 class AccessControl:
@@ -46,12 +46,14 @@ class AccessControl:
         admin_keys: KeyRing | None = None,
         drain: Drain | None = None,
         admit: Admit = lambda *_: None,
+        suggest: Callable[[str], str | None] = lambda _: None,
     ) -> None:
         self._settings = settings
         self._keys = keys
         self._admin_keys = admin_keys
         self._drain = drain or Drain(lambda: None)
         self._admit = admit
+        self._suggest = suggest
         self._limiter = (
             RateLimiter(settings.rate_limit, settings.rate_burst) if settings.rate_limit else None
         )
@@ -109,7 +111,7 @@ class AccessControl:
         elif work and (self._keys.keys or self._limiter):
             self._check_key(scope, self._keys)
             if self._limiter is not None:
-                self._check_rate(scope, self._limiter)
+                self._check_rate(self._find_caller(scope), self._limiter)
         elif kind is Kind.ADMIN and self._admin_keys is not None:
             self._check_key(scope, self._admin_keys)
         self._check_headers(scope, admitted=work and "POST" in endpoint.handlers)
@@ -124,8 +126,11 @@ class AccessControl:
             )
         scope[KEY] = name
 
-    def _check_rate(self, scope: Scope, limiter: RateLimiter) -> None:
-        caller = scope.get(KEY) or self._find_address(scope)
+    def _find_caller(self, scope: Scope) -> str:
+        """Who asks: the name of its key, or else its address."""
+        return scope.get(KEY) or self._find_address(scope)
+
+    def _check_rate(self, caller: str, limiter: RateLimiter) -> None:
         wait_s = limiter.take(caller)
         if wait_s:
             raise errors.RateLimited(
@@ -178,8 +183,9 @@ class AccessControl:
             # Without its body it is not known which model a request asks, nor how much: that is
             # checked later. A large one may be bulk, and is let through; a packed one may be large.
             small = size < _SMALL_BYTES and not packed
+            caller = scope[RECORD].caller = self._find_caller(scope)
             if small:
-                self._admit(lane or Lane.INTERACTIVE, deadline)
+                self._admit(lane or Lane.INTERACTIVE, deadline, caller)
             scope[DEADLINE] = Deadline(deadline, timeout_s, lane, asked=small)
 
     def _find_nothing(self, scope: Scope, endpoint: Endpoint) -> ClozeError:
@@ -187,7 +193,10 @@ class AccessControl:
         path = scope["path"]
         path = path if len(path) <= _SHOWN_CHARACTERS else f"{path[:_SHOWN_CHARACTERS]}..."
         if not endpoint.handlers:
-            return errors.RouteNotFound.of(path, self._settings.docs)
+            # Whoever gets here may know which paths there are, but where the docs are off.
+            docs = self._settings.docs
+            near = None if docs == "off" else self._suggest(scope["path"])
+            return errors.RouteNotFound.of(path, docs, near)
         allowed = ", ".join(sorted({*endpoint.handlers, *endpoint.others}))
         return errors.MethodNotAllowed(
             f"{path} does not take {scope['method']}; it takes {allowed}", allowed=allowed

@@ -36,8 +36,9 @@ _log = structlog.get_logger(__name__)
 class Instrument:
     """Wraps the application: tells id and times, counts, and answers 500 for the unexpected.
 
-    `find` gives the endpoint of a path, which all layers further in ask. What is no request goes to
-    `life`, which starts and ends the application.
+    `find` gives the endpoint of a path, which all layers further in ask; one that leads nowhere is
+    looked for as `resolve` writes it. What is no request goes to `life`, which starts and ends the
+    application.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class Instrument:
         metrics: Metrics,
         life: ASGIApp | None = None,
         find: Callable[[str], Endpoint] = lambda _: NOWHERE,
+        resolve: Callable[[str], str] = lambda path: path,
         drain: Drain | None = None,
         access: AccessLog | None = None,
         tracing: "Spans | None" = None,
@@ -55,6 +57,7 @@ class Instrument:
         self._life = life or app
         self._metrics = metrics
         self._find = find
+        self._resolve = resolve
         self._drain = drain or Drain(lambda: None)
         self._access = access
         self._tracing = tracing
@@ -69,6 +72,10 @@ class Instrument:
             scope = {**scope, "method": "GET"}
         record = RequestRecord(began=time.perf_counter(), request_id=find_request_id(scope))
         endpoint = self._find(scope["path"])
+        if not endpoint.handlers:
+            path = self._resolve(scope["path"])
+            if path != scope["path"]:
+                scope["path"], endpoint = path, self._find(path)
         if endpoint.others:
             endpoint = endpoint.others.get(scope["method"], endpoint)
         scope[RECORD] = record

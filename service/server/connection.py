@@ -18,9 +18,10 @@ from starlette.types import ASGIApp, Scope
 from service.limits.body_budget import Budget
 from service.scope import CROWDED, TASK
 from service.server.addresses import read_address
+from service.server.crowd import make_room
 from service.server.exchange import Claim, Exchange
 from service.server.refusals import Refusals, Refused
-from service.server.timers import IDLE_S, Clock, Timers
+from service.server.timers import Clock, Timers
 from service.settings import Settings
 
 # Beyond the limit, connections are kept as long as a 503 takes, and probes; so many at most.
@@ -52,8 +53,7 @@ class Connection(asyncio.Protocol):
         self._state = server_state
         self._app_state = app_state
         self.loop = _loop or asyncio.get_running_loop()
-        self.timers = Timers()
-        self.refusals = Refusals()
+        self.timers, self.refusals = Timers(), Refusals()
         self._parser: Any = httptools.HttpRequestParser(self)
         # What comes behind a request that is to be the last is answered too, or refused in turn.
         self._parser.set_dangerous_leniencies(lenient_data_after_close=True)
@@ -85,8 +85,8 @@ class Connection(asyncio.Protocol):
         self._server = read_address(transport.get_extra_info("sockname"))
         self.client = read_address(transport.get_extra_info("peername"))
         excess = len(self._state.connections) - self.bounds.max_connections
-        self._crowded = excess > 0
-        if excess > RESERVE:
+        self._crowded = excess > 0 and not make_room(self, self._state.connections)
+        if self._crowded and excess > RESERVE:
             transport.abort()
             return
         self.clock.watch(self)
@@ -186,7 +186,7 @@ class Connection(asyncio.Protocol):
         if self.due:
             self._run(self.due[0])
         else:
-            self.timers.idle = self.loop.time() + IDLE_S
+            self.timers.idle = self.loop.time() + self.bounds.idle_timeout_s
         if self._ahead:
             self._parse_ahead()
         self.resume_reading()
@@ -213,6 +213,7 @@ class Connection(asyncio.Protocol):
         """A header has come; behind the body one could pass for such, and is dropped."""
         if not self.headed:
             self.headers.append((name.lower(), value))
+            self.refusals.count(self.headers)
 
     def on_headers_complete(self) -> None:
         """Begin a request, or queue it, unless its headers are too large."""
@@ -263,7 +264,7 @@ class Connection(asyncio.Protocol):
             exchange.finish()
         elif not self.due and not self.transport.is_closing():
             # Answered before its body had come: it is idle from here on.
-            self.timers.idle = self.loop.time() + IDLE_S
+            self.timers.idle = self.loop.time() + self.bounds.idle_timeout_s
 
     # Parsing.
 
@@ -338,9 +339,7 @@ class Connection(asyncio.Protocol):
             "client": self.client,
             "state": self._app_state.copy(),
         }
-        if self._crowded:
-            scope[CROWDED] = True
-        return scope
+        return {**scope, CROWDED: True} if self._crowded else scope
 
     def _run(self, exchange: Exchange) -> None:
         exchange.begun = True

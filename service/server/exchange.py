@@ -64,6 +64,11 @@ class Claim:
         self.size, self._over = 0, True
 
 
+# A body may come in so many parts of any size, in more where these are longer in the mean.
+_MOST_CRUMBS = 4_096
+_CRUMB_BYTES = 16
+
+
 class Exchange:
     """One request and its answer. The connection tells it what comes, and hears when it is over.
 
@@ -78,10 +83,13 @@ class Exchange:
         "_fresh",
         "_head",
         "_left",
+        "_parts",
+        "_size",
         "_waiter",
         "begun",
         "claim",
         "connection",
+        "crumbled",
         "disconnected",
         "keep_alive",
         "more_body",
@@ -103,6 +111,9 @@ class Exchange:
         self.begun = self.disconnected = False
         self.response_started = self.response_complete = False
         self.more_body = True
+        # Its body came in chunks of a few bytes, by the thousand.
+        self.crumbled = False
+        self._parts = self._size = 0
         self._expects_continue = expects_continue
         # What of the body nobody has asked for yet, and whether there is news to tell.
         self._body: bytes | bytearray = b""
@@ -113,7 +124,15 @@ class Exchange:
         self._left = 0  # bytes of the answer that its length promises
 
     def add(self, body: bytes) -> None:
-        """A part of the body has come; where there is no room for it, the application hears so."""
+        """A part of the body has come; where there is no room for it, the application hears so.
+
+        Raises ValueError for a body in crumbs, each of which costs as much as a kilobyte would.
+        """
+        self._parts += 1
+        self._size += len(body)
+        if self._parts > _MOST_CRUMBS and self._size < _CRUMB_BYTES * self._parts:
+            self.crumbled = True
+            raise ValueError("too many chunks")  # the parser's error, told as what it is
         if self.claim.take(len(body)):
             if not self._body:
                 self._body = body

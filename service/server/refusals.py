@@ -26,6 +26,7 @@ Refused = Callable[[Scope, int, RequestRecord], None]
 
 # What a client has sent before it reads the refusal is read too: a reset would take it away.
 _LINGER_S = 2.0
+_MOST_HEADERS = 1000
 # nginx's number for a client that is gone, of one that did not take its answer.
 _UNREAD = 499
 
@@ -41,6 +42,12 @@ class Refusals:
 
     def __init__(self) -> None:
         self.closing = self.malformed = self.too_large = False
+
+    def count(self, headers: Headers) -> None:
+        """Raise ValueError where there are too many: each takes a hundred bytes, however short."""
+        if len(headers) > _MOST_HEADERS:
+            self.too_large = True
+            raise ValueError("too many headers")  # the parser's error, told as what it is
 
     def refuse_in_turn(self, connection: "Connection") -> None:
         """What cannot be parsed has come: tell so once what came ahead of it is answered."""
@@ -58,8 +65,17 @@ class Refusals:
 
     def refuse_malformed(self, connection: "Connection") -> None:
         """Say that what came cannot be parsed."""
+        exchange = connection.arriving
         if self.too_large:
             self.refuse_headers(connection)
+        elif exchange is not None and exchange.crumbled:
+            self._refuse(
+                connection,
+                MalformedHttp(
+                    "the body comes in thousands of chunks of a few bytes; send it whole, or in "
+                    "chunks of a kilobyte and more"
+                ),
+            )
         else:
             self._refuse(
                 connection,
@@ -75,8 +91,8 @@ class Refusals:
         self._refuse(
             connection,
             HeadersTooLarge(
-                f"the request line and headers have more than {limit} bytes; "
-                "send fewer or shorter ones"
+                f"the request line and headers have more than {limit} bytes, or are more than "
+                f"{_MOST_HEADERS}; send fewer or shorter ones"
             ),
         )
 

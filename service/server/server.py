@@ -8,8 +8,8 @@ connections. Owns signals and exit codes; what is finished and what refused is t
 import asyncio
 import math
 import os
+import select
 import signal
-import sys
 import time
 from contextlib import suppress
 from types import FrameType
@@ -20,6 +20,8 @@ import uvicorn
 from fastapi import FastAPI
 
 from service.middleware.drain import Drain
+from service.observability.log_stream import say
+from service.server.addresses import bind, write_url
 from service.server.protocol import make_protocol
 from service.server.refusals import Refused
 from service.settings import Settings
@@ -40,8 +42,7 @@ class Server(uvicorn.Server):
             uvicorn.Config(
                 # Not the application itself, which would only hand on.
                 app.state.entry,
-                host=settings.host,
-                port=settings.port,
+                **bind(settings.host, settings.port),
                 loop="auto",
                 http=make_protocol(settings, app.state.budget, refused),
                 ws="none",
@@ -54,6 +55,7 @@ class Server(uvicorn.Server):
         )
         self._drain: Drain = app.state.drain
         self._drain_s = settings.drain_s
+        self._settings = settings
         self._signal: int | None = None
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
@@ -61,8 +63,10 @@ class Server(uvicorn.Server):
         del frame
         if self._signal is not None:
             # No lock is taken, and no log either: the signal may have come amid one.
-            with suppress(OSError):
-                os.write(2, _ENDED_AT_ONCE)
+            with suppress(OSError, ValueError):
+                # Where nobody reads, a write would never return.
+                if select.select([], [2], [], 0)[1]:
+                    os.write(2, _ENDED_AT_ONCE)
             os._exit(128 + sig)
         self._signal = sig
         self._drain.begin()
@@ -75,9 +79,10 @@ class Server(uvicorn.Server):
         except SystemExit as leave:
             if leave.code:
                 # uvicorn's way to end; it has logged what the system says.
-                sys.stderr.write(
-                    f"error: cannot listen on {self.config.host}:{self.config.port}; free it, "
-                    "or choose another with --host and --port\n"
+                where = write_url(self._settings.host, self._settings.port).removeprefix("http://")
+                say(
+                    f"error: cannot listen on {where}; free it, or choose another with --host and "
+                    "--port"
                 )
                 return 1
         return 0

@@ -13,8 +13,6 @@ from service.settings import Settings
 if TYPE_CHECKING:
     from service.server.connection import Connection
 
-# Seconds for which a connection is kept that nothing is asked over. Longer than the proxies' own.
-IDLE_S = 75.0
 _PARTS = 8
 _LEAST_S, _MOST_S = 0.01, 1.0
 # So much of its answer a client has to read in each CLOZE_SEND_TIMEOUT_S.
@@ -93,7 +91,7 @@ class Clock:
     @classmethod
     def of(cls, settings: Settings) -> "Clock":
         """The clock that suits what may be awaited."""
-        shortest = min(settings.receive_timeout_s, settings.send_timeout_s, IDLE_S)
+        shortest = min(settings.receive_timeout_s, settings.send_timeout_s, settings.idle_timeout_s)
         return cls(min(max(shortest / _PARTS, _LEAST_S), _MOST_S))
 
     def watch(self, each: "Connection") -> None:

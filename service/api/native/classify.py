@@ -17,7 +17,6 @@ from service.api.native.texts import TextsOrPairs, read_item
 from service.api.openapi import ERRORS, HEADERS
 from service.api.route import Ask, Asker, declare, respond
 from service.api.schemas import (
-    FailedResult,
     ItemsRequestBody,
     ResponseBody,
     TruncatableResult,
@@ -111,7 +110,7 @@ class Labels(TruncatableResult):
 class ClassifyResponse(ResponseBody):
     """One result a text."""
 
-    results: list[Labels | FailedResult]
+    results: list[Labels]
 
 
 @router.post("/classify", response_model=ClassifyResponse, responses=ERRORS, openapi_extra=HEADERS)
@@ -132,13 +131,16 @@ async def classify(body: ClassifyRequest, ask: Ask) -> bytes:
         Question("classify", items, options, model=body.model, head=body.head, skip=ask.skips(body))
     )
     if not isinstance(body.head, tuple):
-        return await respond(reply, [{"labels": labels} for labels in reply.answers])
+        return await respond(
+            reply, [{"labels": labels} for labels in reply.answers], {"labels": []}
+        )
     return await respond(
         reply,
         (
             {"heads": [{"head": name, "labels": labels} for name, labels in answer]}
             for answer in reply.answers
         ),
+        {"heads": []},
     )
 
 
@@ -175,4 +177,4 @@ async def _classify_freely(
             "zero-shot", items, options, model=body.model, head=body.head, skip=ask.skips(body)
         )
     )
-    return await respond(reply, ({"labels": labels} for labels in reply.answers))
+    return await respond(reply, ({"labels": labels} for labels in reply.answers), {"labels": []})

@@ -11,7 +11,6 @@ from service.api.openapi import ERRORS, HEADERS
 from service.api.route import Ask, declare, respond
 from service.api.schemas import (
     NOT_EMPTY,
-    FailedResult,
     HeadRequestBody,
     ResponseBody,
     TruncatableResult,
@@ -82,7 +81,7 @@ class FilledMasks(TruncatableResult):
 class FillMaskResponse(ResponseBody):
     """One result a text."""
 
-    results: list[FilledMasks | FailedResult]
+    results: list[FilledMasks]
 
 
 @router.post("/fill-mask", response_model=FillMaskResponse, responses=ERRORS, openapi_extra=HEADERS)
@@ -102,4 +101,4 @@ async def fill_mask(body: FillMaskRequest, ask: Ask) -> bytes:
             skip=ask.skips(body),
         )
     )
-    return await respond(reply, [{"masks": masks} for masks in reply.answers])
+    return await respond(reply, [{"masks": masks} for masks in reply.answers], {"masks": []})

@@ -11,7 +11,6 @@ from service.api.openapi import ERRORS, HEADERS
 from service.api.route import Ask, declare, respond
 from service.api.schemas import (
     NOT_EMPTY,
-    FailedResult,
     HeadRequestBody,
     ItemFields,
     ResponseBody,
@@ -63,14 +62,14 @@ class NextSentenceRequest(HeadRequestBody):
 class NextSentence(TruncatableResult):
     """Score is the probability that second follows first; is_next, whether it is at least 0.5."""
 
-    is_next: bool
-    score: float
+    is_next: bool | None
+    score: float | None
 
 
 class NextSentenceResponse(ResponseBody):
     """One result a pair."""
 
-    results: list[NextSentence | FailedResult]
+    results: list[NextSentence]
 
 
 @router.post(
@@ -86,5 +85,7 @@ async def next_sentence(body: NextSentenceRequest, ask: Ask) -> bytes:
         )
     )
     return await respond(
-        reply, [{"is_next": answer.is_next, "score": answer.score} for answer in reply.answers]
+        reply,
+        [{"is_next": answer.is_next, "score": answer.score} for answer in reply.answers],
+        {"is_next": None, "score": None},
     )

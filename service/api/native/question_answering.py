@@ -11,7 +11,6 @@ from service.api.openapi import ERRORS, HEADERS
 from service.api.route import Ask, declare, respond
 from service.api.schemas import (
     NOT_EMPTY,
-    FailedResult,
     HeadRequestBody,
     ItemFields,
     ResponseBody,
@@ -98,7 +97,7 @@ class Answers(TruncatableResult):
 class QuestionAnsweringResponse(ResponseBody):
     """One result a question."""
 
-    results: list[Answers | FailedResult]
+    results: list[Answers]
 
 
 @router.post(
@@ -122,4 +121,6 @@ async def answer_questions(body: QuestionAnsweringRequest, ask: Ask) -> bytes:
     reply = await ask.ask(
         Question("answer", pairs, options, model=body.model, head=body.head, skip=ask.skips(body))
     )
-    return await respond(reply, ({"answers": answers} for answers in reply.answers))
+    return await respond(
+        reply, ({"answers": answers} for answers in reply.answers), {"answers": []}
+    )

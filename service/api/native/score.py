@@ -11,7 +11,6 @@ from service.api.openapi import ERRORS, HEADERS
 from service.api.route import Ask, declare, respond
 from service.api.schemas import (
     NOT_EMPTY,
-    FailedResult,
     HeadRequestBody,
     ResponseBody,
     TruncatableResult,
@@ -54,15 +53,15 @@ class ScoredToken(BaseModel):
 class TextScoreBody(TruncatableResult):
     """The sum of the tokens' log-probabilities (natural logarithms), and the perplexity."""
 
-    score: float
-    perplexity: float
+    score: float | None
+    perplexity: float | None
     tokens: list[ScoredToken]
 
 
 class ScoreResponse(ResponseBody):
     """One result a text."""
 
-    results: list[TextScoreBody | FailedResult]
+    results: list[TextScoreBody]
 
 
 @router.post("/score", response_model=ScoreResponse, responses=ERRORS, openapi_extra=HEADERS)
@@ -80,4 +79,5 @@ async def score(body: ScoreRequest, ask: Ask) -> bytes:
             {"score": each.score, "perplexity": each.perplexity, "tokens": each.tokens}
             for each in reply.answers
         ),
+        {"score": None, "perplexity": None, "tokens": []},
     )

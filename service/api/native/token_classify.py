@@ -12,7 +12,6 @@ from service.api.openapi import ERRORS, HEADERS
 from service.api.route import Ask, declare, respond
 from service.api.schemas import (
     NOT_EMPTY,
-    FailedResult,
     HeadRequestBody,
     ResponseBody,
     TruncatableResult,
@@ -81,7 +80,7 @@ class Entities(TruncatableResult):
 class TokenClassifyResponse(ResponseBody):
     """One result a text."""
 
-    results: list[Entities | FailedResult]
+    results: list[Entities]
 
 
 @router.post(
@@ -110,7 +109,9 @@ async def token_classify(body: TokenClassifyRequest, ask: Ask) -> bytes:
         )
     )
     return await respond(
-        reply, _write([body.inputs[place] for place in reply.places], reply.answers)
+        reply,
+        _write([body.inputs[place] for place in reply.places], reply.answers),
+        {"entities": []},
     )
 
 

@@ -37,7 +37,6 @@ from service.api.openapi import ERRORS, HEADERS
 from service.api.route import Ask, Asker, declare, json_response, tell_failure, write
 from service.api.schemas import NOT_EMPTY, ItemsRequestBody, TruncatableResult, Usage
 from service.endpoint import Kind
-from service.error_response import ErrorDetail
 
 router = APIRouter(prefix="/v1", tags=["tasks"], route_class=declare(Kind.WORK, OPENAI))
 
@@ -170,11 +169,6 @@ class Embedding(TruncatableResult):
     )
     windows: list[WindowEmbedding] | None = Field(
         default=None, description="With windows `each`: those of the text, in order; else absent."
-    )
-    error: ErrorDetail | None = Field(
-        default=None,
-        description="With on_error skip: why there is no vector, and the one here is empty; else "
-        "absent.",
     )
 
 

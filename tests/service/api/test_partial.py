@@ -100,6 +100,9 @@ def test_what_cannot_be_answered_fails_alone(strict: Server, path: str) -> None:
         assert results[place]["error"]["param"].startswith(f"{field}[{place}]")
         assert results[place]["error"]["message"]
         assert results[place]["error"]["type"] == "invalid_request_error"
+        empty = results[place].keys() - {"error", "object", "index"}
+        assert empty
+        assert all(results[place][name] in ([], None) for name in empty)
     # The others are what they are without it, and only they count.
     whole = [one for one in results if "error" not in one]
     if path == "/v1/embeddings":

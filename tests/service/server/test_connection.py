@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from service.server import crowd
 from service.server.exchange import Exchange
 from service.server.protocol import allow_files
 from service.settings import Settings
@@ -394,6 +395,13 @@ def test_a_mistake_is_refused_in_its_turn_however_long_that_takes(impatient: Ser
     assert [part[:3] for part in answer.split(b"HTTP/1.1 ")[1:]] == [b"200", b"400"]
 
 
+@pytest.fixture
+def _nobody_idle(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However slow the machine is, nobody counts as idle: test_crowd.py is about those."""
+    monkeypatch.setattr(crowd, "_LEAST_IDLE_S", 600.0)
+
+
+@pytest.mark.usefixtures("_nobody_idle")
 def test_connections_beyond_the_limit_get_a_503(pretraining_bundle: Path) -> None:
     with serve(pretraining_bundle, max_connections=3) as server:
         # The client of the server has one.
@@ -421,6 +429,7 @@ def test_connections_beyond_the_limit_get_a_503(pretraining_bundle: Path) -> Non
         wait_until(is_answered)
 
 
+@pytest.mark.usefixtures("_nobody_idle")
 def test_far_beyond_the_limit_connections_are_closed_at_once(pretraining_bundle: Path) -> None:
     with serve(pretraining_bundle, max_connections=1) as server, ExitStack() as stack:
         answers = []
