@@ -37,7 +37,15 @@ def make_bundle() -> Path:
     import transformers
 
     checkpoint = RESULTS / "long-texts" / "checkpoint"
-    config = transformers.ModernBertConfig(vocab_size=30_522, max_position_embeddings=8192)
+    config = transformers.ModernBertConfig(
+        vocab_size=30_522,
+        max_position_embeddings=8192,
+        pad_token_id=0,
+        bos_token_id=101,
+        eos_token_id=102,
+        cls_token_id=101,
+        sep_token_id=102,
+    )
     transformers.ModernBertModel(config).save_pretrained(checkpoint)
     tokenizer = transformers.AutoTokenizer.from_pretrained(find_checkpoint())
     tokenizer.model_max_length = 8192
