@@ -22,7 +22,7 @@ from models.errors import BundleDamaged, RunStopped
 from models.families import FAMILIES as ROWS
 from models.golden import check_golden
 from service.__main__ import main
-from tests.helpers.checkpoints import EACH_FAMILY
+from tests.helpers.checkpoints import FAMILIES, in_turn
 from tests.helpers.fixtures import Export
 from tests.helpers.oracle import write_texts
 from tests.helpers.process import start_service
@@ -42,7 +42,7 @@ def embed(bundle: Bundle, precision: str, engine: str = "openvino") -> np.ndarra
     return found
 
 
-@pytest.mark.parametrize("family", EACH_FAMILY)
+@pytest.mark.parametrize("family", in_turn(FAMILIES, ("bert", "deberta-v2")))
 def test_a_family(family: str, exported: Export) -> None:
     """Every precision against the plain engine's, and the golden answers of all tasks."""
     bundle = Bundle.open(exported(family, "ForMaskedLM").bundle)

@@ -26,7 +26,14 @@ from tests.export.architectures.checks import (
     randomize,
     save_tokenizer,
 )
-from tests.helpers.checkpoints import CHARACTERS, SYLLABLES, WORDS, change_json, write_json
+from tests.helpers.checkpoints import (
+    CHARACTERS,
+    SYLLABLES,
+    WORDS,
+    change_json,
+    in_turn,
+    write_json,
+)
 from tests.helpers.fixtures import EVERY_PRECISION
 from tests.helpers.results import record
 from tests.helpers.store import Store
@@ -237,7 +244,7 @@ def make_crammed(
     return folder, weights
 
 
-@pytest.mark.parametrize("form", ["hub", "local", "with a transform"])
+@pytest.mark.parametrize("form", in_turn(["hub", "local", "with a transform"], ("local",)))
 def test_words_and_vectors(tmp_path: Path, exports: Store, form: str) -> None:
     changes = {"skip_head_transform": False} if form == "with a transform" else {}
     source, weights = make_crammed(tmp_path / "source", local=form == "local", **changes)
@@ -254,7 +261,14 @@ def test_words_and_vectors(tmp_path: Path, exports: Store, form: str) -> None:
     check_masks(pipeline, reference.words)
 
 
-@pytest.mark.parametrize(("pooler", "labels"), [("avg", 3), ("zero_index", 2), ("max", 1)])
+@pytest.mark.parametrize(
+    ("pooler", "labels"),
+    [
+        pytest.param("avg", 3, marks=pytest.mark.slow),
+        ("zero_index", 2),
+        pytest.param("max", 1, marks=pytest.mark.slow),
+    ],
+)
 def test_labels(tmp_path: Path, exports: Store, pooler: str, labels: int) -> None:
     source, weights = make_crammed(
         tmp_path / "source", labels=labels, classification_head__pooler=pooler

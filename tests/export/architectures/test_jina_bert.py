@@ -225,6 +225,7 @@ def test_words(tmp_path: Path, exports: Store) -> None:
     check_masks(Pipeline(bundle, threads=1), reference.words)
 
 
+@pytest.mark.slow
 def test_labels(tmp_path: Path, exports: Store) -> None:
     source, weights = make_jina(tmp_path / "source", head="labels")
     bundle = Bundle.open(exports.export(source, "jina", **EVERY_PRECISION))
