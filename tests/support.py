@@ -38,9 +38,9 @@ _ENGINES = """
 
 By the same command: vectors of 24 texts by the other engines, against ONNX Runtime's own in fp32.
 fp32: the largest difference of vectors of length 1; the others: the worst cosine. The kernels'
-answers are the same to the last bit alone and in company, in each precision. A dash: the engine has no form of it, and the standard
-graph runs (padded layouts, MobileBERT), or it was not asked: the last two have tests of their own
-(tests/export/architectures).
+answers are the same to the last bit alone and in company, in each precision. A dash: the engine has
+no form of it, and the standard graph runs (padded layouts, MobileBERT), or it was not asked: the
+last two have tests of their own (tests/export/architectures).
 
 | family | kernels fp32 | int8 | bf16 | OpenVINO fp32 | int8 | fp16 |
 |---|---|---|---|---|---|---|
