@@ -109,10 +109,15 @@ def _find_lacking(bundle: Bundle, precision: str, engine: str) -> str | None:
         return None
     if find_spec("openvino") is None:
         return "the package openvino is not installed; install Cloze's extra of the same name"
-    if precision == "bf16":
-        # To import it takes longer than to open a small bundle.
+    # To import it takes longer than to open a small bundle.
+    return _find_lacking_half() if precision == "bf16" else None
+
+
+def _find_lacking_half() -> str | None:
+    try:
         return None if import_module(ENGINES[OPENVINO]).has_half() else _NO_HALF
-    return None
+    except ImportError as error:
+        return f"the package openvino cannot be loaded here ({error}); install it again"
 
 
 _NO_HALF = "this processor has no units for products in bfloat16; choose another precision"

@@ -93,12 +93,18 @@ def _hold(
         try:
             speeds[choice.engine] = _try_one(bundle, precision, choice, options)
         except OperatorError as error:
-            errors[choice.engine] = error
+            errors[choice.engine] = _without_frames(error)
         gc.collect()
         return_freed_memory()
     if not speeds:
         raise errors[candidates[0].engine]
     return Contest(speeds, {engine: error.message for engine, error in errors.items()})
+
+
+def _without_frames(error: OperatorError) -> OperatorError:
+    """The error alone: what its frames hold, a loaded model, would stay beside the next one."""
+    error.__cause__ = error.__context__ = None
+    return error.with_traceback(None)
 
 
 def _try_one(bundle: Bundle, precision: str, choice: Choice, options: Mapping[str, Any]) -> float:

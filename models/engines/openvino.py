@@ -1,9 +1,9 @@
 """The engine OpenVINO, on CPUs: the standard graphs, compiled by a library of the extra `openvino`.
 
-Owns its options, each chosen by measurement (2 cores, MiniLM): one stream, since a batch has all
-threads to itself; of the code that it compiles for shapes it keeps little, since hardly a shape
-comes twice (with its own 5,000 a process grew by 180 MB over 1,250 batches, with 64 by 100, and was
-as fast). fp32 is computed in fp32: by itself it would take bfloat16 where there are units for it.
+Owns its options, chosen by measurement: one stream, since a batch has all threads to itself; of the
+code that it compiles for shapes it keeps little, since hardly a shape comes twice and each that is
+kept takes memory. fp32 is computed in fp32: by itself it would take bfloat16 where there are units
+for it.
 """
 
 import threading

@@ -170,6 +170,7 @@ class Answerer:
         with Cancellation(deadline, self._find_clock(), *client) as cancellation:
             record.prepared = time.perf_counter()
             failed: dict[int, ClozeError] = {}
+            tries = _MOST_FAILURES if question.skip else 0
             jobs = await self._prepare(head, question, cancellation, failed)
             record.tokenize = time.perf_counter() - record.prepared
             places = [place for place in range(len(question.items)) if place not in failed]
@@ -191,9 +192,10 @@ class Answerer:
                         raise
                     named = f"{question.field}[{places[guilty]}]"
                     found_out = InternalError(error.message, param=named)
-                    if not question.skip or len(failed) >= _MOST_FAILURES:
+                    if not tries:
                         raise found_out from None
                 # The others are computed again without it.
+                tries -= 1
                 failed[places.pop(guilty)] = found_out
                 jobs = jobs[:guilty] + jobs[guilty + 1 :]
                 sequences = spread(jobs)

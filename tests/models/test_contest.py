@@ -2,8 +2,10 @@
 
 import json
 import shutil
+import weakref
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -107,6 +109,28 @@ def test_one_that_answers_wrongly_is_out(bundle: Bundle, rivals: list[Choice]) -
     assert found.engine == plain.engine
     assert list(held.refused) == ["kernels"]
     assert "trunk.fp32.kernels.onnx" in held.refused["kernels"]
+
+
+def test_one_that_failed_is_not_in_memory_beside_the_next(
+    bundle: Bundle, rivals: list[Choice], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An error's frames would hold the model that it is of."""
+    opened: list[weakref.ref[Pipeline]] = []
+
+    class Watched(Pipeline):
+        def __init__(self, *given: Any, **options: Any) -> None:
+            assert all(reference() is None for reference in opened)
+            super().__init__(*given, **options)
+            opened.append(weakref.ref(self))
+
+    def refuse(_: Pipeline) -> None:
+        raise AnswersWrong("wrong")
+
+    monkeypatch.setattr(contest, "Pipeline", Watched)
+    monkeypatch.setattr(contest, "check_golden", refuse)
+    with pytest.raises(AnswersWrong):
+        choose_fastest(bundle, "fp32", rivals, threads=1)
+    assert len(opened) == 2
 
 
 def test_where_one_engine_is_installed_nothing_is_tried(bundle: Bundle) -> None:

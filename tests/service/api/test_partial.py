@@ -184,6 +184,12 @@ def test_items_that_fail_in_the_computation(
     answer = strict.answer("/v1/embeddings", {"input": texts, "on_error": "skip"})
     codes = [one.get("error", {}).get("code") for one in answer["data"]]
     assert codes == [None, "internal_error", None, "internal_error"]
+    # Those that could not even be read are none of these few.
+    mixed = ["", " ", "rain", "", "", "poison", "", "", "king"]
+    answer = strict.answer("/v1/embeddings", {"input": mixed, "on_error": "skip"})
+    codes = [one.get("error", {}).get("code") for one in answer["data"]]
+    assert codes.count("empty_input") == 6
+    assert [codes[2], codes[5], codes[8]] == [None, "internal_error", None]
     many = ["poison"] * 9
     response = strict.post("/v1/embeddings", {"input": many, "on_error": "skip"})
     assert read_error(response, 500)["code"] == "internal_error"
