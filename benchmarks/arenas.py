@@ -22,10 +22,10 @@ from benchmarks.results import save_results, say, show_table
 from benchmarks.startup import read_memory
 from benchmarks.texts import SEED
 from models.bundle.manifest import trunk_file
+from models.choice import MAX_BATCH_TOKENS
 from models.engines.onnx_runtime import make_options
 from models.machine.allocator import return_large_blocks
 from models.machine.limits import count_cores
-from models.pipeline import MAX_BATCH_TOKENS
 from models.text.encoded import Encoded
 from models.text.packing import pack
 

@@ -28,9 +28,10 @@ from benchmarks.minilm import ensure_bundle
 from benchmarks.padded import ensure_padded_trunk, pad
 from benchmarks.results import Target, divide, save_results, say, show_table
 from benchmarks.texts import KINDS, Kind, draw_texts, list_words
+from models.choice import MAX_BATCH_TOKENS
 from models.engines import Session, open_session
 from models.heads import EmbedOptions, Job
-from models.pipeline import MAX_BATCH_TOKENS, Pipeline, form_batches, prepare
+from models.pipeline import Pipeline, form_batches, prepare
 from models.text.encoded import Encoded
 
 ROUNDS = 7

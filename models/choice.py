@@ -10,14 +10,18 @@ from importlib.util import find_spec
 
 from models.bundle.bundle import Bundle
 from models.bundle.manifest import trunk_file
-from models.engines import ENGINE, ENGINES, KERNELS, OPENVINO
+from models.engines import CUDA, ENGINE, ENGINES, KERNELS, OPENVINO
 from models.engines.library import DOMAIN, VERSION, Kernels, find_kernels
 from models.errors import OperatorError, SettingsError
 from models.lens.versions import read_version
 
 AUTO = "auto"
+MAX_BATCH_TOKENS = 512
+# A GPU takes as long for a few thousand as for a few hundred.
+GPU_BATCH_TOKENS = 16_384
 # By how each is expected to do where nothing is measured.
-_ORDER = (KERNELS, ENGINE, OPENVINO)
+_ORDER = (CUDA, KERNELS, ENGINE, OPENVINO)
+_ON_A_GPU = ("fp16", "fp32")
 # What the exporter proves; another engine proves itself by the golden answers where it runs.
 PROVEN = (ENGINE, KERNELS)
 
@@ -34,9 +38,16 @@ class Choice:
     reason: str
     streams: bool = False
 
+    @property
+    def batch_tokens(self) -> int:
+        """How many tokens a batch has unless somebody says otherwise."""
+        return GPU_BATCH_TOKENS if self.engine == CUDA else MAX_BATCH_TOKENS
+
 
 def choose_engine(bundle: Bundle, precision: str, wanted: str = AUTO) -> Choice:
-    """The engine that is wanted, or the first that runs here: our kernels, then ONNX Runtime alone.
+    """The engine that is wanted, or the first that runs here.
+
+    That is a GPU where ONNX Runtime has one, then our kernels, then ONNX Runtime alone.
 
     Raises SettingsError for an engine there is not, and OperatorError where the bundle or this
     machine has not what the one that is wanted needs.
@@ -48,23 +59,23 @@ def choose_engine(bundle: Bundle, precision: str, wanted: str = AUTO) -> Choice:
     for engine in _ORDER if wanted == AUTO else (wanted,):
         reason = _find_lacking(bundle, precision, engine)
         if reason is None:
-            return _choose(precision, engine, _explain(wanted, lacking))
+            return _choose(bundle, precision, engine, _explain(wanted, lacking))
         lacking[engine] = reason
-    # What the fastest lacks is what helps most.
-    engine, reason = next(iter(lacking.items()))
+    # What the fastest lacks is what helps most; a GPU would have to be there.
+    engine, reason = next((each for each in lacking.items() if each[0] != CUDA), (wanted, reason))
     raise OperatorError(f"{precision} of {bundle.path} cannot be run by {engine}: {reason}")
 
 
 def list_candidates(bundle: Bundle, precision: str) -> list[Choice]:
     """What is worth trying here: what `auto` takes, and OpenVINO where it is installed.
 
-    ONNX Runtime alone is no rival of the kernels, but stands in where they do not run. Raises
-    OperatorError where nothing does.
+    ONNX Runtime alone is no rival of the kernels, but stands in where they do not run. A GPU has
+    none: a few short texts do not show what it reaches. Raises OperatorError where nothing does.
     """
     first = choose_engine(bundle, precision)
-    if first.engine == OPENVINO or _find_lacking(bundle, precision, OPENVINO) is not None:
+    if first.engine in {CUDA, OPENVINO} or _find_lacking(bundle, precision, OPENVINO) is not None:
         return [first]
-    return [first, _choose(precision, OPENVINO, "it runs here")]
+    return [first, _choose(bundle, precision, OPENVINO, "it runs here")]
 
 
 def list_engines() -> tuple[str, ...]:
@@ -82,9 +93,12 @@ def list_choices(bundle: Bundle, engines: tuple[str, ...] = PROVEN) -> list[tupl
     ]
 
 
-def _choose(precision: str, engine: str, reason: str) -> Choice:
+def _choose(bundle: Bundle, precision: str, engine: str, reason: str) -> Choice:
     if engine == KERNELS:
         return Choice(engine, trunk_file(precision, KERNELS), reason, streams=True)
+    packed = trunk_file(precision, "packed")
+    if engine == CUDA and packed in bundle.manifest.files:
+        return Choice(engine, packed, reason, streams=True)
     # OpenVINO computes in bfloat16 what is stored as fp32.
     stored = "fp32" if engine == OPENVINO and precision == "bf16" else precision
     return Choice(engine, trunk_file(stored), reason)
@@ -100,13 +114,22 @@ def _find_lacking(bundle: Bundle, precision: str, engine: str) -> str | None:
     """What an engine lacks to run it, None for nothing."""
     if engine == KERNELS:
         return _find_lacking_kernels(bundle, precision)
-    if _choose(precision, engine, "").trunk not in bundle.manifest.files:
+    if engine == CUDA and precision not in _ON_A_GPU:
+        return f"{precision} is for processors; choose one of {', '.join(_ON_A_GPU)}"
+    if _choose(bundle, precision, engine, "").trunk not in bundle.manifest.files:
         return (
             f"bundle {bundle.manifest.name!r} has {precision} for the engine {KERNELS} alone; "
             "choose that, or another precision"
         )
-    if engine != OPENVINO:
-        return None
+    if engine == OPENVINO:
+        return _find_lacking_openvino(precision)
+    lacking: str | None = None
+    if engine == CUDA:
+        lacking = import_module(ENGINES[CUDA]).find_lacking()
+    return lacking
+
+
+def _find_lacking_openvino(precision: str) -> str | None:
     if find_spec("openvino") is None:
         return "the package openvino is not installed; install Cloze's extra of the same name"
     # To import it takes longer than to open a small bundle.

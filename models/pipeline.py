@@ -15,7 +15,7 @@ from models.asking import HeadName
 from models.bundle.bundle import TOKENIZER, Bundle
 from models.bundle.manifest import Manifest
 from models.checks import check_head, check_trunk, make_last_token
-from models.choice import AUTO, Choice, choose_engine
+from models.choice import AUTO, MAX_BATCH_TOKENS, Choice, choose_engine
 from models.derived.asking import Deriving
 from models.derived.attention import (
     MAX_ATTENTION_TOKENS,
@@ -54,7 +54,6 @@ from models.text.encoder import Encoder
 from models.text.packing import Extent, Stream, group_by_length, lay_out, pack
 from models.text.truncation import Overflow, Side
 
-MAX_BATCH_TOKENS = 512
 # Fill-mask answers with the text once for each candidate: a few kilobytes could ask for gigabytes.
 MAX_ANSWER_CHARACTERS = 1 << 25
 _TOO_MANY_WINDOWS = "the texts take more windows than one request may have; send several requests"
@@ -202,7 +201,7 @@ class Pipeline(Deriving):
                 "one text is no list of texts: it would be read letter by letter; give [text]"
             )
         jobs = prepare(head, items, head.resolve(options))
-        for batch in form_batches(spread(jobs)):
+        for batch in form_batches(spread(jobs), self.choice.batch_tokens):
             self.compute(batch)
         return [head.decode(job) for job in jobs]
 

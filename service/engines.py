@@ -3,6 +3,7 @@
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from importlib import import_module
 from importlib.metadata import version
 from importlib.util import find_spec
 
@@ -11,7 +12,7 @@ import onnxruntime
 
 from models.bundle.bundle import Bundle
 from models.choice import list_choices
-from models.engines import ENGINES
+from models.engines import CUDA, ENGINES
 from models.engines.library import Kernels, find_kernels
 from models.errors import ClozeError
 from models.machine.limits import count_cores
@@ -38,6 +39,11 @@ def tell_engines(settings: Settings) -> int:
         _write("openvino     not here: the package is not installed")
     else:
         _write(f"openvino     {version('openvino')}, on the processor")
+    lacking = import_module(ENGINES[CUDA]).find_lacking()
+    if lacking is not None:
+        _write(f"cuda         not here: {lacking}")
+    else:
+        _write(f"cuda         {onnxruntime.__version__}, on the first GPU")
     _write(f"threads      {settings.threads or count_cores()}")
     failures: list[str] = []
 
@@ -63,7 +69,7 @@ def _measure(bundle: Bundle, settings: Settings) -> Iterator[str]:
     yield f"{bundle.manifest.name}: {precision} by {chosen.engine}, since {chosen.reason}"
     for each, engine in list_choices(bundle, tuple(ENGINES)):
         pipeline = Pipeline(bundle, precision=each, engine=engine, threads=settings.threads)
-        count = max(settings.max_batch_tokens // _LENGTH, 1)
+        count = max(settings.limit_batch(pipeline.choice.batch_tokens) // _LENGTH, 1)
         length = min(_LENGTH, bundle.manifest.max_tokens)
         seconds = _time(pipeline, [length] * count)
         yield f"  {each:5} {engine:12} {length * count / seconds:10,.0f} tokens a second"

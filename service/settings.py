@@ -10,11 +10,10 @@ from pydantic import Field, ValidationError, ValidationInfo, field_validator, mo
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from models.bundle.bundle import MIN_COSINE
-from models.choice import AUTO, list_engines
+from models.choice import AUTO, MAX_BATCH_TOKENS, list_engines
 from models.derived.attention import MAX_ATTENTION_TOKENS
 from models.engines import Spin
 from models.errors import SettingsError
-from models.pipeline import MAX_BATCH_TOKENS
 from models.text.truncation import Overflow
 from service.keys import Key, check_apart, parse_keys, read_keys
 
@@ -192,7 +191,9 @@ class Settings(BaseSettings):
         "than a proxy keeps its own",
     )
     max_batch_tokens: int = Field(
-        default=MAX_BATCH_TOKENS, ge=1, description="tokens the trunk computes at once"
+        default=MAX_BATCH_TOKENS,
+        ge=1,
+        description="tokens the trunk computes at once; on a GPU 16,384 unless it is set",
     )
     max_batch_ms: float = Field(
         default=100.0,
@@ -301,6 +302,10 @@ class Settings(BaseSettings):
         if value not in list_engines():
             raise ValueError(f"there is no such engine; choose from {', '.join(list_engines())}")
         return value
+
+    def limit_batch(self, usual: int) -> int:
+        """How many tokens a batch may have: what was set, or what is usual for the engine."""
+        return self.max_batch_tokens if "max_batch_tokens" in self.model_fields_set else usual
 
     @field_validator("root_path")
     @classmethod

@@ -18,7 +18,7 @@ from export.graphs.onnx_file import drop_unused, make_constant, read_constant
 from models.engines.library import DOMAIN, VERSION
 
 STARTS = "starts"
-_ROWS = ("row_index", "row_sequence", "flat_index")
+ROWS = ("row_index", "row_sequence", "flat_index")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ def rewrite(model: onnx_ir.Model, sights: Sequence[Sight], *, shared: bool = Fal
     graph = model.graph
     nodes = [node for node in graph if node.op_type == "MultiHeadAttention"]
     found = [
-        _find_attention(node, plain=sight.distance is None)
+        find_attention(node) if _is_masked(node, plain=sight.distance is None) else None
         for node, sight in zip(nodes, sights, strict=False)
     ]
     if not found or len(found) != len(sights) or any(each is None for each in found):
@@ -65,7 +65,7 @@ def rewrite(model: onnx_ir.Model, sights: Sequence[Sight], *, shared: bool = Fal
         elif node.op_type == "Gelu":
             writer.put_gelu(node)
     drop_unused(graph)
-    rows = [value for value in graph.inputs if value.name in _ROWS]
+    rows = [value for value in graph.inputs if value.name in ROWS]
     for value in rows:
         if not value.uses():
             graph.inputs.remove(value)
@@ -74,7 +74,7 @@ def rewrite(model: onnx_ir.Model, sights: Sequence[Sight], *, shared: bool = Fal
 
 
 @dataclass(frozen=True, slots=True)
-class _Attention:
+class Attention:
     """The fused node; queries, keys and values of the stream, [tokens, width]; what it gives."""
 
     node: onnx_ir.Node
@@ -82,14 +82,8 @@ class _Attention:
     output: onnx_ir.Value
 
 
-def _find_attention(node: onnx_ir.Node, *, plain: bool) -> _Attention | None:
-    """The attention as export/graphs/trunk.py writes it, with its gathers on both sides.
-
-    A `plain` one is masked by nothing but which text a cell is of.
-    """
-    mask = node.inputs[5].producer() if len(node.inputs) > 5 and node.inputs[5] else None
-    if mask is None or (mask.op_type == "Where") is not plain:
-        return None
+def find_attention(node: onnx_ir.Node) -> Attention | None:
+    """The attention as export/graphs/trunk.py writes it, with its gathers on both sides."""
     sides = [_find_gathered(value) for value in node.inputs[:3]]
     (output,) = node.outputs
     (reshape,) = output.consumers() if len(output.consumers()) == 1 else (None,)
@@ -102,7 +96,13 @@ def _find_attention(node: onnx_ir.Node, *, plain: bool) -> _Attention | None:
     assert q is not None
     assert k is not None
     assert v is not None
-    return _Attention(node, (q, k, v), users[0].outputs[0])
+    return Attention(node, (q, k, v), users[0].outputs[0])
+
+
+def _is_masked(node: onnx_ir.Node, *, plain: bool) -> bool:
+    """Whether a mask is there; a `plain` one says nothing but which text a cell is of."""
+    mask = node.inputs[5].producer() if len(node.inputs) > 5 and node.inputs[5] else None
+    return mask is not None and (mask.op_type == "Where") is plain
 
 
 def _find_gathered(value: onnx_ir.Value | None) -> onnx_ir.Value | None:
@@ -132,7 +132,7 @@ class _Writer:
         self._shared = shared
         self._count = 0
 
-    def put_attention(self, found: _Attention, sight: Sight, starts: onnx_ir.Value) -> None:
+    def put_attention(self, found: Attention, sight: Sight, starts: onnx_ir.Value) -> None:
         attributes = {
             "num_heads": found.node.attributes["num_heads"].as_int(),
             "scale": found.node.attributes["scale"].as_float(),

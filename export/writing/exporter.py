@@ -21,6 +21,7 @@ from export.graphs.head import export_head, export_projection, export_tokens
 from export.graphs.int8 import Inputs, Watcher, quantize
 from export.graphs.kernels import Sight
 from export.graphs.onnx_file import weigh_graph
+from export.graphs.packed import write_packed
 from export.graphs.trunk import export_trunk
 from export.proof.company import measure_company
 from export.proof.comparison import prove
@@ -216,6 +217,8 @@ def _write_forms(
         for precision in wanted:
             target = folder / trunk_file(precision, KERNELS)
             write_kernels(single, target, precision, sights, inputs=inputs, beside=kept)
+    if "fp16" in precisions and sights is not None:
+        write_packed(folder / trunk_file("fp16"), folder / trunk_file("fp16", "packed"), sights)
     if "bf16" in precisions and not (folder / trunk_file("bf16", KERNELS)).exists():
         raise UnsupportedModel(f"there is no bf16 of it: {reason}; leave that precision out")
     if "fp32" not in precisions:

@@ -28,9 +28,10 @@ Function = Literal["softmax", "sigmoid", "none"]
 Representation = Literal["sparse", "tokens"]
 # Where a text that is too long is cut unless a request says otherwise.
 TruncationSide = Literal["right", "left"]
+# How a trunk's graph is written: in the kernels' form it has operators of our own, in the packed
+# one an operator that GPUs alone have.
+Form = Literal["kernels", "packed"]
 # How two vectors are compared, by the words of sentence-transformers.
-# How a trunk's graph is written: in the kernels' form it has operators of our own.
-Form = Literal["kernels"]
 Similarity = Literal["cosine", "dot", "euclidean", "manhattan"]
 
 

@@ -5,10 +5,13 @@ Only what every engine has in common is imported here; an engine is, once it is 
 
 from models.engines.output import HostOutput, Output
 from models.engines.session import (
+    CUDA,
     ENGINE,
     ENGINES,
     KERNELS,
     OPENVINO,
+    PACKED_ENDS,
+    PACKED_OFFSETS,
     Role,
     Session,
     Spin,
@@ -16,10 +19,13 @@ from models.engines.session import (
 )
 
 __all__ = [
+    "CUDA",
     "ENGINE",
     "ENGINES",
     "KERNELS",
     "OPENVINO",
+    "PACKED_ENDS",
+    "PACKED_OFFSETS",
     "HostOutput",
     "Output",
     "Role",

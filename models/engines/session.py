@@ -23,11 +23,16 @@ Spin = Literal["auto", "on", "off"]
 ENGINE = "onnxruntime"
 KERNELS: Final = "kernels"
 OPENVINO: Final = "openvino"
+CUDA: Final = "cuda"
 ENGINES = {
     KERNELS: "models.engines.kernels",
     ENGINE: "models.engines.onnx_runtime",
     OPENVINO: "models.engines.openvino",
+    CUDA: "models.engines.cuda",
 }
+# Inputs of a graph in the packed form, which the engine makes of the texts' starts.
+PACKED_OFFSETS: Final = "token_offset"
+PACKED_ENDS: Final = "cumulative_sequence_length"
 
 
 class Session(Protocol):

@@ -32,10 +32,11 @@ class LoadedModel:
         by_admin: bool = False,
     ) -> None:
         """Computes the golden answers first; raises AnswersWrong or BundleDamaged."""
+        self.max_batch_tokens = settings.limit_batch(pipeline.choice.batch_tokens)
         with ends_within(settings.load_timeout_s, pipeline.stop, pipeline.bundle.path):
             warm_up(pipeline)
             with pipeline.bundle.blamed():
-                self.costs = measure(pipeline, settings.max_batch_tokens)
+                self.costs = measure(pipeline, self.max_batch_tokens)
         self.pipeline = pipeline
         self.name = pipeline.manifest.name
         # Replicas that tell the same give the same answers; that of fp32 is the bundle's own.
@@ -64,7 +65,7 @@ class LoadedModel:
             name=self.name,
             costs=self.costs,
             limits=Limits(
-                max_batch_tokens=settings.max_batch_tokens,
+                max_batch_tokens=self.max_batch_tokens,
                 max_batch_s=settings.max_batch_ms / 1e3,
                 overtaking=settings.overtaking,
             ),

@@ -21,7 +21,7 @@ def describe_server(model: LoadedModel, settings: Settings, version: str) -> dic
         "model_type": describe_kind(model),
         "max_concurrent_requests": settings.max_connections,
         "max_input_length": manifest.max_tokens,
-        "max_batch_tokens": settings.max_batch_tokens,
+        "max_batch_tokens": model.max_batch_tokens,
         "max_batch_requests": None,
         "max_client_batch_size": settings.max_inputs,
         "auto_truncate": settings.auto_truncate,
