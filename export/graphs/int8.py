@@ -27,19 +27,56 @@ import torch
 from numpy.typing import NDArray
 
 from export.graphs.onnx_file import drop_unused, make_constant, read_constant, save_graph
+from export.graphs.rounding import round_columns
 
 # Whose MatMulIntegerToFloat is.
 _DOMAIN = "com.microsoft"
 _EXPONENTS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
 # The kernels even channels out as they write them; here it costs a pass over the activations.
 _WORTH = 0.9
-_ROWS_OF_A_TEXT = 16
-_MOST_ROWS = 512
+_ROWS_OF_A_TEXT = 32
+_MOST_ROWS = 2048
 _MOST_BYTES = 400_000_000
 _LEAST_SCALE = 1e-10
 
 Floats = NDArray[np.float32]
-Inputs = Mapping[str, Floats]
+
+
+@dataclass(frozen=True, slots=True)
+class Narrow:
+    """Weights [K, N] as bytes, the scale of each column, and what channels are divided by, if."""
+
+    weights: NDArray[np.int8]
+    scales: Floats
+    factors: Floats | None
+
+
+class Inputs:
+    """Rows [n, K] that linear layers are given, and what became of the weights by them.
+
+    Rows are found by the digest of a layer's weights [K, N].
+    """
+
+    def __init__(self, rows: Mapping[str, Floats] | None = None) -> None:
+        self._rows = dict(rows or {})
+        self._made: dict[str, Narrow] = {}
+
+    def find(self, weights: Floats) -> Floats | None:
+        """The rows that these weights are multiplied with, None where they are not known."""
+        return self._rows.get(digest(weights))
+
+    def narrow(self, weights: Floats, given: Floats) -> Narrow:
+        """The weights as bytes, for such rows; the same ones only once, for both forms of a graph.
+
+        Not the caller's own.
+        """
+        key = digest(weights)
+        if key not in self._made:
+            factors = choose_factors(given, weights)
+            if factors is not None:
+                weights, given = weights * factors[:, None], given / factors
+            self._made[key] = Narrow(*quantize_columns(weights, given), factors)
+        return self._made[key]
 
 
 class Watcher:
@@ -67,14 +104,14 @@ class Watcher:
             for handle in handles:
                 handle.remove()
 
-    def inputs(self) -> dict[str, Floats]:
-        """The rows [n, K] of each layer, by the digest of its weights [K, N]."""
+    def inputs(self) -> Inputs:
+        """What was seen."""
         found: dict[str, list[Floats]] = {}
         for name, rows in self._rows.items():
             if rows:
                 weights = self._layers[name].weight.detach().numpy().T
                 found.setdefault(digest(weights), []).extend(rows)
-        return {key: np.concatenate(rows) for key, rows in found.items()}
+        return Inputs({key: np.concatenate(rows) for key, rows in found.items()})
 
     def _make_hook(self, name: str) -> Any:
         def keep(_: torch.nn.Module, arguments: tuple[torch.Tensor, ...]) -> None:
@@ -111,13 +148,13 @@ def quantize(source: Path, target: Path, inputs: Inputs) -> int:
     known: dict[onnx_ir.Value, Floats] = {}
     for node in graph:
         product = _find_product(node)
-        if product is None or (given := inputs.get(digest(product.weights))) is None:
+        if product is None or (given := inputs.find(product.weights)) is None:
             continue
         (site, _) = node.inputs
         if site is not None:
             sites.setdefault(site, []).append(product)
             known.setdefault(site, given)
-    writer = _Writer(graph)
+    writer = _Writer(graph, inputs)
     for site, products in sites.items():
         writer.replace(site, products, known[site])
     drop_unused(graph)
@@ -144,8 +181,9 @@ def _find_product(node: onnx_ir.Node) -> _Product | None:
 class _Writer:
     """Puts the nodes of int8 products into a graph."""
 
-    def __init__(self, graph: onnx_ir.Graph) -> None:
+    def __init__(self, graph: onnx_ir.Graph, inputs: Inputs) -> None:
         self._graph = graph
+        self._inputs = inputs
         self._count = 0
         self._unit = self._constant("int8.unit", np.array(1 / 127, np.float32))
         self._zero = self._constant("int8.zero", np.array(128, np.uint8))
@@ -161,7 +199,7 @@ class _Writer:
             key=lambda node: list(self._graph).index(node),
         )
         weights = np.concatenate([product.weights for product in products], axis=1)
-        factors = choose_factors(given, weights)
+        narrow = self._inputs.narrow(weights, given)
         nodes: list[onnx_ir.Node] = []
 
         def put(kind: str, *inputs: onnx_ir.Value, **attributes: Any) -> onnx_ir.Value:
@@ -172,19 +210,17 @@ class _Writer:
             return node.outputs[0]
 
         rows = site
-        if factors is not None:
-            inverse = self._constant(f"{name}.factors", (1 / factors).astype(np.float32))
+        if narrow.factors is not None:
+            inverse = self._constant(f"{name}.factors", (1 / narrow.factors).astype(np.float32))
             rows = put("Mul", site, inverse)
-            weights *= factors[:, None]
         scale = put("Max", put("ReduceMax", put("Abs", rows), self._last, keepdims=1), self._least)
         bytes_ = put("QuantizeLinear", put("Div", rows, scale), self._unit, self._zero)
-        quantized, columns = quantize_columns(weights)
         product = put(
             "MatMulIntegerToFloat",
             bytes_,
-            self._constant(f"{name}.weights", quantized),
+            self._constant(f"{name}.weights", narrow.weights),
             self._unit,
-            self._constant(f"{name}.scales", columns),
+            self._constant(f"{name}.scales", narrow.scales),
             self._zero,
         )
         whole = put("Mul", product, scale)
@@ -234,10 +270,16 @@ def choose_factors(given: Floats, weights: Floats) -> Floats | None:
     return chosen
 
 
-def quantize_columns(weights: Floats) -> tuple[NDArray[np.int8], Floats]:
-    """Weights [K, N] as signed bytes, and the scale of each column [N]."""
+def quantize_columns(
+    weights: Floats, given: Floats | None = None
+) -> tuple[NDArray[np.int8], Floats]:
+    """Weights [K, N] as signed bytes, and the scale of each column [N].
+
+    Rounded for rows like those `given` [n, K], or to the nearest.
+    """
     scales = np.maximum(np.abs(weights).max(axis=0) / 127, 1e-12).astype(np.float32)
-    return np.clip(np.round(weights / scales), -127, 127).astype(np.int8), scales
+    known = weights[:0].T if given is None else given
+    return round_columns(weights, scales, known), scales
 
 
 def _measure_error(given: Floats, weights: Floats, wanted: Floats) -> float:

@@ -6,13 +6,12 @@ come from; which factors even a site's channels out, and how weights become byte
 export/graphs/int8's.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir
 
-from export.graphs.int8 import Floats, choose_factors, digest, quantize_columns
+from export.graphs.int8 import Floats, Inputs
 from export.graphs.onnx_file import drop_unused, make_constant, read_constant
 from export.graphs.products import lay_out, take_in
 from models.engines.library import DOMAIN
@@ -31,14 +30,13 @@ class _Bytes:
     steps: onnx_ir.Value
 
 
-def quantize_products(model: onnx_ir.Model, inputs: Mapping[str, Floats]) -> int:
+def quantize_products(model: onnx_ir.Model, inputs: Inputs) -> int:
     """Put the products of a graph in the kernels' form in int8; how many there are.
 
-    `inputs` are rows that a product is given, by the digest of its weights, or of the first of
-    those it was joined of.
+    `inputs` know what a product is given, by its weights or the first of those it was joined of.
     """
     graph = model.graph
-    writer = _Writer(graph)
+    writer = _Writer(graph, inputs)
     count = 0
     for node in list(graph):
         weights = read_constant(node.inputs[1]) if node.op_type == "MatMul" else None
@@ -55,19 +53,20 @@ def quantize_products(model: onnx_ir.Model, inputs: Mapping[str, Floats]) -> int
     return count
 
 
-def _find_given(weights: Floats, inputs: Mapping[str, Floats]) -> Floats | None:
+def _find_given(weights: Floats, inputs: Inputs) -> Floats | None:
     rows, columns = weights.shape
     for parts in (1, 3):
         if columns % parts == 0:
-            found = inputs.get(digest(weights[:, : columns // parts]))
+            found = inputs.find(weights[:, : columns // parts])
             if found is not None and found.shape[1] == rows:
                 return found
     return None
 
 
 class _Writer:
-    def __init__(self, graph: onnx_ir.Graph) -> None:
+    def __init__(self, graph: onnx_ir.Graph, inputs: Inputs) -> None:
         self._graph = graph
+        self._inputs = inputs
         self._count = 0
 
     def replace(
@@ -75,25 +74,23 @@ class _Writer:
     ) -> None:
         name = f"int8.{self._count}"
         self._count += 1
-        factors = choose_factors(given, weights)
+        narrow = self._inputs.narrow(weights, given)
         smooth = None
-        if factors is not None:
-            inverse = (1 / factors).astype(np.float32)
+        if narrow.factors is not None:
+            inverse = (1 / narrow.factors).astype(np.float32)
             smooth = make_constant(self._graph, f"{name}.factors", inverse)
-            weights = weights * factors[:, None]
         bytes_ = self._quantize(node, site, smooth, name)
-        quantized, columns = quantize_columns(weights)
-        sums = quantized.sum(axis=0, dtype=np.int32)
+        sums = narrow.weights.sum(axis=0, dtype=np.int32)
         product = onnx_ir.node(
             "ProductBytes",
             [
                 bytes_.rows,
                 bytes_.steps,
-                make_constant(self._graph, f"{name}.weights", lay_out(quantized, _BESIDE)),
-                make_constant(self._graph, f"{name}.scales", columns),
+                make_constant(self._graph, f"{name}.weights", lay_out(narrow.weights, _BESIDE)),
+                make_constant(self._graph, f"{name}.scales", narrow.scales),
                 make_constant(self._graph, f"{name}.sums", sums),
             ],
-            {"columns": len(columns)},
+            {"columns": len(narrow.scales)},
             domain=DOMAIN,
         )
         output, old = product.outputs[0], node.outputs[0]

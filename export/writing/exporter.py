@@ -99,7 +99,7 @@ def _fill(
     watcher = Watcher(checkpoint.trunk) if "int8" in request.precisions else None
     with watcher.watch() if watcher else nullcontext():
         answers = _ask(checkpoint, heads, report)
-    inputs = watcher.inputs() if watcher else {}
+    inputs = watcher.inputs() if watcher else Inputs()
     if projection is not None:
         entries[0] = entries[0].model_copy(
             update={"file": head_file(heads[0].task, None), "dimensions": answers.dimensions}

@@ -10,13 +10,20 @@ from models.bundle.bundle import hash_file
 from models.engines.library import Kernels, find_kernels
 from tests.helpers.checkpoints import change_json
 
+# Flat families that see texts in windows, by distance, or outside of attention, too.
+WITHOUT_PACKED = ("jina_bert", "mobilebert", "modernbert", "mpnet")
+
 
 def list_trunks(*precisions: str) -> list[str]:
-    """The files of a flat trunk in these precisions, by name: for our kernels where they run."""
+    """The files of a flat trunk in these precisions, by name: for our kernels where they run.
+
+    And in fp16 for a GPU, as families have them whose attention sees all of a text.
+    """
     names = [f"trunk.{precision}.onnx" for precision in precisions if precision != "bf16"]
     if isinstance(find_kernels(), Kernels):
         forms = [precision for precision in precisions if precision != "fp16"]
         names += [f"trunk.{precision}.kernels.onnx" for precision in forms]
+    names += ["trunk.fp16.packed.onnx"] * ("fp16" in precisions)
     return sorted(names)
 
 

@@ -15,13 +15,12 @@ from models.engines.onnx_runtime import OnnxRuntimeSession
 from models.lens.joined import join_weights
 from models.text.encoder import Encoder
 from models.text.packing import lay_out, pack
+from tests.helpers.bundles import WITHOUT_PACKED
 from tests.helpers.checkpoints import FAMILIES, in_turn
 from tests.helpers.fixtures import Export
 from tests.helpers.oracle import write_texts
 
 TEXTS = write_texts(12, seed=29)
-# What attention sees in windows, by distance, or outside of itself has no such form.
-_WITHOUT = {"modernbert", "mpnet", "jina_bert", "mobilebert"}
 
 
 class PackedMultiHeadAttention(OpRun):
@@ -80,7 +79,7 @@ def test_a_family(family: str, exported: Export) -> None:
     bundle = Bundle.open(exported(family, "ForMaskedLM").bundle)
     manifest = bundle.manifest
     packed = "trunk.fp16.packed.onnx"
-    if manifest.layout == "padded" or family in _WITHOUT:
+    if manifest.layout == "padded" or family in WITHOUT_PACKED:
         assert packed not in manifest.files
         return
     # Its weights stand on the disk once.

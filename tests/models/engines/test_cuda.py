@@ -36,17 +36,17 @@ def put(rows: np.ndarray) -> DeviceOutput:
 
 
 @given(
-    st.lists(st.tuples(st.integers(1, 40), st.integers(0, 9)), max_size=12),
-    st.sampled_from(["mean", "max", "weightedmean"]),
-    st.integers(0, 99),
-    st.booleans(),
+    stretches=st.lists(st.tuples(st.integers(1, 40), st.integers(0, 9)), max_size=12),
+    how=st.sampled_from(["mean", "max", "weightedmean"]),
+    seed=st.integers(0, 99),
+    placed=st.booleans(),
 )
 def test_rows_are_pooled_as_on_the_host(
-    given: list[tuple[int, int]], how: str, seed: int, *, placed: bool
+    stretches: list[tuple[int, int]], how: str, seed: int, *, placed: bool
 ) -> None:
     """Whatever lies beside a stretch, numbers that are not finite too."""
-    lengths = np.array([length for length, _ in given], np.int64)
-    ahead = np.array([before for _, before in given], np.int64) if placed else None
+    lengths = np.array([length for length, _ in stretches], np.int64)
+    ahead = np.array([before for _, before in stretches], np.int64) if placed else None
     starts = np.cumsum(lengths) - lengths + 1
     rows = np.random.default_rng(seed).normal(size=(2 + int(lengths.sum()), 6)).astype(np.float32)
     rows[0] = np.nan
