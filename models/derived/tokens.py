@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 from models.errors import InputTooLong, InvalidToken
 from models.text.encoder import Encoder
-from models.text.reading import trace
 
 # Of one text over HTTP: told, they are 20 MB, and spelled while nobody else has the interpreter.
 MOST_TOKENS = 1 << 18
@@ -32,12 +31,17 @@ def split_text(
 
     Raises InvalidValue for half a surrogate pair, InputTooLong for more tokens than `most`.
     """
-    encoding = encoder.tokenize(text, special=special)
+    read = encoder.read(text, most=most, special=special)
+    encoding = read.encoding
     if most is not None and len(encoding) > most:
+        more = "" if all(read.whole) else "more than "
+        count = len(encoding)
+        # A traceback would keep it.
+        del encoding, read
         raise InputTooLong(
-            f"the text has {len(encoding)} tokens, and at most {most} are told; send it in parts"
+            f"the text has {more}{count} tokens, and at most {most} are told; send it in parts"
         )
-    origins = trace(encoding)
+    origins = read.trace()
     tokens = []
     for name, id_, of, (start, end) in zip(
         encoding.tokens, encoding.ids, origins.texts.tolist(), origins.offsets.tolist(), strict=True

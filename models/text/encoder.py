@@ -20,35 +20,20 @@ from models.errors import (
     BundleDamaged,
     EmptyInput,
     InputTooLong,
-    InvalidValue,
 )
-from models.text.boundaries import Boundaries
 from models.text.encoded import Encoded
+from models.text.reader import CONTROLS, Reader, is_long
 from models.text.reading import Reading, trace, trace_texts
-from models.text.runs import Runs, Shortened
 from models.text.token_ids import Frame, encode_ids
 from models.text.truncation import (
+    MAX_WINDOWS,
     Overflow,
     Side,
     cut_longest_first,
     cut_question,
-    is_settled,
     place_windows,
     refuse_length,
 )
-
-# These are tokenised within three milliseconds.
-_SHORT_CHARACTERS = 4_000
-# So many are read at first for each token that may stay; a word of English has five.
-_CHARACTERS_A_TOKEN = 8
-# Tokens that are refused are counted in so many characters, in more only where these fit.
-_COUNTED_CHARACTERS = 100_000
-# Of these a normalizer may leave nothing; none is a part of what stands behind it (UAX 29).
-_CONTROLS = frozenset(
-    map(chr, (*range(0x09), *range(0x0E, 0x20), *range(0x7F, 0xA0), 0xAD, 0xFEFF))
-)
-# By how much more is read where that was not enough.
-_GROWTH = 4
 
 
 class Encoder:
@@ -107,13 +92,19 @@ class Encoder:
         EmptyInput, InvalidValue, or InputTooLong with overflow `error`.
         """
         read = None
-        long = len(text) + (0 if pair is None else len(pair)) > _SHORT_CHARACTERS
-        if long:
-            read = self._read(self._as_parts(text, pair), side or self.truncation_side, overflow)
-        elif text[:1] in _CONTROLS or (pair or "")[:1] in _CONTROLS:
-            read = self._read_whole(self._as_parts(text, pair))
-        found = self.tokenize(text, pair, special=True) if read is None else read.encoding
         special = self._special_in_text if pair is None else self._special_in_pair
+        long = is_long(text, pair)
+        if long:
+            read = self._reader.read_enough(
+                self._reader.as_parts(text, pair),
+                side or self.truncation_side,
+                overflow,
+                max_tokens=self.max_tokens,
+                special=special,
+            )
+        elif text[:1] in CONTROLS or (pair or "")[:1] in CONTROLS:
+            read = self._reader.read_whole(self._reader.as_parts(text, pair))
+        found = self.tokenize(text, pair, special=True) if read is None else read.encoding
         empty = pair is not None and not {0, 1} <= set(found.sequence_ids)
         if len(found) <= special or empty:
             texts = (part.text for part in read.parts) if read and long else (text, pair)
@@ -123,7 +114,7 @@ class Encoder:
             if not origins:
                 return encoded
             return replace(encoded, origins=trace(found) if read is None else read.trace())
-        read = read or Reading.whole_of(found, self._as_parts(text, pair))
+        read = read or Reading.whole_of(found, self._reader.as_parts(text, pair))
         if overflow == "error":
             tokens = f"{'' if all(read.whole) else 'more than '}{len(found)}"
             # A traceback would keep it: a gigabyte for a text of a few million tokens.
@@ -147,91 +138,12 @@ class Encoder:
         return cut if origins else replace(cut, origins=None)
 
     @cached_property
-    def _boundaries(self) -> Boundaries | None:
-        return Boundaries.of(self.tokenizer)
+    def _reader(self) -> Reader:
+        return Reader(self.tokenizer)
 
     @cached_property
     def _frame(self) -> Frame:
         return Frame.of(self.tokenizer)
-
-    @cached_property
-    def _runs(self) -> Runs | None:
-        return Runs.of(self.tokenizer)
-
-    def _read(self, parts: tuple[Shortened, ...], side: Side, overflow: Overflow) -> Reading:
-        """The tokens of a long text or pair, or enough of them to say what stays and what does not.
-
-        Each part is read from that side, to where a word ends whatever follows: there are such
-        boundaries in almost every text. One without is read whole, but for the middle of long runs.
-        """
-        size = max(_CHARACTERS_A_TOKEN * self.max_tokens, _SHORT_CHARACTERS // 2)
-        if overflow == "error":
-            size = max(size, _COUNTED_CHARACTERS)
-        shortened = False
-        while self._boundaries is not None and size < max(len(part.text) for part in parts):
-            spans = [self._boundaries.cut(part.text, size, side) for part in parts]
-            known = tuple(span for span in spans if span is not None)
-            if len(known) == len(parts):
-                read = Reading(self._tokenize_spans(parts, known), parts, known)
-                if self._is_enough(read, overflow):
-                    return read
-            if not shortened and self._runs is not None:
-                runs, shortened = self._runs, True
-                parts = tuple(runs.shorten(part.text, part.removed[0]) for part in parts)
-                continue
-            # Of a pair it is then open which text is the longer one: the other is read whole.
-            shorter = min(len(part.text) for part in parts) if len(parts) == 2 else 0
-            size = max(size * _GROWTH, shorter)
-        return self._read_whole(parts)
-
-    def _read_whole(self, parts: tuple[Shortened, ...]) -> Reading:
-        texts = (part.text for part in parts)
-        return Reading.whole_of(self.tokenize(*texts, special=True), parts)
-
-    def _as_parts(self, *texts: str | None) -> tuple[Shortened, ...]:
-        """The texts as they were sent, without the characters ahead that would shift all others."""
-        return tuple(self._leave_out_ahead(text) for text in texts if text is not None)
-
-    def _leave_out_ahead(self, text: str) -> Shortened:
-        body = text
-        if text[:1] in _CONTROLS:
-            body = text.lstrip(self._shifting) if self._shifting else text
-        return Shortened(body, len(text), removed=(len(text) - len(body),))
-
-    @cached_property
-    def _shifting(self) -> str:
-        """The characters that, ahead of a text, are dropped, and still told as those of its tokens.
-
-        By normalizers of sentencepiece's map, whose words the tokenizers library (0.23) then counts
-        from 0.
-        """
-        probe = "{0}{0}a a"
-        return "".join(
-            each
-            for each in sorted(_CONTROLS)
-            if (found := self.tokenizer.encode(probe.format(each), add_special_tokens=False))
-            and found.offsets
-            and found.offsets[-1][1] < len(probe.format(each))
-        )
-
-    def _tokenize_spans(
-        self, parts: tuple[Shortened, ...], spans: tuple[tuple[int, int], ...]
-    ) -> Encoding:
-        for part in parts:
-            _check_unicode(part.text)
-        cut = (part.text[start:end] for part, (start, end) in zip(parts, spans, strict=True))
-        return self.tokenize(*cut, special=True)
-
-    def _is_enough(self, read: Reading, overflow: Overflow) -> bool:
-        """Whether what has not been read cannot change what stays."""
-        if len(read.encoding) <= self.max_tokens:
-            return False
-        if overflow == "error" or len(read.parts) == 1:
-            return True
-        texts = read.encoding.sequence_ids
-        room = max(self.max_tokens - self._special_in_pair, 0)
-        first, second = read.whole
-        return is_settled((texts.count(0), texts.count(1)), (first, second), room)
 
     def encode_windows(
         self,
@@ -254,14 +166,14 @@ class Encoder:
         first text leaves no room, or there were more than `MAX_WINDOWS`. With overflow `truncate`
         the first text is cut instead, and what lies after the last of so many windows is left out.
         """
-        read = self._read_whole(self._as_parts(first, second))
+        side = side or self.truncation_side
+        space = window_tokens - self._special_in_pair
+        read = self._read_pair(first, second, window_tokens, side, overflow)
         encoding, origins = read.encoding, read.trace()
         ahead, body = origins.places(0), origins.places(1)
         if not len(ahead) or not len(body):
             self._check_not_empty(first, second)
-        space = window_tokens - self._special_in_pair
-        count = cut_question(len(ahead), space, overflow)
-        side = side or self.truncation_side
+        count = cut_question(len(ahead), space, overflow, window_tokens)
         kept = ahead[:count] if side == "right" else ahead[len(ahead) - count :]
         room = space - count
         starts, _ = place_windows(
@@ -270,6 +182,7 @@ class Encoder:
             window_tokens=window_tokens,
             overlap_tokens=overlap_tokens,
             overflow=overflow,
+            more=not read.whole[1],
         )
         at = (
             read.find_end(0, ahead, kept, side),
@@ -277,6 +190,33 @@ class Encoder:
         )
         whole = replace(self._finish(encoding), truncated_at=None if at == (None, None) else at)
         return [whole.select(origins, kept, body[start : start + room]) for start in starts]
+
+    def _read_pair(
+        self, first: str, second: str, window_tokens: int, side: Side, overflow: Overflow
+    ) -> Reading:
+        """A pair as far as there are windows for it. Raises InputTooLong for a long first text."""
+        space = window_tokens - self._special_in_pair
+        parts = self._reader.as_parts(first, second)
+        ahead = (0, len(parts[0].text))
+        if is_long(first):
+            read = self._reader.read_enough(
+                parts[:1],
+                side,
+                overflow,
+                max_tokens=space + self._special_in_text,
+                special=self._special_in_text,
+            )
+            tokens = len(read.encoding) - self._special_in_text
+            cut_question(tokens, space, overflow, window_tokens, more=not read.whole[0])
+            parts, ahead = (read.parts[0], parts[1]), read.spans[0]
+        most = (MAX_WINDOWS + 1) * space + ahead[1] - ahead[0]
+        return self._reader.read_at_most(parts, most, ahead=(ahead,))
+
+    def read(self, text: str, *, most: int | None = None, special: bool = False) -> Reading:
+        """All the tokens of a text, or more than `most`. Raises InvalidValue as `tokenize`."""
+        parts = self._reader.as_parts(text)
+        most = len(text) if most is None else most
+        return self._reader.read_at_most(parts, most, special=special)
 
     def split(
         self, text: str, *, overlap_tokens: int, overflow: Overflow, prompt: str = ""
@@ -290,7 +230,8 @@ class Encoder:
         no room; InputTooLong for more than `MAX_WINDOWS`, after which with overflow `truncate` the
         rest is left out.
         """
-        read = self._read_whole(self._as_parts(prompt + text))
+        most = (MAX_WINDOWS + 1) * self.max_tokens
+        read = self._reader.read_at_most(self._reader.as_parts(prompt + text), most)
         encoding, origins = read.encoding, read.trace()
         if prompt:
             origins.offsets[origins.texts == 0] -= len(prompt)
@@ -312,6 +253,7 @@ class Encoder:
             window_tokens=self.max_tokens,
             overlap_tokens=overlap_tokens,
             overflow=overflow,
+            more=not read.whole[0],
             pair=False,
         )
         last = body[: starts[-1] + room][-1]
@@ -320,23 +262,8 @@ class Encoder:
         return [whole.select(origins, body[start : start + room], body[:0]) for start in starts]
 
     def tokenize(self, text: str, pair: str | None = None, *, special: bool = False) -> Encoding:
-        """All the tokens of a text or a pair. Raises InvalidValue for half a surrogate pair.
-
-        Other threads go on meanwhile, unless it is a short text.
-        """
-        try:
-            if len(text) + len(pair or "") <= _SHORT_CHARACTERS:
-                return self.tokenizer.encode(text, pair, add_special_tokens=special)
-            # `encode` keeps the interpreter to itself, seconds for a text of megabytes.
-            whole = text if pair is None else (text, pair)
-            return self.tokenizer.encode_batch([whole], add_special_tokens=special)[0]
-        except TypeError:
-            raise _refuse_surrogate() from None
-        except BaseException as error:
-            # Rust's own end of a thread comes as no Exception, which nobody would take for one.
-            if type(error).__module__ != "pyo3_runtime":
-                raise
-            raise RuntimeError(f"the tokenizer broke down: {error}") from None
+        """All the tokens of a text or a pair. Raises InvalidValue for half a surrogate pair."""
+        return self._reader.tokenize(text, pair, special=special)
 
     def encode_ids(
         self,
@@ -372,16 +299,3 @@ class Encoder:
                     if not part.strip()
                     else f"the {which} has no tokens the model knows of; send at least one word"
                 )
-
-
-def _check_unicode(text: str) -> None:
-    """Raise InvalidValue for half a surrogate pair, also where nobody would read it."""
-    if not text.isascii():
-        try:
-            text.encode()
-        except UnicodeEncodeError:
-            raise _refuse_surrogate() from None
-
-
-def _refuse_surrogate() -> InvalidValue:
-    return InvalidValue("the text is not valid Unicode; it has one half of a surrogate pair")

@@ -61,18 +61,22 @@ def is_settled(read: tuple[int, int], whole: tuple[bool, bool], room: int) -> bo
     return not found and first <= read[0] and second <= read[1] and sum(read) > room
 
 
-def cut_question(tokens: int, space: int, overflow: Overflow) -> int:
+def cut_question(
+    tokens: int, space: int, overflow: Overflow, window_tokens: int, *, more: bool = False
+) -> int:
     """How many tokens of a question stay, so that a window has room for one of its context.
 
-    `space` is for both. Raises InputTooLong where it would have to be cut with overflow `error`,
-    or cannot be.
+    `space` is for both, of the `window_tokens` that a window has with its special ones; there may
+    be `more` tokens. Raises InputTooLong where it would have to be cut with overflow `error`, or
+    cannot be.
     """
     if tokens < space:
         return tokens
     if overflow == "error" or space < 2:
         raise InputTooLong(
-            f"the question has {tokens} tokens, a window for it and its context {space}; "
-            f"shorten it, or {CUT_IT}"
+            f"the question has {'more than ' * more}{tokens} tokens, and this model's maximum "
+            f"context length is {window_tokens} tokens, of which a question and its context have "
+            f"{space}; shorten it, or {CUT_IT}"
         )
     return min(_QUESTION_TOKENS, space // 2)
 
@@ -84,12 +88,13 @@ def place_windows(
     window_tokens: int,
     overlap_tokens: int | None,
     overflow: Overflow,
+    more: bool = False,
     pair: bool = True,
 ) -> tuple[range, bool]:
     """Where the windows of a context begin, `room` tokens each, and whether some are left out.
 
     A window of `window_tokens` holds more than its room: special tokens, and of a pair the
-    question. Raises
+    question. There may be `more` tokens than were counted, as many windows as these take. Raises
     InvalidValue for an overlap as long as the room; with overflow `error` InputTooLong where there
     were more than `MAX_WINDOWS`, which else are those that are left out.
     """
@@ -99,10 +104,10 @@ def place_windows(
         starts = range(0, tokens - room + step, step)
     if len(starts) > MAX_WINDOWS and overflow == "error":
         raise InputTooLong(
-            f"the {'context' if pair else 'text'} has {tokens} tokens and takes {len(starts)} "
-            f"windows of {room}, at most {MAX_WINDOWS} are read; shorten it"
-            f"{' or the question' if pair else ', let its windows overlap less'}, "
-            f"or {CUT_IT}"
+            f"the {'context' if pair else 'text'} has {'more than ' * more}{tokens} tokens and "
+            f"takes {'more than ' * more}{len(starts)} windows of {room}, at most {MAX_WINDOWS} "
+            "are read; shorten it"
+            f"{' or the question' if pair else ', let its windows overlap less'}, or {CUT_IT}"
         )
     return starts[:MAX_WINDOWS], len(starts) > MAX_WINDOWS
 

@@ -1,6 +1,7 @@
 """Of a long text only what stays is read, and its tokens are those of the whole text."""
 
 import random
+from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,15 @@ from hypothesis import strategies as st
 from sentencepiece.sentencepiece_model_pb2 import ModelProto
 from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers
 
-from models.errors import EmptyInput, InputTooLong, InvalidValue
+from models.errors import CallerError, EmptyInput, InputTooLong, InvalidValue
 from models.text import encoder as encoder_module
+from models.text import reader as reader_module
+from models.text import truncation
 from models.text.boundaries import Boundaries
+from models.text.encoded import Encoded
 from models.text.encoder import Encoder
-from models.text.truncation import Side, cut_longest_first, is_settled
+from models.text.reader import Reader
+from models.text.truncation import Overflow, Side, cut_longest_first, is_settled
 from models.text.words import Words
 from tests.helpers.checkpoints import FAMILIES, WORDS, make_tokenizer
 from tests.helpers.oracle import ODD_WORDS, write_text
@@ -56,10 +61,10 @@ TEXTS = st.lists(PIECES, min_size=1, max_size=60).map("".join)
 @pytest.fixture(autouse=True)
 def _short(monkeypatch: pytest.MonkeyPatch) -> None:
     """Texts of a few words are long ones."""
-    monkeypatch.setattr(encoder_module, "_SHORT_CHARACTERS", 6)
-    monkeypatch.setattr(encoder_module, "_CHARACTERS_A_TOKEN", 1)
-    monkeypatch.setattr(encoder_module, "_COUNTED_CHARACTERS", 6)
-    monkeypatch.setattr(encoder_module, "_GROWTH", 2)
+    monkeypatch.setattr(reader_module, "_SHORT_CHARACTERS", 6)
+    monkeypatch.setattr(reader_module, "_CHARACTERS_A_TOKEN", 1)
+    monkeypatch.setattr(reader_module, "_COUNTED_CHARACTERS", 6)
+    monkeypatch.setattr(reader_module, "_GROWTH", 2)
 
 
 class Pair:
@@ -71,7 +76,7 @@ class Pair:
             for _ in range(2)
         )
         # Computed once it is asked for: this one reads every text whole.
-        self.whole.__dict__["_boundaries"] = None
+        self.whole._reader.__dict__["boundaries"] = None
 
     def check(self, text: str, pair: str | None, side: Side) -> None:
         for origins in (False, True):
@@ -152,13 +157,13 @@ def test_no_more_is_read_than_is_needed(
     family: Pair, side: Side, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[int] = []
-    whole = Encoder.tokenize
+    whole = Reader.tokenize
 
-    def tokenize(encoder: Encoder, *parts: str, **options: Any) -> Any:
+    def tokenize(reader: Reader, *parts: str, **options: Any) -> Any:
         read.extend(map(len, parts))
-        return whole(encoder, *parts, **options)
+        return whole(reader, *parts, **options)
 
-    monkeypatch.setattr(Encoder, "tokenize", tokenize)
+    monkeypatch.setattr(Reader, "tokenize", tokenize)
     long = write_text(random.Random(4), 20_000)
     for text, pair in ((long, None), (long, "the king"), ("the king", long)):
         found = family.lazy.encode(text, pair, overflow="truncate", side=side)
@@ -175,13 +180,13 @@ def test_a_word_without_an_end_is_not_read_to_its_end(
     family: Pair, minilm: Pair, text: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[int] = []
-    whole = Encoder.tokenize
+    whole = Reader.tokenize
 
-    def tokenize(encoder: Encoder, *parts: str, **options: Any) -> Any:
+    def tokenize(reader: Reader, *parts: str, **options: Any) -> Any:
         read.extend(map(len, parts))
-        return whole(encoder, *parts, **options)
+        return whole(reader, *parts, **options)
 
-    monkeypatch.setattr(Encoder, "tokenize", tokenize)
+    monkeypatch.setattr(Reader, "tokenize", tokenize)
     for encoders in (family, minilm):
         found = encoders.lazy.encode(f"the {text * 20_000}", overflow="truncate", side="right")
         assert 0 < len(found.ids) <= MAX_TOKENS
@@ -293,7 +298,7 @@ def test_other_tokenizers(parts: dict[str, Any], side: Side, tmp_path: Path) -> 
     file = tmp_path / "tokenizer.json"
     make_variant(**parts).save(str(file))
     pair = Pair(file, 300)
-    assert pair.lazy._boundaries is not None
+    assert pair.lazy._reader.boundaries is not None
 
     @settings(max_examples=60, deadline=None)
     @given(TEXTS)
@@ -361,7 +366,7 @@ def test_sentencepiece_with_its_map(side: Side, tmp_path: Path) -> None:
     file = tmp_path / "tokenizer.json"
     make_sentencepiece().save(str(file))
     encoders = Pair(file, 1_000)
-    boundaries = encoders.lazy._boundaries
+    boundaries = encoders.lazy._reader.boundaries
     assert boundaries is not None
     assert boundaries._at_signs is not None
 
@@ -411,7 +416,7 @@ def test_texts_that_have_signs_for_blanks(kind: str, side: Side, tmp_path: Path)
     file = tmp_path / "tokenizer.json"
     make_variant(**parts).save(str(file))
     pair = Pair(file, 300)
-    boundaries = pair.lazy._boundaries
+    boundaries = pair.lazy._reader.boundaries
     assert boundaries is not None
     found = boundaries._at_signs
     assert signs == (
@@ -445,3 +450,67 @@ def test_a_pair_is_settled_when_nothing_unread_changes_it(
     # What stays has been read.
     settled = settled and all(kept <= count for kept, count in zip(*every, read, strict=True))
     assert is_settled(read, whole, room) == settled
+
+
+@pytest.mark.parametrize("overflow", ["error", "truncate"])
+def test_no_more_is_read_than_there_are_windows_for(
+    family: Pair, overflow: Overflow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is told, and what is refused, is as where all of it is read."""
+    for module in (encoder_module, truncation):
+        monkeypatch.setattr(module, "MAX_WINDOWS", 3)
+
+    def ask(call: Callable[[], list[Encoded]]) -> Any:
+        try:
+            return [
+                (each.ids.tolist(), each.origins.offsets.tolist(), each.truncated_at)
+                for each in call()
+                if each.origins is not None
+            ]
+        except CallerError as error:
+            return type(error)
+
+    def split(encoder: Encoder, text: str, overlap: int) -> Any:
+        return ask(lambda: encoder.split(text, overlap_tokens=overlap, overflow=overflow))
+
+    def read_windows(encoder: Encoder, texts: tuple[str, str], size: int, overlap: int) -> Any:
+        return ask(
+            lambda: encoder.encode_windows(
+                *texts, window_tokens=size, overlap_tokens=overlap, overflow=overflow
+            )
+        )
+
+    @settings(max_examples=40, deadline=None)
+    @given(TEXTS, TEXTS, st.integers(4, 40), st.integers(0, 8))
+    def check(first: str, second: str, size: int, overlap: int) -> None:
+        lazy, whole = family.lazy, family.whole
+        assert split(lazy, second, overlap) == split(whole, second, overlap)
+        texts = first, second
+        found, wanted = (read_windows(each, texts, size, overlap) for each in (lazy, whole))
+        assert found == wanted
+
+    check()
+
+
+def test_all_tokens_are_told_or_more_than_may_be(family: Pair) -> None:
+    @settings(max_examples=40, deadline=None)
+    @given(TEXTS, st.integers(0, 60))
+    def check(text: str, most: int) -> None:
+        found, wanted = (
+            each.read(text, most=most, special=True) for each in (family.lazy, family.whole)
+        )
+        if len(wanted.encoding) > most:
+            assert len(found.encoding) > most
+        else:
+            assert found.encoding.ids == wanted.encoding.ids
+            assert found.trace().offsets.tolist() == wanted.trace().offsets.tolist()
+
+    check()
+
+
+@pytest.mark.parametrize("text", ["." * 1_000_000, "a b " * 400_000])
+def test_of_a_text_of_megabytes_little_is_read(minilm: Pair, text: str) -> None:
+    read = minilm.lazy.read(text, most=1000)
+    assert 1000 < len(read.encoding) <= 2100
+    with pytest.raises(InputTooLong, match=r"more than .* windows"):
+        minilm.lazy.split(text, overlap_tokens=0, overflow="error")

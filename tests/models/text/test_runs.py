@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import AddedToken, Regex, Tokenizer, normalizers, pre_tokenizers
 
-from models.text import encoder as encoder_module
+from models.text import reader as reader_module
 from models.text import runs as runs_module
 from models.text.boundaries import _PATTERNS
 from models.text.runs import Runs
@@ -50,8 +50,8 @@ TEXTS = st.lists(PIECES | PIECES | ENDLESS, min_size=1, max_size=14).map("".join
 @pytest.fixture(autouse=True)
 def _short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runs_module, "_STEP", STEP)
-    monkeypatch.setattr(encoder_module, "_SHORT_CHARACTERS", 6)
-    monkeypatch.setattr(encoder_module, "_CHARACTERS_A_TOKEN", 1)
+    monkeypatch.setattr(reader_module, "_SHORT_CHARACTERS", 6)
+    monkeypatch.setattr(reader_module, "_CHARACTERS_A_TOKEN", 1)
 
 
 # As the real ModernBERT has it, another form of Unicode, and words as Llama 3 has them.

@@ -40,14 +40,17 @@ def test_cut_is_the_library_s_own(tmp_path: Path, family: str) -> None:
 
 
 def test_a_question_stays_whole_while_its_context_has_room() -> None:
-    assert cut_question(9, 10, "error") == 9
+    assert cut_question(9, 10, "error", 13) == 9
     for overflow in ("error", "truncate"):
-        with pytest.raises(InputTooLong, match="1 tokens, a window for it and its context 1"):
-            cut_question(1, 1, overflow)  # type: ignore[arg-type]
-    with pytest.raises(InputTooLong, match="10 tokens"):
-        cut_question(10, 10, "error")
-    assert cut_question(10, 10, "truncate") == 5
-    assert cut_question(500, 381, "truncate") == 64
+        with pytest.raises(InputTooLong, match="of which a question and its context have 1"):
+            cut_question(1, 1, overflow, 4)  # type: ignore[arg-type]
+    with pytest.raises(
+        InputTooLong,
+        match="10 tokens, and this model's maximum context length is 13",
+    ):
+        cut_question(10, 10, "error", 13)
+    assert cut_question(10, 10, "truncate", 13) == 5
+    assert cut_question(500, 381, "truncate", 384) == 64
 
 
 @given(st.integers(0, 3000), st.integers(1, 300), st.one_of(st.none(), st.integers(0, 299)))
