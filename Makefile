@@ -50,13 +50,14 @@ RIVALS = fastembed ctranslate2 litserve infinity vllm llamacpp
 duel: kernels/build/.done .venv/.done .venv-baseline/.done $(RIVALS:%=.venv-duel/%/.done)
 	.venv/bin/python -m benchmarks.duel
 
-# A minute of load on a server that runs already; report and verdict in loadtest/results.
+# A minute of load on a server that runs already; report and verdict in loadtest/results. Options
+# of loadtest/locustfile.py in ARGS, as ARGS="--key KEY".
 HOST ?= http://127.0.0.1:8080
 loadtest: .venv-loadtest/.done
 	mkdir -p loadtest/results
 	.venv-loadtest/bin/python -m locust -f loadtest/locustfile.py --headless --only-summary \
 		--host $(HOST) --users 16 --run-time 60s --slo-file loadtest/slo.toml \
-		--report loadtest/results --html loadtest/results/locust.html
+		--report loadtest/results --html loadtest/results/locust.html $(ARGS)
 
 # The service under load while it is damaged; exit code 1 unless nothing is lost or wrong.
 MINUTES ?= 3

@@ -24,6 +24,7 @@ for replica in $replicas; do
         sleep 0.2
     done
     grep '"event": "bundle' <<<"$log" || { echo "no answer; see docker logs $replica" >&2; status=1; }
-    if grep --quiet "bundle refused" <<<"$log"; then status=1; fi
+    grep '"event": "the keys' <<<"$log" || true
+    if grep --quiet -e "bundle refused" -e "the keys could not be read" <<<"$log"; then status=1; fi
 done
 exit $status

@@ -21,6 +21,7 @@ from loadtest.embed import EmbedUser
 from loadtest.fill_mask import FillMaskUser
 from loadtest.measurements import Measurements
 from loadtest.next_sentence import NextSentenceUser
+from loadtest.preflight import NoServer, find_tasks
 from loadtest.question_answering import QuestionAnsweringUser
 from loadtest.report import Report
 from loadtest.shapes import SHAPES, Plan, find_users
@@ -104,6 +105,8 @@ def set_up(environment: Environment, **_: Any) -> None:
     _listen(environment, measurements)
     if isinstance(environment.runner, WorkerRunner):
         return
+    if options.headless and environment.host:
+        _look(environment.host, options.key)
     gevent.spawn(_count_users, environment, measurements)
     if options.headless:
         # Locust listens for it only once a shape is over: a container that is stopped would leave
@@ -120,6 +123,22 @@ def set_up(environment: Environment, **_: Any) -> None:
         environment.process_exit_code = 0 if report.passed else 1
 
     listeners.quitting.add_listener(finish)
+
+
+def _look(host: str, key: str) -> None:
+    """Ask for nothing that the server does not have; end where there is no server."""
+    wanted = [user for user in USERS if user.weight]
+    try:
+        answered = find_tasks(host, key, [user.name for user in wanted])
+    except NoServer as error:
+        sys.stderr.write(f"error: {error}\n")
+        sys.exit(2)
+    left_out = [user for user in wanted if user.name not in answered]
+    if left_out and len(left_out) < len(wanted):
+        for user in left_out:
+            user.weight = 0
+        names = ", ".join(user.name for user in left_out)
+        sys.stderr.write(f"not asked, since no model there answers it: {names}\n")
 
 
 def _listen(environment: Environment, measurements: Measurements) -> None:

@@ -131,7 +131,10 @@ def _find_lacking(bundle: Bundle, precision: str, engine: str) -> str | None:
 
 def _find_lacking_openvino(precision: str) -> str | None:
     if find_spec("openvino") is None:
-        return "the package openvino is not installed; install Cloze's extra of the same name"
+        return (
+            "the package openvino is not installed; Cloze's extra of the same name has it, as pip "
+            "install 'openvino>=2026.4,<2027'"
+        )
     # To import it takes longer than to open a small bundle.
     return _find_lacking_half() if precision == "bf16" else None
 

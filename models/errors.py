@@ -12,6 +12,7 @@
     │   ├── TooManyInputs           more items than one request may carry
     │   ├── ModelNotFound           no bundle of that name
     │   ├── TaskUnsupported         the bundle has no head for the task
+    │   │   └── OnlyByName              a model may have one, and is asked by its name alone
     │   └── HeadNotFound            the task has no head of that name
     ├── OperatorError           the installation can be changed
     │   ├── SettingsError           a setting or flag that cannot be used
@@ -113,6 +114,10 @@ class TaskUnsupported(CallerError):
     """No head for the task in the bundle that was asked."""
 
     code = "task_unsupported"
+
+
+class OnlyByName(TaskUnsupported):
+    """A model may have the head for the task, but too little is known of it to answer unasked."""
 
 
 class HeadNotFound(CallerError):

@@ -77,11 +77,14 @@ class Pipeline(Deriving):
         spin: Spin = "auto",
         engine: str | Choice = AUTO,
         load_timeout_s: float | None = None,
+        default_prompt: str | None = None,
     ) -> None:
         """`engine` by its name, or as it was chosen for this bundle and precision.
 
-        What the graphs are tried with may take `load_timeout_s`; None: for ever.
+        What the graphs are tried with may take `load_timeout_s`; None: for ever. `default_prompt`
+        goes before texts unasked in place of the bundle's own, where a head has one of that name.
         """
+        self._default_prompt = default_prompt
         manifest = bundle.manifest
         self.bundle = bundle
         self.precision = bundle.choose_precision(precision)
@@ -318,7 +321,8 @@ class Pipeline(Deriving):
                 self._sessions[entry.file] = load(entry.file, "head")
             session = self._sessions[entry.file] if entry.file else None
             check_head(self.bundle, entry, session)
-            yield kind(entry, self.manifest, self.encoder, session)
+            preferred = entry.prefer(self._default_prompt)
+            yield kind(preferred, self.manifest, self.encoder, session)
 
 
 def prepare(

@@ -183,10 +183,15 @@ def reload_all(app: FastAPI) -> None:
 
     What fails is logged, and leaves what was there; of the two files of keys neither counts then.
     """
+    keys, admin_keys = app.state.keys, app.state.admin_keys
     try:
-        reload_keys(app.state.keys, app.state.admin_keys)
+        reload_keys(keys, admin_keys)
     except SettingsError as error:
         _log.error("the keys could not be read again", reason=str(error))
+    else:
+        if keys.filed or admin_keys.filed:
+            count = {"keys": len(keys.keys), "admin_keys": len(admin_keys.keys)}
+            _log.info("the keys were read again", **count)
     app.state.manager.reload()
 
 
@@ -208,7 +213,8 @@ async def _load(manager: ModelManager, on_failure: Callable[[Exception], None] |
         url = write_url(settings.host, settings.port, settings.root_path)
         for model in manager.registry:
             tasks = model.pipeline.manifest.tasks
-            _log.info("serving", model=model.name, tasks=tasks, url=url)
+            told = {"precision": model.pipeline.precision, "engine": model.pipeline.choice.engine}
+            _log.info("serving", model=model.name, tasks=tasks, **told, url=url)
 
 
 async def _close(manager: ModelManager, answerer: Answerer) -> None:

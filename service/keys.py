@@ -56,11 +56,16 @@ class KeyRing:
                 found = key.name
         return found
 
+    @property
+    def filed(self) -> bool:
+        """Whether some of them are a file's."""
+        return self._file is not None
+
     def read(self) -> tuple[Key, ...]:
         """Its keys, those of its file as they stand there now. Raises SettingsError."""
         if self._file is None:
             return self.keys
-        filed = read_keys(self._file, str(self._file))
+        filed = read_keys(self._file, "the keys stay as they were")
         return (*(key for key in self.keys if not key.filed), *filed)
 
     def replace(self, keys: Iterable[Key]) -> None:
@@ -116,7 +121,8 @@ def read_keys(file: Path, source: str) -> tuple[Key, ...]:
     )
     if not keys:
         raise SettingsError(
-            f"{source}: {file} holds no key; write one a line, or unset it to serve without keys"
+            f"{source}: {file} holds no key; write one a line (the only one is revoked by another "
+            "in its place), or unset it to serve without keys"
         )
     return keys
 

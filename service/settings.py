@@ -57,10 +57,15 @@ class Settings(BaseSettings):
         le=1,
         description="the least cosine to the original's vectors that the precision auto may have",
     )
+    default_prompt: str | None = Field(
+        default=None,
+        description="which of a model's prompts goes before texts whose request names none, where "
+        "it has one of that name; left out, the one that its checkpoint has for that",
+    )
     engine: str = Field(
         default=AUTO,
-        description="what runs the graphs: kernels, onnxruntime, openvino, or auto for the fastest "
-        "that is installed and runs here",
+        description="what runs the graphs: kernels, onnxruntime, openvino, cuda, or auto for the "
+        "fastest that is installed and runs here",
     )
     cache_dir: Path | None = Field(
         default=None,

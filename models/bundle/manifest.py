@@ -158,6 +158,12 @@ class HeadEntry(Part):
             raise ValueError(f"entailment {self.entailment!r} is not among the labels")
         return self
 
+    def prefer(self, prompt: str | None) -> "HeadEntry":
+        """One whose prompt of that name goes before texts unasked; itself where it has none."""
+        if prompt is None or prompt not in (self.prompts or {}):
+            return self
+        return self.model_copy(update={"default_prompt": prompt})
+
     @model_validator(mode="after")
     def _check_prompt(self) -> "HeadEntry":
         if self.default_prompt is not None and self.default_prompt not in (self.prompts or {}):

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import Any
 
+from models.bundle.manifest import HeadEntry
 from models.derived.documents import shorten
 from models.heads.classify import ClassifyHead, ClassifyOptions
 from models.heads.head import Job
@@ -14,6 +15,15 @@ class RerankOptions(ClassifyOptions):
     """Those of a pair, and after how many of its tokens a document is cut."""
 
     document_tokens: int | None = None
+
+
+# What transformers calls labels that nobody named: a cross-encoder's one is never looked at.
+_UNNAMED = ("LABEL_0", "0")
+
+
+def is_unsure(entry: HeadEntry) -> bool:
+    """Whether one label with a name of its own, as "toxic" is, may be no score of a document."""
+    return entry.labels is not None and entry.labels[0] not in _UNNAMED
 
 
 class RerankHead(ClassifyHead):

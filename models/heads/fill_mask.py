@@ -23,6 +23,9 @@ from models.text.encoder import Encoder
 from models.text.truncation import Overflow, Side
 
 COMMON_MASK = "[MASK]"
+# As other families spell it, and as people do.
+OTHER_MASK = "<mask>"
+_OTHER_MASKS = re.compile(r"<mask>|\[mask\]", re.IGNORECASE)
 DEFAULT_TOP_K = 5
 # Longer than any token; how many tokens it is then takes a while to find out.
 _TARGET_CHARACTERS = 1_000
@@ -105,7 +108,9 @@ class FillMaskHead(Head[str, FillMaskOptions, list[Mask]]):
         if not item.strip():
             raise EmptyInput("the text is empty; leave it out, or send one with a mask")
         if not self._masks.search(item):
-            raise MissingMask(f"the text has no mask; put {COMMON_MASK} where a word is missing")
+            other = _OTHER_MASKS.search(item)
+            said = f"{other[0]} is no mask of this model" if other else "the text has no mask"
+            raise MissingMask(f"{said}; put {COMMON_MASK} where a word is missing")
         own = self._masks.sub(lambda _: self._mask.token, item)
         encoded = self.encoder.encode(own, overflow=options.overflow, side=options.truncation_side)
         if encoded.truncated_at is not None and own != item:

@@ -78,6 +78,11 @@ def encode_ids(
                 f"token id {token} at place {place} is outside the model's vocabulary of "
                 f"{vocabulary_size}; send text, or ids from this model's own tokenizer"
             )
+    if special is False and frame.named and frame.holds(ids):
+        raise ForeignTokens(
+            f"it {frame.named} already, and special_tokens false puts these around it; leave "
+            "that out, or send the ids of the text alone"
+        )
     if special is None:
         frame = Frame()
     ahead = len(frame.before) if special else 0

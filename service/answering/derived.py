@@ -13,7 +13,7 @@ from models.bundle.manifest import Function
 from models.derived.rerank import RerankOptions
 from models.derived.retrieve import RetrieveOptions
 from models.derived.similarity import compare, compare_all
-from models.errors import ClozeError, EmptyInput, TaskUnsupported
+from models.errors import ClozeError, EmptyInput, OnlyByName, TaskUnsupported
 from models.heads.head import Floats
 from models.text.encoded import Cut
 from models.text.truncation import Overflow, Side
@@ -79,8 +79,11 @@ async def rank(  # noqa: PLR0913 - all by name, as a request has them
         document_tokens=document_tokens,
     )
     question = Question("rerank", pairs, options, model=model, field=field)
+    unsure: OnlyByName | None = None
     try:
         reply = await ask(question)
+    except OnlyByName as error:
+        unsure = error
     except TaskUnsupported:
         pass
     else:
@@ -95,7 +98,12 @@ async def rank(  # noqa: PLR0913 - all by name, as a request has them
             overflow=overflow, truncation_side=side, document_tokens=document_tokens
         ),
     )
-    reply, cosines = await compare_texts(ask, question, source="query")
+    try:
+        reply, cosines = await compare_texts(ask, question, source="query")
+    except TaskUnsupported:
+        if unsure is not None:
+            raise unsure from None
+        raise
     of_query, *others = (at if isinstance(at, int) else None for at in reply.truncated_at)
     cuts = [None if of_query is None and at is None else (of_query, at) for at in others]
     return Ranking(reply.model, "embeddings", cosines.tolist(), cuts, reply.tokens)

@@ -20,7 +20,7 @@ from service.api.native import (
     tokenize,
     words,
 )
-from service.api.openai import embed, models
+from service.api.openai import azure, embed, models
 from service.api.operations import admin, documents, health
 from service.api.tei import openai as tei_openai
 from service.api.tei import routes as tei
@@ -29,6 +29,7 @@ from service.settings import DialectName
 
 ROUTERS: tuple[APIRouter, ...] = (
     embed.router,
+    azure.router,
     fill_mask.router,
     next_sentence.router,
     classify.router,

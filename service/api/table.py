@@ -13,6 +13,17 @@ from service.api.route import Route
 from service.endpoint import NOWHERE, Dialect, Endpoint, Handler
 
 _SLASHES = re.compile(r"/{2,}")
+# What others call a route, where it is written otherwise.
+_KNOWN_AS = {
+    "answer": "/v1/question-answering",
+    "qa": "/v1/question-answering",
+    "ner": "/v1/token-classify",
+    "entities": "/v1/token-classify",
+    "nsp": "/v1/next-sentence",
+    "mlm": "/v1/fill-mask",
+    "embed": "/v1/embeddings",
+    "detokenize": "/v1/detokenize",
+}
 # Of a path that leads nowhere so much is compared with those that there are, and as near are they.
 _MOST_COMPARED = 64
 _ALIKE = 0.8
@@ -67,8 +78,15 @@ class EndpointTable(dict[str, Endpoint]):
 
     def suggest(self, path: str) -> str | None:
         """A path that there is and that is written almost as this one."""
-        found = get_close_matches(path[:_MOST_COMPARED], self, n=1, cutoff=_ALIKE)
-        return found[0] if found else None
+        asked = path[:_MOST_COMPARED].lower()
+        known = _KNOWN_AS.get(asked.removeprefix("/v1").strip("/"))
+        if known is not None:
+            return known
+        for each in (asked, f"/v1{asked}"):
+            found = get_close_matches(each, self, n=1, cutoff=_ALIKE)
+            if found:
+                return found[0]
+        return None
 
     def _add(self, route: Route) -> None:
         handlers: dict[str, Handler] = dict.fromkeys(

@@ -29,6 +29,8 @@ from service.settings import Access, Settings
 # Of the length of a body that is surely not bulk: below ten kilobytes.
 _SMALL_BYTES = 10_000
 _SHOWN_CHARACTERS = 200
+# Where other clients put their key: Azure's, and those of gateways.
+_KEY_HEADERS = (b"api-key", b"x-api-key")
 
 # Raises Overloaded where no model has room for a request of that lane, deadline and caller,
 # whatever it asks.
@@ -119,7 +121,10 @@ class AccessControl:
     def _check_key(self, scope: Scope, keys: KeyRing, *, browser: bool = False) -> None:
         if not keys.keys:
             return
-        name = keys.find(_find_header(scope, b"authorization"), basic=browser)
+        sent = _find_header(scope, b"authorization")
+        for header in _KEY_HEADERS:
+            sent = sent or _as_bearer(_find_header(scope, header))
+        name = keys.find(sent, basic=browser)
         if name is None:
             raise errors.InvalidKey(
                 "send a known key with the header Authorization: Bearer KEY", browser=browser
@@ -201,6 +206,10 @@ class AccessControl:
         return errors.MethodNotAllowed(
             f"{path} does not take {scope['method']}; it takes {allowed}", allowed=allowed
         )
+
+
+def _as_bearer(key: bytes) -> bytes:
+    return b"Bearer " + key if key else b""
 
 
 async def _answer_nothing(scope: Scope, receive: Receive, send: Send) -> None:

@@ -29,7 +29,8 @@ class Aliases:
             return target
         known = ", ".join(loaded)
         raise ModelNotFound(
-            f"no model is named {name[:200]!r}; loaded are {known}"
+            f"no model is named {name[:200]!r}; loaded are {known}, and CLOZE_ALIASES gives them "
+            "other names"
             if target is None
             else f"{name!r} stands for {target!r}, which is not loaded; loaded are {known}",
             param="model",

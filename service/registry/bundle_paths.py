@@ -39,6 +39,7 @@ def open_pipeline(
         spin=settings.spin,
         engine=choose_here(bundle, precision, settings),
         load_timeout_s=settings.load_timeout_s,
+        default_prompt=settings.default_prompt,
     )
     trunk = pipeline.trunk
     name, choice = bundle.manifest.name, pipeline.choice

@@ -1,11 +1,14 @@
 """A loaded bundle with its queue: one trunk, one session, one batcher."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
+from models.derived.rerank import RerankHead, is_unsure
 from models.engines import ENGINE
 from models.engines.limit import ends_within
-from models.heads import Job
+from models.errors import SettingsError
+from models.heads import Head, Job
 from models.pipeline import Pipeline
 from models.text.packing import Extent
 from service.observability.metrics import Metrics
@@ -44,6 +47,13 @@ class LoadedModel:
         plain = precision == "fp32" and choice.engine == ENGINE
         own = pipeline.bundle.fingerprint
         self.fingerprint = own if plain else f"{own}-{precision}-{choice.engine}"
+        # As a setting has it, where the bundle says another.
+        changed = {
+            head.entry.default_prompt
+            for head, entry in zip(pipeline.heads, pipeline.manifest.heads, strict=False)
+            if head.entry.default_prompt != entry.default_prompt
+        }
+        self.fingerprint += "".join(f"-{prompt}" for prompt in sorted(filter(None, changed)))
         self.wanted = wanted
         self.by_admin = by_admin
         self.loaded_at = time.time()
@@ -54,11 +64,11 @@ class LoadedModel:
         for head in reversed(heads):
             if head.entry.representation is None:
                 self.heads[head.task.name, None] = head
-        # Tasks that it answers by name alone: how its vectors are pooled is a guess.
+        # Tasks that it answers by name alone, since what it says there is a guess, and why.
         self.guessed = {
-            name
+            name: reason
             for (name, head_name), head in self.heads.items()
-            if head_name is None and head.entry.pooling_source == "default"
+            if head_name is None and (reason := _explain_guess(head))
         }
         self.batcher = Batcher(
             Graphed(pipeline),
@@ -89,3 +99,33 @@ class Graphed:
         """Load the graphs anew. Raises an OperatorError where they answer otherwise."""
         self.pipeline.reopen()
         warm_up(self.pipeline)
+
+
+def _explain_guess(head: Head[Any, Any, Any]) -> str:
+    """Why its answers are guessed, and how they are not; empty where they are no guess."""
+    if head.entry.pooling_source == "default":
+        return (
+            "pools its vectors by a default that its checkpoint does not say; {remedy}, or export "
+            "it with --pooling"
+        )
+    if head.task.name == RerankHead.task.name and is_unsure(head.entry):
+        label = (head.entry.labels or ("",))[0]
+        return f"has one label, {label!r}, and may be no cross-encoder; {{remedy}}"
+    return ""
+
+
+def check_prompt(settings: Settings, models: Iterable[LoadedModel]) -> None:
+    """Raise SettingsError for a default prompt that none of the models has.
+
+    Of a set that /admin changes one may come that does.
+    """
+    wanted = settings.default_prompt
+    heads = [head for model in models for head in model.pipeline.heads]
+    if wanted and not settings.admin_keys:
+        known = {prompt for head in heads for prompt in head.entry.prompts or {}}
+        if wanted not in known:
+            told = f"there are {', '.join(sorted(known))}" if known else "they have none"
+            raise SettingsError(
+                f"CLOZE_DEFAULT_PROMPT is {wanted!r}, and no model here has a prompt of that name; "
+                f"{told}"
+            )

@@ -19,6 +19,7 @@ from models.derived.table import explain_task
 from models.errors import (
     BundleNotFound,
     ModelNotFound,
+    OnlyByName,
     OperatorError,
     TaskUnsupported,
 )
@@ -34,7 +35,7 @@ from service.registry.bundle_paths import (
     resolve_path,
 )
 from service.registry.inventory import Attempts, InventoryEntry, describe_model
-from service.registry.loaded_model import LoadedModel
+from service.registry.loaded_model import LoadedModel, check_prompt
 from service.registry.watchdog import Watchdog
 from service.scheduling.batcher import Batcher
 from service.scheduling.graphs import GraphState
@@ -106,6 +107,7 @@ class Registry:
                     models[name] = self._load(bundle, self._settings.precision)
                 except Exception as error:
                     refuse(bundle.path, error)
+            check_prompt(self._settings, models.values())
             self._replace(models)
         self._attempts.clear()
         self._watchdog = Watchdog(self._list_batchers)
@@ -268,12 +270,13 @@ class Registry:
             if (task, given) in model.heads:
                 if given or task not in model.guessed:
                     return model
-                guessed = guessed or model.name
+                remedy = f'ask for it by name, "model": "{model.name}"'
+                reason = model.guessed[task].format(remedy=remedy)
+                guessed = guessed or f"{model.name!r} {reason}"
+        if guessed:
+            raise OnlyByName(guessed, param="model")
         raise TaskUnsupported(
-            f"{guessed!r} pools its vectors by a default that its checkpoint does not say; ask "
-            f'for it by name, "model": "{guessed}", or export it with --pooling'
-            if guessed
-            else f"no loaded model gives {given} vectors; see /v1/models for what they answer"
+            f"no loaded model gives {given} vectors; see /v1/models for what they answer"
             if given
             else f"no loaded model has a head for {task}{explain_task(task)}; see /v1/models for "
             "what they answer",

@@ -82,7 +82,7 @@ class Server(uvicorn.Server):
                 where = write_url(self._settings.host, self._settings.port).removeprefix("http://")
                 say(
                     f"error: cannot listen on {where}; free it, or choose another with --host and "
-                    "--port"
+                    "--port (CLOZE_HOST, CLOZE_PORT)"
                 )
                 return 1
         return 0

@@ -8,6 +8,7 @@ from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
 from models.errors import EmptyInput
+from models.text.truncation import Overflow
 from service.answering.derived import Method, Ranking, rank
 from service.api.cohere.dialect import COHERE
 from service.api.foreign import ForeignFields, choose_overflow, read_documents
@@ -69,6 +70,9 @@ class RerankRequest(ForeignFields):
     truncation: bool | None = Field(
         default=None, description="Cut what is too long; left out, the server's setting."
     )
+    overflow: Overflow | None = Field(
+        default=None, description="In our words what is done with what is too long."
+    )
     max_tokens_per_doc: int | None = Field(
         default=None,
         ge=1,
@@ -109,6 +113,7 @@ class Rankable(Protocol):
     top_k: int | None
     return_documents: bool
     truncation: bool | None
+    overflow: Overflow | None
     max_tokens_per_doc: int | None
 
 
@@ -137,7 +142,7 @@ async def rank_documents(
         body.query,
         documents,
         model=body.model,
-        overflow=choose_overflow(ask, truncate=body.truncation),
+        overflow=body.overflow or choose_overflow(ask, truncate=body.truncation),
         raw=raw,
         document_tokens=body.max_tokens_per_doc,
     )
@@ -163,7 +168,7 @@ async def rerank(body: RerankRequest, ask: Ask) -> bytes:
 @router.post("/v2/rerank", response_model=RerankResponse, include_in_schema=False)
 async def rerank_second(body: RerankRequest, ask: Ask) -> bytes:
     """The same, as Cohere's second version has it: of long documents no more is read."""
-    cuts = choose_overflow(ask, truncate=body.truncation) == "truncate"
+    cuts = (body.overflow or choose_overflow(ask, truncate=body.truncation)) == "truncate"
     if body.max_tokens_per_doc is None and cuts:
         body = body.model_copy(update={"max_tokens_per_doc": _TOKENS_PER_DOCUMENT})
     return await rerank(body, ask)

@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter
 
-from models.heads.fill_mask import COMMON_MASK
+from models.heads.fill_mask import COMMON_MASK, OTHER_MASK
 from service.api.huggingface.bodies import HuggingFaceRequest, guess_task
 from service.api.huggingface.dialect import HUGGING_FACE
 from service.api.huggingface.tasks import ANSWERING, NAMES
@@ -42,7 +42,7 @@ def find_task(body: HuggingFaceRequest, name: str | None, ask: Asker) -> str:
     """The task that a body means, of the named model, or of all."""
     models = list_models(name, ask)
     has = frozenset(head.task.name for model in models for head in model.pipeline.heads)
-    masks = {COMMON_MASK} | {
+    masks = {COMMON_MASK, OTHER_MASK} | {
         token.token
         for model in models
         if (token := model.pipeline.manifest.special_tokens.get("mask")) is not None

@@ -19,7 +19,7 @@ _BAD_REQUEST = (
 # What OpenAI defines and we do not need stands in the schema; other unknown fields are refused.
 OPENAI = Dialect(
     "openai",
-    prefixes=("/v1/embeddings",),
+    prefixes=("/v1/embeddings", "/openai/deployments"),
     items=("input",),
     statuses=dict.fromkeys(_BAD_REQUEST, 400),
 )

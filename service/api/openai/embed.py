@@ -121,10 +121,10 @@ class EmbeddingsRequest(ItemsRequestBody):
     )
     input_type: InputType | None = Field(
         default=None,
-        description="What the texts are in a search, in our words or in Cohere's: the model's "
-        "prompt for it goes before each, or none where it has none for it. Of vectors for each "
-        "token it says which tokens are answered, too; left out, those of a document. Not with "
-        "prompt_name.",
+        description="What the texts are in a search, in our words, Cohere's or NVIDIA's: the "
+        "model's prompt for it goes before each, or none where it has none for it. Of vectors for "
+        "each token it says which tokens are answered, too; left out, those of a document. Not "
+        "with prompt_name.",
     )
     windows: Windows | None = Field(
         default=None,

@@ -14,12 +14,13 @@ if TYPE_CHECKING:
     from service.api.openai.embed import EmbeddingsRequest
 
 Representation = Literal["dense", "sparse", "tokens"]
-InputType = Literal["query", "document", "search_query", "search_document"]
+InputType = Literal["query", "document", "passage", "search_query", "search_document"]
 
-# Cohere's words for them, and ours.
+# Cohere's and NVIDIA's words for them, and ours.
 ROLES: Mapping[str, TextRole] = {
     "query": "query",
     "document": "document",
+    "passage": "document",
     "search_query": "query",
     "search_document": "document",
 }

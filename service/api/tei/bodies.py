@@ -4,6 +4,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
+from models.text.truncation import Overflow
 from service.api.foreign import Direction, ForeignFields
 from service.api.schemas import as_list
 
@@ -43,6 +44,7 @@ class RerankRequest(Truncatable):
     documents: list[Any] | None = None
     model: str | None = None
     property: str | None = None
+    overflow: Overflow | None = None
     raw_scores: bool | None = None
     return_text: bool = False
     return_documents: bool = False

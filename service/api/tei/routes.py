@@ -34,6 +34,7 @@ from service.api.tei.dialect import TEI
 from service.api.tei.info import describe_server
 from service.endpoint import Kind
 from service.errors import InvalidRequest
+from service.registry.loaded_model import LoadedModel
 from service.scope import RECORD
 
 router = APIRouter(route_class=declare(Kind.WORK, TEI), include_in_schema=False)
@@ -204,8 +205,16 @@ def _count_items(body: AnyRequest) -> int:
 @router.get("/tei/{model:path}/info", response_model=None)
 async def info(ask: Ask) -> bytes:
     """Tell what the model is."""
-    (first, *_) = list_models(find_model(ask), ask)
+    models = list_models(find_model(ask), ask)
+    # That whose vectors are answered here, where there is one.
+    embeds = (each for each in models if ("embed", None) in each.heads and not _is_unsure(each))
+    first = next(embeds, models[0])
     return json_response(describe_server(first, ask.state.settings, ask.app.version))
+
+
+def _is_unsure(model: LoadedModel) -> bool:
+    """Whether its vectors are answered by its name alone."""
+    return "embed" in model.guessed
 
 
 # Some clients leave the slash at the end of a base out. After all others, since it has any name.

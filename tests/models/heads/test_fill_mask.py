@@ -167,6 +167,7 @@ def test_another_familys_mask_is_only_text(model: Exported) -> None:
     with pytest.raises(MissingMask) as caught:
         model.pipeline.fill_mask(["a [MASK]", f"a {other} b"])
     assert caught.value.param == "inputs[1]"
+    assert f"{other} is no mask of this model; put [MASK]" in caught.value.message
 
 
 def test_sequence_shows_words_without_markers(pretraining: Exported, exported: Export) -> None:

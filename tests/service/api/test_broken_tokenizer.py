@@ -34,7 +34,7 @@ def test_a_text_that_it_cannot_read(
     with serve(pretraining_bundle) as server:
         (model,) = server.models
         encoder: Encoder = model.pipeline.encoder
-        monkeypatch.setattr(encoder, "tokenizer", break_tokenizer(encoder.tokenizer))
+        monkeypatch.setattr(encoder._reader, "_tokenizer", break_tokenizer(encoder.tokenizer))
         ask(server, STRANGE)
         ask(server, ["rain"] * 40 + [STRANGE])
         ask(server, STRANGE * 3_000)
@@ -59,5 +59,5 @@ def test_one_that_breaks_down(pretraining_bundle: Path, monkeypatch: pytest.Monk
     with serve(pretraining_bundle) as server:
         (model,) = server.models
         encoder: Encoder = model.pipeline.encoder
-        monkeypatch.setattr(encoder, "tokenizer", Panicking(encoder.tokenizer))
+        monkeypatch.setattr(encoder._reader, "_tokenizer", Panicking(encoder.tokenizer))
         ask(server, "the king")

@@ -1,6 +1,7 @@
 """Ranking in the words of Cohere and Jina, and Cohere's embeddings."""
 
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -191,3 +192,30 @@ def test_embeddings(tiny: Server) -> None:
         assert (cut.status_code, cut.headers["x-truncated"]) == (200, "0")
     long = body | {"texts": ["river " * 80], "truncate": "NONE"}
     assert tiny.post("/v2/embed", long).json()["error"]["param"] == "texts[0]"
+
+
+def test_one_label_with_a_name_is_no_cross_encoder_unasked(
+    pretraining_bundle: Path, make_folder: MakeFolder, exports: Store
+) -> None:
+    source = make_checkpoint(
+        make_folder("toxic"), "bert", "BertForSequenceClassification", labels=["toxic"]
+    )
+    toxic = exports.export(source, "toxic")
+    with serve(toxic) as server:
+        for path, body in ((ROUTE, BODY), ("/rerank", {"query": "a", "texts": DOCUMENTS})):
+            response = server.post(path, body)
+            assert response.status_code in {400, 422, 424}
+            assert "has one label, 'toxic', and may be no cross-encoder" in response.text
+        assert server.answer(ROUTE, BODY | {"model": "toxic"})["method"] == "cross-encoder"
+    with serve(toxic, pretraining_bundle) as server:
+        answer = server.answer(ROUTE, BODY)
+        assert (answer["model"], answer["method"]) == ("tiny-pretraining", "embeddings")
+
+
+def test_what_is_done_with_long_texts_may_be_said_in_our_words(ranking: Server) -> None:
+    long = BODY | {"documents": ["the king " * 400]}
+    assert ranking.answer(ROUTE, long | {"overflow": "truncate"})["results"][0]["truncated"]
+    for path in (ROUTE, "/v2/rerank"):
+        response = ranking.post(path, long | {"overflow": "error"})
+        assert response.status_code == 400
+        assert "maximum context length" in response.text

@@ -11,6 +11,10 @@ import pytest
 from numpy.typing import NDArray
 
 from models import Pipeline
+from models.errors import SettingsError
+from service.observability.metrics import Metrics
+from service.registry.manager import ModelManager
+from service.settings import Settings
 from tests.export.reading.sentences.test_projection import add_modules
 from tests.helpers.server import Server, change_heads, check_same, copy_bundle, serve
 from tests.helpers.store import Store
@@ -363,3 +367,40 @@ def test_a_pooling_that_was_guessed_answers_by_name_alone(
         assert model["pooling_source"] == "default"
     with serve(bundle, classify_bundle) as server:
         assert server.answer(ROUTE, {"input": "rain"})["model"] == "tiny-classify"
+
+
+def test_a_default_prompt_for_clients_that_name_none(
+    pretraining_bundle: Path, classify_bundle: Path, tmp_path: Path
+) -> None:
+    bundle = copy_bundle(pretraining_bundle, tmp_path)
+    change_heads(bundle, "embed", prompts={"query": "find the king: ", "document": "a "})
+    pipeline = Pipeline.open(bundle)
+    with serve(bundle) as server:
+        (plain,) = server.client.get("/v1/models").json()["data"]
+    with serve(bundle, classify_bundle, default_prompt="query") as server:
+        found = vectors(server.answer(ROUTE, {"input": TEXTS}))
+        check_same(found, pipeline.embed(TEXTS, prompt="query"))
+        for body, name in (({"prompt_name": "document"}, "document"), ({"prompt_name": ""}, "")):
+            found = vectors(server.answer(ROUTE, {"input": TEXTS} | body))
+            check_same(found, pipeline.embed(TEXTS, prompt=name))
+        told, other = server.client.get("/v1/models").json()["data"]
+        assert (told["default_prompt"], other["default_prompt"]) == ("query", None)
+        # It gives other vectors, and says so; where the bundle lies it is what it was.
+        assert told["fingerprint"] == f"{plain['fingerprint']}-query"
+        server.models[0].pipeline.reopen()
+    settings = {"bundles": (classify_bundle,), "default_prompt": "query"}
+    with pytest.raises(SettingsError, match="no model here has a prompt of that name; they have"):
+        ModelManager(Settings(**settings), Metrics()).load()
+
+
+def test_ids_that_are_framed_already_are_not_framed_again(minilm: Server) -> None:
+    message = minilm.refuse(
+        ROUTE,
+        {"input": [101, 2028, 102], "special_tokens": False},
+        422,
+        "foreign_tokens",
+        "input[0]",
+    )
+    assert "already" in message
+    framed = vectors(minilm.answer(ROUTE, {"input": [101, 2028, 102]}))
+    check_same(vectors(minilm.answer(ROUTE, {"input": [2028], "special_tokens": False})), framed)

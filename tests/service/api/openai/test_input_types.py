@@ -70,7 +70,11 @@ def test_a_document_may_be_called_otherwise(
     change_heads(bundle, "embed", prompts=prompts, default_prompt="query")
     with serve(bundle) as server:
         for items in ({"input": TEXTS}, {"input": "fox " * 100, "windows": "mean"}):
-            for given, name in (("document", chosen), ("search_query", "query")):
+            for given, name in (
+                ("document", chosen),
+                ("passage", chosen),
+                ("search_query", "query"),
+            ):
                 typed = server.answer(ROUTE, {**items, "input_type": given})
                 check_same(typed, server.answer(ROUTE, {**items, "prompt_name": name}))
 
@@ -80,7 +84,6 @@ def test_a_document_may_be_called_otherwise(
     [
         {"input_type": "query", "prompt_name": "query"},
         {"input_type": "query", "prompt_name": ""},
-        {"input_type": "passage"},
         {"input_type": "classification"},
         {"input_type": ""},
         {"input_type": 1},

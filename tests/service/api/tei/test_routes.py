@@ -11,7 +11,7 @@ import pytest
 
 from models import Pipeline
 from tests.helpers.process import start_service
-from tests.helpers.server import PATIENCE_S, Server, check_same, serve
+from tests.helpers.server import PATIENCE_S, Server, change_heads, check_same, copy_bundle, serve
 
 LONG = "river " * 80
 KEY = {"authorization": "Bearer right"}
@@ -152,6 +152,16 @@ def test_info_says_what_a_model_is(server: Server) -> None:
         "reranker": {"id2label": {"0": "LABEL_0"}, "label2id": {"LABEL_0": 0}}
     }
     assert server.client.get("/tei/none/info").status_code == 404
+
+
+def test_info_is_of_the_model_that_embeds(
+    pretraining_bundle: Path, minilm_bundle: Path, tmp_path: Path
+) -> None:
+    guessed = copy_bundle(pretraining_bundle, tmp_path)
+    change_heads(guessed, "embed", pooling_source="default")
+    with serve(guessed, minilm_bundle) as server:
+        assert server.client.get("/info").json()["model_id"] == "all-MiniLM-L6-v2"
+        assert server.post("/embed", {"inputs": "rain"}).status_code == 200
 
 
 def test_errors_have_its_kinds(server: Server) -> None:
