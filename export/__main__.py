@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from export.writing.signals import Signals
-from models.errors import ClozeError
+from models.errors import ClozeError, explain_missing
 from models.tasks import TASKS
 
 _EXAMPLES = """\
@@ -41,6 +41,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ClozeError as error:
         sys.stderr.write(f"error: {error}\n")
         return int(getattr(error, "exit_code", 2))
+    except ModuleNotFoundError as error:
+        sys.stderr.write(f"error: {explain_missing(error, '.venv-export', '[export]')}\n")
+        return 2
     except KeyboardInterrupt as stopped:
         sys.stderr.write("stopped; nothing was written\n")
         return int(getattr(stopped, "exit_code", 130))

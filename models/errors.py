@@ -12,7 +12,6 @@
     │   ├── TooManyInputs           more items than one request may carry
     │   ├── ModelNotFound           no bundle of that name
     │   ├── TaskUnsupported         the bundle has no head for the task
-    │   │   └── OnlyByName              a model may have one, and is asked by its name alone
     │   └── HeadNotFound            the task has no head of that name
     ├── OperatorError           the installation can be changed
     │   ├── SettingsError           a setting or flag that cannot be used
@@ -27,6 +26,7 @@
 service/errors.py adds what time does to a request, export/errors.py what goes wrong in exporting.
 """
 
+import sys
 from typing import ClassVar, Self
 
 
@@ -111,13 +111,13 @@ class ModelNotFound(CallerError):
 
 
 class TaskUnsupported(CallerError):
-    """No head for the task in the bundle that was asked."""
+    """No head for the task in the bundle that was asked.
+
+    `by_name`: one may have it, but too little is known of that to answer unasked.
+    """
 
     code = "task_unsupported"
-
-
-class OnlyByName(TaskUnsupported):
-    """A model may have the head for the task, but too little is known of it to answer unasked."""
+    by_name = False
 
 
 class HeadNotFound(CallerError):
@@ -178,3 +178,13 @@ class RunStopped(InternalError):
     """A computation was ended before its end by whoever called `stop`."""
 
     code = "run_stopped"
+
+
+def explain_missing(error: ModuleNotFoundError, target: str, extra: str) -> str:
+    """What to do where this Python lacks a package: the environment of `make TARGET` has it."""
+    own = (error.name or "").partition(".")[0] in {"models", "service", "export"}
+    wanted = "run it in the folder of the repository" if own else f"install Cloze{extra} into it"
+    return (
+        f"{sys.executable} has no package {error.name}; {wanted}, or run it with "
+        f"{target}/bin/python, which `make {target}/.done` makes"
+    )

@@ -1,12 +1,13 @@
 """The command line of the service: flags, settings, and the exit code."""
 
 import argparse
+import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from models.errors import ClozeError
+from models.errors import ClozeError, explain_missing
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -46,7 +47,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     flags = {key: value for key, value in given.items() if value is not None}
     if "bundles" in flags:
         flags["bundles"] = tuple(flags["bundles"])
-    return _tell(flags) if telling else _serve(flags)
+    try:
+        return _tell(flags) if telling else _serve(flags)
+    except ModuleNotFoundError as error:
+        sys.stderr.write(f"error: {explain_missing(error, '.venv-serve', '')}\n")
+        return 2
 
 
 def _tell(flags: dict[str, Any]) -> int:

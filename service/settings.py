@@ -280,6 +280,15 @@ class Settings(BaseSettings):
             return tuple(part.strip() for part in value.split(",") if part.strip())
         return value
 
+    @field_validator("host")
+    @classmethod
+    def _check_host(cls, value: str) -> str:
+        name, colon, port = value.rpartition(":")
+        bracketed = name.startswith("[") and name.endswith("]")
+        if colon and port.isdigit() and (":" not in name or bracketed) and name != "unix":
+            raise ValueError(f"it holds a port; give that by itself, as --port {port}")
+        return value
+
     @field_validator("aliases", mode="before")
     @classmethod
     def _split_aliases(cls, value: Any) -> Any:

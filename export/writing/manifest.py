@@ -78,7 +78,20 @@ def describe_heads(
                 "the same with normalize false"
             )
     notes += _list_unused(request, checkpoint, entries)
+    notes += _compare_sizes(checkpoint)
     return entries, list(dict.fromkeys(notes))
+
+
+def _compare_sizes(checkpoint: Checkpoint) -> list[str]:
+    """A note where most of the model's vectors of words are of no word that its tokenizer knows."""
+    known = checkpoint.tokenizer.backend_tokenizer.get_vocab_size(with_added_tokens=True)
+    size = int(checkpoint.config.vocab_size)
+    if 2 * known >= size:
+        return []
+    return [
+        f"the tokenizer knows {known} tokens, and the model has {size}: most words become unknown "
+        "ones; see that the files of the tokenizer are the model's own"
+    ]
 
 
 def _check_entailment(request: ExportRequest, heads: Sequence[SourceHead]) -> None:

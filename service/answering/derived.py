@@ -13,7 +13,7 @@ from models.bundle.manifest import Function
 from models.derived.rerank import RerankOptions
 from models.derived.retrieve import RetrieveOptions
 from models.derived.similarity import compare, compare_all
-from models.errors import ClozeError, EmptyInput, OnlyByName, TaskUnsupported
+from models.errors import ClozeError, EmptyInput, TaskUnsupported
 from models.heads.head import Floats
 from models.text.encoded import Cut
 from models.text.truncation import Overflow, Side
@@ -79,13 +79,10 @@ async def rank(  # noqa: PLR0913 - all by name, as a request has them
         document_tokens=document_tokens,
     )
     question = Question("rerank", pairs, options, model=model, field=field)
-    unsure: OnlyByName | None = None
     try:
         reply = await ask(question)
-    except OnlyByName as error:
-        unsure = error
-    except TaskUnsupported:
-        pass
+    except TaskUnsupported as error:
+        unsure = error if error.by_name else None
     else:
         return Ranking(
             reply.model, "cross-encoder", reply.answers, reply.truncated_at, reply.tokens

@@ -19,7 +19,6 @@ from models.derived.table import explain_task
 from models.errors import (
     BundleNotFound,
     ModelNotFound,
-    OnlyByName,
     OperatorError,
     TaskUnsupported,
 )
@@ -274,7 +273,9 @@ class Registry:
                 reason = model.guessed[task].format(remedy=remedy)
                 guessed = guessed or f"{model.name!r} {reason}"
         if guessed:
-            raise OnlyByName(guessed, param="model")
+            unsure = TaskUnsupported(guessed, param="model")
+            unsure.by_name = True
+            raise unsure
         raise TaskUnsupported(
             f"no loaded model gives {given} vectors; see /v1/models for what they answer"
             if given

@@ -499,3 +499,15 @@ def test_an_unknown_flag_is_refused() -> None:
     done = call("--prot", "1")
     assert done.returncode == 2
     assert "--prot" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("package", "environment"), [("service", ".venv-serve"), ("export", ".venv-export")]
+)
+def test_a_python_without_the_packages_says_which_has_them(package: str, environment: str) -> None:
+    command = [sys.executable, "-S", "-m", package, *(["a", "b"] if package == "export" else [])]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "has no package" in done.stderr
+    assert f"or run it with {environment}/bin/python" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -51,6 +51,10 @@ def test_every_setting_says_what_it_means() -> None:
         ("bundles", "one, two/three ,", (Path("one"), Path("two/three"))),
         ("precision", "int8", "int8"),
         ("host", "0.0.0.0", "0.0.0.0"),
+        ("host", "::1", "::1"),
+        ("host", "fe80::1:8080", "fe80::1:8080"),
+        ("host", "unix:/run/cloze:1", "unix:/run/cloze:1"),
+        ("default_prompt", "query", "query"),
         ("port", "0", 0),
         ("overflow", "truncate", "truncate"),
         ("max_inputs", "3", 3),
@@ -92,6 +96,21 @@ def test_each_is_read_from_the_environment(
     assert getattr(read_settings(), name) == Settings.model_fields[name].default
     monkeypatch.setenv(NAMES[name], text)
     assert getattr(read_settings(), name) == value
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:9000", "example.org:80", "[::1]:80"])
+def test_a_host_with_a_port_is_refused(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CLOZE_HOST", host)
+    with pytest.raises(SettingsError, match=r"holds a port; give that by itself, as --port \d+"):
+        read_settings()
+
+
+def test_a_batch_is_as_large_as_was_said_or_as_the_engine_likes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert read_settings().limit_batch(16_384) == 16_384
+    monkeypatch.setenv("CLOZE_MAX_BATCH_TOKENS", "512")
+    assert read_settings().limit_batch(16_384) == 512
 
 
 @pytest.mark.parametrize("keys", [",", " , ,"])

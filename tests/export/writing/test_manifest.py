@@ -7,6 +7,7 @@ import pytest
 from export.reading.checkpoint import load_checkpoint
 from export.writing.manifest import describe_heads
 from export.writing.request import ExportRequest, choose_heads
+from tests.helpers.checkpoints import make_checkpoint
 from tests.helpers.fixtures import Export
 
 ROOT = Path(__file__).parents[3]
@@ -45,3 +46,17 @@ def test_a_pooling_that_no_head_answers_by_is_told(
     entries, notes = describe_heads(request, checkpoint, choose_heads(checkpoint, None))
     [note] = [note for note in notes if "--pooling cls was not used" in note]
     assert all(entry.task in note for entry in entries)
+
+
+def test_a_tokenizer_that_is_another_models_is_noted(
+    pretraining_source: Path, tmp_path: Path
+) -> None:
+    source = make_checkpoint(tmp_path / "large", "bert", "BertForMaskedLM", vocab_size=2_000)
+    checkpoint = load_checkpoint(str(source))
+    request = ExportRequest(str(source), tmp_path / "mine", pooling="mean")
+    known = checkpoint.tokenizer.backend_tokenizer.get_vocab_size()
+    _, notes = describe_heads(request, checkpoint, checkpoint.all_heads)
+    assert any(f"the tokenizer knows {known} tokens, and the model has 2000" in n for n in notes)
+    checkpoint = load_checkpoint(str(pretraining_source))
+    _, notes = describe_heads(request, checkpoint, checkpoint.all_heads)
+    assert not any("the tokenizer knows" in note for note in notes)
