@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ import httpx
 import pytest
 
 from tests.helpers.process import ROOT, start_service
+from tests.helpers.server import wait_until
 
 README = (ROOT / "README.md").read_text()
 SETTINGS = (ROOT / "docs" / "settings.md").read_text()
@@ -58,7 +60,8 @@ def test_the_way_through(
     )
     flags = [str(own) if each == "bundles/bert" else each for each in split_flags(serve)]
     keys = tmp_path / "keys.txt"
-    (make_key,) = find_block(SETTINGS, "service.keys shop")
+    make_key, serve_closed, ask = find_block(SETTINGS, "service.keys shop")
+    assert serve_closed.split() == ["CLOZE_API_KEYS_FILE=keys.txt", "make", "serve"]
     told = run(make_key, **{"keys.txt": str(keys)})
     key = re.search(r"not shown again: (\S+)", told)
     assert key is not None
@@ -72,6 +75,16 @@ def test_the_way_through(
             answer = client.post("/v1/fill-mask", json=asked | {"model": name})
             assert answer.status_code == 200, answer.text
             assert answer.json()["model"] == name
+        asking = {"KEY'": f"{key[1]}'", "http://127.0.0.1:8080": str(client.base_url).rstrip("/")}
+        assert '"lacuna-mini"' in run(ask, **asking)
+        # Revoked: another one in its place, and the signal.
+        other = re.search(r"not shown again: (\S+)", run(make_key, **{"keys.txt": str(keys)}))
+        assert other is not None
+        keys.write_text(keys.read_text().splitlines()[-1] + "\n")
+        process.send_signal(signal.SIGHUP)
+        wait_until(lambda: client.get("/v1/models").status_code == 401)
+        client.headers["authorization"] = f"Bearer {other[1]}"
+        assert client.get("/v1/models").status_code == 200
         process.terminate()
         assert process.wait(30) == 0
 
@@ -81,7 +94,7 @@ def test_the_load_test_of_the_readme(default_service: httpx.Client, tmp_path: Pa
     assert "make loadtest" in README
     recipe = MAKEFILE.partition("\nloadtest: ")[2].partition("\n\n")[0]
     line = recipe.partition("\tmkdir -p loadtest/results\n\t")[2].replace("\\\n", " ")
-    line = line.replace("$(HOST)", str(default_service.base_url))
+    line = line.replace("$(HOST)", str(default_service.base_url)).replace("$(ARGS)", "")
     line = line.replace(".venv-loadtest/bin/python", sys.executable)
     line = line.replace("loadtest/results", str(tmp_path)).replace("--users 16", "--users 4")
     line = line.replace("--run-time 60s", "--run-time 5s")
@@ -102,7 +115,18 @@ def test_the_load_test_of_the_readme(default_service: httpx.Client, tmp_path: Pa
 
 def test_what_the_pages_say_of_commands() -> None:
     """Each is run here or elsewhere by a test, or needs what a machine for tests lacks."""
-    lacking = ("docker", "kubectl", "deploy/", "openssl", "sed -i", "cd deploy", "DATA", "$URL")
+    lacking = (
+        "docker",
+        "kubectl",
+        "deploy/",
+        "openssl",
+        "sed -i",
+        "cd deploy",
+        "pip uninstall",
+        "onnxruntime-gpu",
+        "DATA",
+        "$URL",
+    )
     tested = {
         "make": "Makefile",
         "curl": "tests/test_readme.py",
@@ -112,6 +136,7 @@ def test_what_the_pages_say_of_commands() -> None:
         "python -m service": "tests/test_newcomer.py",
         "python -m loadtest.drill": "tests/loadtest/test_drill.py",
         "python -c": "tests/export/test_setfit.py",
+        "CLOZE_API_KEYS_FILE": "tests/test_newcomer.py",
         "CLOZE_ALIASES": "tests/service/registry/test_aliases.py",
         "mkdir": "docker",
     }

@@ -9,14 +9,14 @@ from safetensors import SafetensorError
 from transformers import BertForPreTraining, BertTokenizerFast
 
 from training.errors import StorageFull
-from training.finetuning.heads import ClassifyHead
+from training.finetuning.heads import ClassifyHead, TagHead
 
 
 def save_checkpoint(
     model: BertForPreTraining,
     vocabulary: Path,
     directory: Path,
-    heads: dict[str, ClassifyHead] | None = None,
+    heads: dict[str, ClassifyHead | TagHead] | None = None,
 ) -> None:
     """Config, tokenizer and safetensors; with heads also heads/<name>/ and the pooling.
 

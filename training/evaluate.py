@@ -15,8 +15,10 @@ from training.finetuning.sets import read_sets
 from training.judging import (
     Figure,
     judge_classify,
+    judge_entities,
     judge_fill_mask,
     judge_next_sentence,
+    judge_positions,
     judge_similarity,
     read_sentences,
 )
@@ -31,6 +33,9 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--data", type=Path, required=True, help="folder of the training data")
     parser.add_argument("--texts", nargs="+", metavar="GLOB", default=["wiki/validation.jsonl.xz"])
     parser.add_argument("--passages", type=int, default=2000, help="to judge fill-mask by")
+    parser.add_argument(
+        "--long-passages", type=int, default=400, help="to judge later positions by"
+    )
     parser.add_argument("--pairs", type=int, default=4000, help="to judge next-sentence by")
     parser.add_argument("--json", type=Path, help="write the figures here too")
     return parser.parse_args(arguments)
@@ -52,12 +57,15 @@ def evaluate(given: argparse.Namespace, console: Console) -> None:
     def judge() -> Iterator[list[Figure]]:
         documents = read_sentences(files)
         yield judge_fill_mask(pipeline, documents, given.passages)
+        yield judge_positions(pipeline, documents, given.long_passages)
         yield judge_next_sentence(pipeline, documents, given.pairs)
         for entry in pipeline.manifest.heads:
             data = held_out.heads.get(entry.name or "")
             if entry.task == "classify" and data is not None:
                 several = entry.problem_type == "multi_label_classification"
                 yield judge_classify(pipeline, str(entry.name), data, several=several)
+            if entry.task == "token-classify" and held_out.entities is not None:
+                yield judge_entities(pipeline, str(entry.name), held_out.entities)
         yield judge_similarity(pipeline, held_out.similarity)
 
     with console.status("asking the bundle"):

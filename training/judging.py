@@ -15,6 +15,7 @@ from models.pipeline import Pipeline, form_batches
 from models.text.encoded import Encoded
 from training.errors import DataTooSmall
 from training.finetuning.labelled import LabelledTexts, ScoredPairs
+from training.finetuning.tagged import TaggedTexts
 from training.metrics import (
     find_accuracy,
     find_macro_f1,
@@ -72,10 +73,35 @@ def judge_fill_mask(pipeline: Pipeline, documents: list[list[str]], count: int) 
     ]
 
 
-def _ask_hidden(pipeline: Pipeline, passages: list[Encoded], mask_share: float) -> list[int]:
+def judge_positions(pipeline: Pipeline, documents: list[list[str]], count: int) -> list[Figure]:
+    """Top-1 as in training, by where the hidden token stands in passages as long as the model.
+
+    None for a model that takes no more than PASSAGE_TOKENS.
+    """
+    longest = pipeline.manifest.max_tokens
+    if longest <= PASSAGE_TOKENS:
+        return []
+    passages = [text for document in documents for text in _join(pipeline, document, longest)]
+    long = [each for each in passages if len(each.ids) > 0.75 * longest]
+    order = np.random.default_rng(_SEED).permutation(len(long))[:count]
+    rows: list[int] = []
+    ranks = np.array(_ask_hidden(pipeline, [long[place] for place in order], 0.8, rows))
+    places, figures = np.array(rows), []
+    for begin, end in ((0, PASSAGE_TOKENS), (PASSAGE_TOKENS, longest)):
+        inside = (places >= begin) & (places < end)
+        over = f"{int(inside.sum()):,} tokens of {len(order):,} passages of up to {longest}"
+        value = float(np.mean(ranks[inside] == 0)) if inside.any() else 0.0
+        figures.append(Figure(f"as trained top-1 at {begin} to {end - 1}", value, over))
+    return figures
+
+
+def _ask_hidden(
+    pipeline: Pipeline, passages: list[Encoded], mask_share: float, places: list[int] | None = None
+) -> list[int]:
     """For each hidden token its place among the first five answers, or -1.
 
-    The rest of the hidden tokens is half replaced by a random one, half left.
+    The rest of the hidden tokens is half replaced by a random one, half left. Where they stand in
+    their passage goes to `places`.
     """
     rng = np.random.default_rng(_SEED)
     head = pipeline.find_head("fill-mask")
@@ -94,6 +120,8 @@ def _ask_hidden(pipeline: Pipeline, passages: list[Encoded], mask_share: float) 
         hidden = Encoded(ids, encoded.type_ids)
         jobs.append(Job(head=head, item=None, options=options, encoded=hidden, rows=rows))
         gold += encoded.ids[rows].tolist()
+        if places is not None:
+            places += rows.tolist()
     for batch in form_batches(jobs):
         pipeline.compute(batch)
     ranked = [ids.tolist() for job in jobs for ids, _ in job.output]
@@ -140,6 +168,20 @@ def judge_classify(
     ]
 
 
+def judge_entities(pipeline: Pipeline, head: str, data: TaggedTexts) -> list[Figure]:
+    """F1 of the entities: one is right whose label, beginning and end are."""
+    found = pipeline.token_classify(
+        data.texts, head=head, aggregation="simple", overflow="truncate"
+    )
+    hits = given = held = 0
+    for entities, spans in zip(found, data.spans, strict=True):
+        told = {(each.start, each.end, each.label) for each in entities}
+        right = {(span.start, span.end, span.label) for span in spans}
+        hits, given, held = hits + len(told & right), given + len(told), held + len(right)
+    over = f"{held:,} entities of {len(data.texts):,} sentences"
+    return [Figure(f"{head} span F1", 2 * hits / max(1, given + held), over)]
+
+
 def judge_similarity(pipeline: Pipeline, pairs: ScoredPairs) -> list[Figure]:
     """Spearman's correlation of the cosine of two embeddings with the score of the pair."""
     sides = [pipeline.embed(side, overflow="truncate") for side in (pairs.firsts, pairs.seconds)]
@@ -148,9 +190,11 @@ def judge_similarity(pipeline: Pipeline, pairs: ScoredPairs) -> list[Figure]:
     return [Figure("similarity Spearman", value, f"{len(pairs.scores):,} pairs")]
 
 
-def _join(pipeline: Pipeline, sentences: list[str]) -> Iterator[Encoded]:
-    """Passages of whole sentences, as long as PASSAGE_TOKENS lets them be."""
-    room = min(PASSAGE_TOKENS, pipeline.manifest.max_tokens)
+def _join(
+    pipeline: Pipeline, sentences: list[str], longest: int = PASSAGE_TOKENS
+) -> Iterator[Encoded]:
+    """Passages of whole sentences, as long as that lets them be."""
+    room = min(longest, pipeline.manifest.max_tokens)
     passage, tokens = "", 2
     for sentence in sentences:
         more = len(pipeline.encoder.tokenize(sentence).ids)

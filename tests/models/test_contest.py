@@ -141,5 +141,7 @@ def test_where_one_engine_is_installed_nothing_is_tried(bundle: Bundle) -> None:
 
 
 def test_an_engine_that_is_not_installed(bundle: Bundle) -> None:
-    with pytest.raises(OperatorError, match="openvino is not installed; install Cloze's extra"):
+    with pytest.raises(
+        OperatorError, match="openvino is not installed; Cloze's extra of the same name has it"
+    ):
         Pipeline(bundle, engine="openvino")

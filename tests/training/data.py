@@ -28,6 +28,8 @@ INTENTS = {
     "play_music": ("play a song", "put on the radio"),
     "ask_time": ("tell me the time", "say what time it is"),
 }
+PEOPLE = ("Anna Berg", "Otto", "Maria Lind", "Hugo")
+TOWNS = ("Oslo", "New Bergen", "Malmo")
 SENTENCES = 700  # of sentiment, more than are held out
 
 
@@ -42,6 +44,9 @@ def write_data(folder: Path, seed: int = 1) -> Path:
     for part, count in (("train", 90), ("dev", 40)):
         write_lines(folder / f"emotions/{part}.tsv", _make_emotions(source, count))
         _write_pairs(folder / f"sts/{part}.csv", source, count)
+        # Of a chance of its own, so that the other sets stay what they were.
+        entities = _make_entities(random.Random(f"{seed} {part}"), count)
+        write_lines(folder / f"ner/{part}.iob2", entities)
     for part, count in (("train", 90), ("val", 40)):
         write_lines(folder / f"intents/{part}.tsv", ["text\tintent", *_make_intents(source, count)])
     return folder
@@ -131,3 +136,19 @@ def _write_pairs(path: Path, source: random.Random, count: int) -> None:
             first = _make_sentence(source, one).replace(" and ", ", and ")
             score = round(source.uniform(3, 5) if same else source.uniform(0, 2), 2)
             writer.writerow((first, _make_sentence(source, one if same else other), score))
+
+
+def _make_entities(source: random.Random, count: int) -> list[str]:
+    """Words with their tags, a blank line after each sentence, as UNER's sets have them."""
+    lines = []
+    for number in range(count):
+        noun = source.choice(TOPICS[source.choice(list(TOPICS))])
+        name = source.choice(PEOPLE).split()
+        town = source.choice(TOWNS).split()
+        lines.append(f"# sent_id = {number}")
+        lines += ["the\tO", f"{noun}\tO", "of\tO"]
+        lines += [f"{word}\t{'I' if place else 'B'}-PER" for place, word in enumerate(name)]
+        lines += ["in\tO"]
+        lines += [f"{word}\t{'I' if place else 'B'}-LOC" for place, word in enumerate(town)]
+        lines += [".\tO", ""]
+    return lines

@@ -22,6 +22,7 @@ FIGURES = {
     "emotions macro-F1",
     "intents accuracy",
     "similarity Spearman",
+    "entities span F1",
 }
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from transformers import BertForPreTraining
 
-from training.finetuning.heads import ClassifyHead
+from training.finetuning.heads import ClassifyHead, TagHead
 from training.finetuning.lessons import Lesson
 from training.finetuning.validation import Validation
 from training.hardware import Hardware
@@ -23,9 +23,11 @@ class FinetuningCourse:
 
     title = "fine-tuning"
     panels: tuple[tuple[str, ...], ...] = (
-        ("sentiment_loss", "emotions_loss", "intents_loss", "similarity_loss", "contrast_loss"),
+        ("sentiment_loss", "emotions_loss", "intents_loss", "entities_loss"),
+        ("similarity_loss", "contrast_loss", "teacher_loss"),
         ("rehearsal_loss", "order_loss"),
-        ("sentiment_accuracy", "emotions_f1", "intents_accuracy", "similarity_correlation"),
+        ("sentiment_accuracy", "emotions_f1", "intents_accuracy", "entities_accuracy"),
+        ("similarity_correlation",),
         ("mlm_accuracy", "nsp_accuracy"),
     )
     shown: ClassVar[dict[str, str]] = {
@@ -33,13 +35,15 @@ class FinetuningCourse:
         "emotions_loss": "emotions",
         "intents_loss": "intents",
         "similarity_loss": "similarity",
+        "teacher_loss": "teacher",
+        "entities_loss": "entities",
         "rehearsal_loss": "rehearsal",
     }
 
     def __init__(
         self,
         model: BertForPreTraining,
-        heads: dict[str, ClassifyHead],
+        heads: dict[str, ClassifyHead | TagHead],
         lessons: list[Lesson],
         validation: Validation,
         *,

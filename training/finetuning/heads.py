@@ -1,7 +1,8 @@
-"""Classification heads with a pooler of their own, saved as a checkpoint of several heads has them.
+"""Heads of texts and of tokens, saved as a checkpoint of several heads has them.
 
-Under heads/<name>/ lie the config of a BertForSequenceClassification and the head's own weights,
-pooler included; the trunk's weights are not repeated.
+Under heads/<name>/ lie the config of a BertForSequenceClassification, or of a
+BertForTokenClassification, and the head's own weights, pooler included; the trunk's weights are not
+repeated.
 """
 
 import math
@@ -44,25 +45,60 @@ class ClassifyHead(nn.Module):
 
     def save(self, directory: Path, config: BertConfig) -> None:
         """Writes heads/<name>/ in half precision."""
-        shared = config.to_dict()
-        shared.pop("head_names", None)  # the checkpoint's own
-        own = BertConfig.from_dict(shared)
-        own.architectures = ["BertForSequenceClassification"]
-        own.id2label = dict(enumerate(self.labels))
-        own.label2id = {label: number for number, label in enumerate(self.labels)}
-        own.problem_type = (
-            "multi_label_classification" if self.several else "single_label_classification"
-        )
-        directory.mkdir(parents=True)
-        own.save_pretrained(directory)
         weights = {
             "bert.pooler.dense.weight": self.pooler.weight,
             "bert.pooler.dense.bias": self.pooler.bias,
             "classifier.weight": self.classifier.weight,
             "classifier.bias": self.classifier.bias,
         }
-        halves = {name: weight.detach().half().contiguous() for name, weight in weights.items()}
-        save_file(halves, directory / "model.safetensors", metadata={"format": "pt"})
+        kind = "multi_label_classification" if self.several else "single_label_classification"
+        _save(directory, config, "BertForSequenceClassification", self.labels, weights, kind)
+
+
+class TagHead(nn.Module):
+    """Scores [N, tags] from the hidden states [N, H] of tokens, as BertForTokenClassification."""
+
+    def __init__(self, trunk: BertModel, labels: tuple[str, ...]) -> None:
+        super().__init__()
+        self.labels = labels
+        self.dropout = nn.Dropout(_DROPOUT)
+        self.classifier = nn.Linear(trunk.config.hidden_size, len(labels))
+        nn.init.normal_(self.classifier.weight, std=0.02)
+        nn.init.zeros_(self.classifier.bias)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """Scores before softmax."""
+        scores: Tensor = self.classifier(self.dropout(hidden))
+        return scores
+
+    def save(self, directory: Path, config: BertConfig) -> None:
+        """Writes heads/<name>/ in half precision."""
+        weights = {
+            "classifier.weight": self.classifier.weight,
+            "classifier.bias": self.classifier.bias,
+        }
+        _save(directory, config, "BertForTokenClassification", self.labels, weights)
+
+
+def _save(  # noqa: PLR0917 - what a head's folder holds
+    directory: Path,
+    config: BertConfig,
+    architecture: str,
+    labels: tuple[str, ...],
+    weights: dict[str, Tensor],
+    problem_type: str | None = None,
+) -> None:
+    shared = config.to_dict()
+    shared.pop("head_names", None)  # the checkpoint's own
+    own = BertConfig.from_dict(shared)
+    own.architectures = [architecture]
+    own.id2label = dict(enumerate(labels))
+    own.label2id = {label: number for number, label in enumerate(labels)}
+    own.problem_type = problem_type
+    directory.mkdir(parents=True)
+    own.save_pretrained(directory)
+    halves = {name: weight.detach().half().cpu().contiguous() for name, weight in weights.items()}
+    save_file(halves, directory / "model.safetensors", metadata={"format": "pt"})
 
 
 def encode_labels(data: LabelledTexts, *, several: bool) -> Tensor:

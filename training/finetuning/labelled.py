@@ -38,7 +38,7 @@ def read_sentiment(path: Path) -> LabelledTexts:
 
 def read_emotions(path: Path, labels_path: Path) -> LabelledTexts:
     """GoEmotions: text, numbers of labels, and an id, tab-separated; the labels in a file."""
-    labels = tuple(_read_text(labels_path).split())
+    labels = tuple(read_text(labels_path).split())
     rows = list(_read_rows(path, 3))
     answers = tuple(
         tuple(_read_number(path, line, number, len(labels)) for number in row[1].split(","))
@@ -76,7 +76,8 @@ def read_similarity(path: Path) -> ScoredPairs:
     )
 
 
-def _read_text(path: Path) -> str:
+def read_text(path: Path) -> str:
+    """What stands in a file of a set. Raises DataMissing, DataDamaged."""
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -93,7 +94,7 @@ def _read_rows(
 ) -> Iterator[tuple[int, list[str]]]:
     """Line numbers and fields; each line must have as many fields as the set has columns."""
     # Not splitlines: that also breaks at separators that stand inside a text.
-    lines = _read_text(path).replace("\r\n", "\n").removesuffix("\n").split("\n")
+    lines = read_text(path).replace("\r\n", "\n").removesuffix("\n").split("\n")
     if lines == [""]:
         raise DataTooSmall(f"{path} holds no examples.")
     if delimiter == ",":

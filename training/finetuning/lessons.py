@@ -9,7 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import BertForPreTraining, BertModel
 
-from training.finetuning.heads import ClassifyHead
+from training.finetuning.heads import ClassifyHead, TagHead
+from training.finetuning.tagged import IGNORED
+from training.finetuning.taught import TaughtTexts
 from training.finetuning.texts import WIDTH, run_first, run_mean
 from training.pretraining.batches import Epoch
 from training.pretraining.losses import compute_outcome
@@ -19,6 +21,8 @@ from training.text.vocabulary import CLS, SEP
 from training.trunk import run_trunk
 
 _SCALE = 20.0  # cosines are multiplied by it before a softmax
+# What a difference of cosines, and of directions, counts beside the losses of other lessons.
+_LIKENESS, _SAMENESS = 30.0, 5.0
 _MIN_SENTENCE_TOKENS = 6
 _TRIES = 1000
 # A label that holds weighs twice: then 0.5, where everyone draws the line, is near the best F1
@@ -65,6 +69,32 @@ class ClassifyLesson:
 
 
 @dataclass
+class TagLesson:
+    """Tags of tokens; pieces of which nothing is asked are not computed in the last layer."""
+
+    name: str
+    share: float
+    trunk: BertModel
+    head: TagHead
+    texts: list[tuple[Ids, Ids]]
+    size: int
+
+    def compute_loss(self, rng: np.random.Generator) -> tuple[Tensor, int]:
+        """The mean cross-entropy over the tokens of `size` texts."""
+        chosen = rng.choice(len(self.texts), min(self.size, len(self.texts)), replace=False)
+        texts = [self.texts[place] for place in chosen]
+        rows = pack_texts([[ids] for ids, _ in texts], WIDTH)
+        asked = np.full(rows.token_ids.size, IGNORED, np.int64)
+        for cell, (_, tags) in zip(rows.first_cells, texts, strict=True):
+            asked[cell : cell + len(tags)] = tags
+        cells = np.flatnonzero(asked != IGNORED)
+        device = self.trunk.device
+        hidden = run_trunk(self.trunk, rows, torch.from_numpy(cells).to(device))
+        answers = torch.from_numpy(asked[cells]).to(device)
+        return F.cross_entropy(self.head(hidden).float(), answers), rows.tokens
+
+
+@dataclass
 class SimilarityLesson:
     """Scored pairs: of two pairs the one scored higher shall have the higher cosine (CoSENT).
 
@@ -90,6 +120,33 @@ class SimilarityLesson:
         below = scores[:, None] < scores[None, :]
         differences = (cosines[:, None] - cosines[None, :])[below]
         return torch.logsumexp(F.pad(differences, (1, 0)), 0), sum(map(len, texts))
+
+
+@dataclass
+class TeacherLesson:
+    """A teacher's vectors: the texts of a batch shall be as like each other as theirs are.
+
+    Where student and teacher have as many dimensions, each vector shall be the teacher's, too
+    (Reimers and Gurevych 2020).
+    """
+
+    name: str
+    share: float
+    trunk: BertModel
+    taught: TaughtTexts
+    size: int
+
+    def compute_loss(self, rng: np.random.Generator) -> tuple[Tensor, int]:
+        """The mean square of the cosines' differences, and what is missing to the vectors."""
+        chosen = np.sort(rng.integers(len(self.taught), size=self.size))
+        texts = [self.taught.read(place) for place in chosen]
+        ours = run_mean(self.trunk, texts)
+        given = torch.from_numpy(self.taught.vectors[chosen].astype(np.float32))
+        theirs = F.normalize(given.to(ours.device), dim=-1)
+        loss = _LIKENESS * F.mse_loss(ours @ ours.mT, theirs @ theirs.mT)
+        if ours.shape == theirs.shape:
+            loss = loss + _SAMENESS * (1 - (ours * theirs).sum(-1)).mean()
+        return loss, sum(map(len, texts))
 
 
 @dataclass

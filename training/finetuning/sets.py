@@ -13,6 +13,7 @@ from training.finetuning.labelled import (
     read_sentiment,
     read_similarity,
 )
+from training.finetuning.tagged import TaggedTexts, read_entities
 
 HELD_OUT_SENTENCES = 600
 _LARGEST_PART = 10  # of a small set, one sentence in so many
@@ -21,10 +22,14 @@ _HOLD_OUT_SEED = 0  # not the run's: whatever the run, the same sentences stay u
 
 @dataclass(frozen=True)
 class Part:
-    """The training or the validation part of every set. The first of `heads` is the default."""
+    """The training or the validation part of every set. The first of `heads` is the default.
+
+    Without the folder ner/ there are no `entities`.
+    """
 
     heads: dict[str, LabelledTexts]
     similarity: ScoredPairs
+    entities: TaggedTexts | None
 
 
 def read_sets(data: Path) -> tuple[Part, Part]:
@@ -41,10 +46,15 @@ def read_sets(data: Path) -> tuple[Part, Part]:
     intents = read_intents(data / "intents/train.tsv")
     intents_seen = read_intents(data / "intents/val.tsv", intents.labels)
     similarity = [read_similarity(data / f"sts/{part}.csv") for part in ("train", "dev")]
+    tagged: tuple[TaggedTexts | None, TaggedTexts | None] = None, None
+    if (data / "ner").exists():
+        entities = read_entities(data / "ner/train.iob2")
+        tagged = entities, read_entities(data / "ner/dev.iob2", entities.labels)
     first, second = (
         Part(
             {"sentiment": sentiment[place], "emotions": emotions[place], "intents": texts},
             similarity[place],
+            tagged[place],
         )
         for place, texts in enumerate((intents, intents_seen))
     )

@@ -133,5 +133,5 @@ def test_an_address_that_is_taken_is_named(pretraining_bundle: Path) -> None:
         assert time.monotonic() - began < 60
     assert last == (
         f"error: cannot listen on 127.0.0.1:{port}; free it, or choose another with --host and "
-        "--port"
+        "--port (CLOZE_HOST, CLOZE_PORT)"
     )

@@ -8,7 +8,7 @@ import torch
 from tokenizers import Tokenizer
 from transformers import BertConfig, BertForPreTraining
 
-from training.finetuning.heads import ClassifyHead, encode_labels
+from training.finetuning.heads import ClassifyHead, TagHead, encode_labels
 from training.finetuning.lessons import (
     ClassifyLesson,
     ContrastLesson,
@@ -16,8 +16,10 @@ from training.finetuning.lessons import (
     OrderLesson,
     RehearsalLesson,
     SimilarityLesson,
+    TagLesson,
 )
 from training.finetuning.sets import Part, read_sets
+from training.finetuning.tagged import encode_tags
 from training.finetuning.texts import encode_texts, run_mean
 from training.pretraining.batches import Epoch
 from training.text.store import TokenStore, tokenize_documents
@@ -56,6 +58,12 @@ def make_lesson(
             return OrderLesson(kind, 1.0, model, store, 12), weights
         case "rehearsal":
             return RehearsalLesson(kind, 1.0, model, Epoch(store, 64, 0, 0), 6), weights
+        case "entities":
+            assert part.entities is not None
+            tags = TagHead(model.bert, part.entities.labels)
+            texts = encode_tags(tokenizer, part.entities, 128)
+            lesson = TagLesson(kind, 1.0, model.bert, tags, texts, 16)
+            return lesson, [*weights, *tags.parameters()]
     data, several = part.heads[kind], kind == "emotions"
     head = ClassifyHead(model.bert, data.labels, several=several)
     texts, answers = encode_texts(tokenizer, data.texts), encode_labels(data, several=several)
@@ -66,7 +74,8 @@ def make_lesson(
 
 
 @pytest.mark.parametrize(
-    "kind", ["sentiment", "emotions", "intents", "similarity", "contrast", "rehearsal"]
+    "kind",
+    ["sentiment", "emotions", "intents", "entities", "similarity", "contrast", "rehearsal"],
 )
 def test_a_few_steps_lower_the_loss(
     model: BertForPreTraining, part: Part, tokenizer: Tokenizer, store: TokenStore, kind: str
