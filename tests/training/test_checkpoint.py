@@ -99,7 +99,7 @@ def test_the_exporter_reads_its_heads_in_their_order(headed: Path) -> None:
 def test_a_bundle_has_its_heads_in_that_order_too(bundle: Path, finetuned: Path) -> None:
     names = json.loads((finetuned / "checkpoint/config.json").read_text())["head_names"]
     heads = Bundle.open(bundle).manifest.heads
-    assert [head.name for head in heads if head.task == "classify"] == names
+    assert [head.name for head in heads if head.name is not None] == names
     assert names != sorted(names)
 
 

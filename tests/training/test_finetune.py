@@ -40,7 +40,10 @@ def test_the_bundle_has_the_heads_in_order_with_their_labels(bundle: Path) -> No
     assert heads["intents"].labels == tuple(sorted(INTENTS))
     functions = [head.function for head in heads.values()]
     assert functions == ["softmax", "sigmoid", "softmax"]
-    assert manifest.tasks == ("embed", "fill-mask", "next-sentence", "classify")
+    tasks = ("embed", "fill-mask", "next-sentence", "classify", "token-classify")
+    assert manifest.tasks == tasks
+    (tags,) = (head for head in manifest.heads if head.task == "token-classify")
+    assert (tags.name, tags.labels) == ("entities", ("O", "B-LOC", "I-LOC", "B-PER", "I-PER"))
     assert manifest.max_tokens == 128
 
 
