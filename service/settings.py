@@ -283,6 +283,8 @@ class Settings(BaseSettings):
     @field_validator("host")
     @classmethod
     def _check_host(cls, value: str) -> str:
+        if not value.strip():
+            raise ValueError("it is empty, which would be every address; unset it, or write *")
         name, colon, port = value.rpartition(":")
         bracketed = name.startswith("[") and name.endswith("]")
         if colon and port.isdigit() and (":" not in name or bracketed) and name != "unix":

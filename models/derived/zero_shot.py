@@ -12,15 +12,17 @@ import numpy as np
 
 from models.bundle.manifest import HeadEntry
 from models.engines import Output
-from models.errors import InvalidValue
+from models.errors import InputTooLong, InvalidValue
 from models.heads.classify import Label
 from models.heads.head import Head, Indices, Job, softmax
 from models.tasks import Rows, Task
+from models.text.encoded import Encoded
 from models.text.truncation import Overflow, Side
 
 TEMPLATE = "This example is {}."
 MOST_LABELS = 1000
 _ENTAILMENT = "entail"
+_SHOWN = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,17 +85,23 @@ class ZeroShotHead(Head[str, ZeroShotOptions, list[Label]]):
                 head=self,
                 item=item,
                 options=options,
-                encoded=self.encoder.encode(
-                    item,
-                    options.template.replace("{}", label),
-                    overflow=options.overflow,
-                    side=options.truncation_side,
-                ),
+                encoded=self._encode(item, label, options),
             )
             for label in options.labels
         )
         first.more = tuple(others)
         return first
+
+    def _encode(self, item: str, label: str, options: ZeroShotOptions) -> Encoded:
+        """A text with what is said of it; where both are too long together, it says with which."""
+        said = options.template.replace("{}", label)
+        try:
+            return self.encoder.encode(
+                item, said, overflow=options.overflow, side=options.truncation_side
+            )
+        except InputTooLong as error:
+            shown = label if len(label) <= _SHOWN else f"{label[:_SHOWN]}..."
+            raise InputTooLong(f"with the label {shown!r} {error.message}") from None
 
     def compute(self, hidden: Output, jobs: Sequence[Job], starts: Indices) -> None:
         """The logits of each pair."""

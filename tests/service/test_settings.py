@@ -105,6 +105,14 @@ def test_a_host_with_a_port_is_refused(host: str, monkeypatch: pytest.MonkeyPatc
         read_settings()
 
 
+@pytest.mark.parametrize("host", ["", " "])
+def test_an_empty_host_is_no_host(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The system would take it for every address there is."""
+    monkeypatch.setenv("CLOZE_HOST", host)
+    with pytest.raises(SettingsError, match=r"CLOZE_HOST .*it is empty, which would be every"):
+        read_settings()
+
+
 def test_a_batch_is_as_large_as_was_said_or_as_the_engine_likes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

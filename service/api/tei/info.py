@@ -48,4 +48,5 @@ def describe_kind(model: LoadedModel) -> dict[str, Any]:
         "id2label": {str(place): label for place, label in enumerate(labels)},
         "label2id": {label: place for place, label in enumerate(labels)},
     }
-    return {"reranker" if ("rerank", None) in model.heads else "classifier": told}
+    ranks = ("rerank", None) in model.heads and "rerank" not in model.guessed
+    return {"reranker" if ranks else "classifier": told}

@@ -14,7 +14,7 @@ from models import Pipeline
 from models.bundle.bundle import Bundle
 from models.bundle.manifest import HeadEntry
 from models.derived.zero_shot import find_entailment
-from models.errors import InvalidValue, TaskUnsupported
+from models.errors import InputTooLong, InvalidValue, TaskUnsupported
 from tests.helpers.checkpoints import make_checkpoint
 from tests.helpers.fixtures import Export, MakeFolder
 from tests.helpers.oracle import Exported, write_texts
@@ -54,6 +54,14 @@ def test_equal_to_the_pipeline_of_transformers(
         assert {each.label: each.score for each in labels_found} == pytest.approx(scores, abs=2e-5)
         told = [each.score for each in labels_found]
         assert told == sorted(told, reverse=True)
+
+
+def test_a_label_that_is_too_long_is_named(model: Exported) -> None:
+    with pytest.raises(
+        InputTooLong, match=r"with the label 'rain rain .*\.\.\.' the text has"
+    ) as told:
+        model.pipeline.zero_shot(["the king", "a queen"], ["sea", "rain " * 400])
+    assert told.value.param == "inputs[0]"
 
 
 def test_a_family_without_segments(exported: Export) -> None:

@@ -207,6 +207,7 @@ def test_one_label_with_a_name_is_no_cross_encoder_unasked(
             assert response.status_code in {400, 422, 424}
             assert "has one label, 'toxic', and may be no cross-encoder" in response.text
         assert server.answer(ROUTE, BODY | {"model": "toxic"})["method"] == "cross-encoder"
+        assert "classifier" in server.client.get("/info").json()["model_type"]
     with serve(toxic, pretraining_bundle) as server:
         answer = server.answer(ROUTE, BODY)
         assert (answer["model"], answer["method"]) == ("tiny-pretraining", "embeddings")
