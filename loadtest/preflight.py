@@ -12,7 +12,7 @@ from collections.abc import Iterable
 
 # Where tasks have another name in the list of models.
 _LISTED_AS = {"question-answering": "answer"}
-_PATIENCE_S = 10.0
+_PATIENCE_S = 3.0
 _TIMEOUT_S = 5.0
 _REFUSED = (401, 403)
 
