@@ -18,7 +18,7 @@ from export.graphs.onnx_file import drop_unused, make_constant, read_constant
 from models.engines.library import DOMAIN, VERSION
 
 STARTS = "starts"
-ROWS = ("row_index", "row_sequence", "flat_index")
+_ROWS = ("row_index", "row_sequence", "flat_index")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +64,16 @@ def rewrite(model: onnx_ir.Model, sights: Sequence[Sight], *, shared: bool = Fal
             writer.put_norm(node)
         elif node.op_type == "Gelu":
             writer.put_gelu(node)
+    return drop_rows(graph)
+
+
+def drop_rows(graph: onnx_ir.Graph) -> bool:
+    """Take the rows out of a graph's inputs; False where tokens see each other in them yet."""
     drop_unused(graph)
-    rows = [value for value in graph.inputs if value.name in ROWS]
+    rows = [value for value in graph.inputs if value.name in _ROWS]
     for value in rows:
         if not value.uses():
             graph.inputs.remove(value)
-    # Else tokens see each other in rows somewhere else, too.
     return not any(value.uses() for value in rows)
 
 

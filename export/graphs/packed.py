@@ -11,8 +11,8 @@ from pathlib import Path
 import onnx_ir
 
 from export.graphs.forms import share_weights
-from export.graphs.kernels import ROWS, Sight, find_attention
-from export.graphs.onnx_file import drop_unused, save_graph, strip_metadata
+from export.graphs.kernels import Sight, drop_rows, find_attention
+from export.graphs.onnx_file import save_graph, strip_metadata
 from models.engines import PACKED_ENDS, PACKED_OFFSETS
 
 _DOMAIN = "com.microsoft"
@@ -56,13 +56,7 @@ def rewrite(model: onnx_ir.Model, layers: int) -> bool:
         output.type, output.shape = instead.type, instead.shape
         graph.insert_before(each.node, node)
         instead.replace_all_uses_with(output, replace_graph_outputs=True)
-    drop_unused(graph)
-    rows = [value for value in graph.inputs if value.name in ROWS]
-    for value in rows:
-        if not value.uses():
-            graph.inputs.remove(value)
-    # Else tokens see each other in rows somewhere else, too.
-    return not any(value.uses() for value in rows)
+    return drop_rows(graph)
 
 
 def _add_input(graph: onnx_ir.Graph, name: str, shape: Sequence[str]) -> onnx_ir.Value:

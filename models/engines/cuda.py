@@ -6,9 +6,8 @@ fp32 is computed in fp32 and not in TensorFloat-32, by which a product has a tho
 Everything but the device's name is the same on a processor, where it is tested.
 """
 
-import threading
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,9 +17,9 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from models.engines.device_output import DeviceOutput, Gatherer
-from models.engines.onnx_runtime import make_options
+from models.engines.onnx_runtime import Runs, make_options
 from models.engines.session import PACKED_ENDS, PACKED_OFFSETS, Role, Session, Spin
-from models.errors import BundleDamaged, OperatorError, RunStopped
+from models.errors import BundleDamaged, OperatorError
 from models.lens.joined import join_weights
 
 _PROVIDER = "CUDAExecutionProvider"
@@ -32,7 +31,7 @@ class Device:
 
     provider: str
     memory: str
-    options: Mapping[str, str] = field(default_factory=dict)
+    options: tuple[tuple[str, str], ...] = ()
 
     def open(self, graph: str | bytes) -> Any:
         """A session there. Raises OperatorError where ONNX Runtime would take the processor."""
@@ -49,7 +48,13 @@ class Device:
         return session
 
 
-GPU = Device(_PROVIDER, "cuda", {"use_tf32": "0"})
+GPU = Device(_PROVIDER, "cuda", (("use_tf32", "0"),))
+
+
+@cache
+def find_gatherer(device: Device) -> Gatherer:
+    """What gathers and pools on a device: one for all sessions there, each takes memory of it."""
+    return Gatherer(device.open)
 
 
 def open_session(
@@ -73,10 +78,9 @@ def find_lacking() -> str | None:
     # Libraries that came as packages beside it are loaded by their place.
     onnxruntime.preload_dlls()
     try:
-        gatherer = Gatherer(GPU.open)
         rows = np.ones((2, 1), np.float32)
         value = onnxruntime.OrtValue.ortvalue_from_numpy(rows, GPU.memory, 0)
-        DeviceOutput(value, gatherer).take(np.zeros(1, np.int64))
+        DeviceOutput(value, find_gatherer(GPU)).take(np.zeros(1, np.int64))
     except Exception as error:
         return str(error).splitlines()[0]
     return None
@@ -92,10 +96,8 @@ class DeviceSession:
     def __init__(self, file: Path, device: Device) -> None:
         self._file = file
         self._device = device
-        self._under_way: set[onnxruntime.RunOptions] = set()
-        self._changing = threading.Lock()
+        self._runs = Runs()
         self._session: Any = None
-        self._gatherer: Gatherer | None = None
         self._inputs: frozenset[str] = frozenset()
         self._output = ""
         self.reopen()
@@ -105,7 +107,7 @@ class DeviceSession:
         self._session = None
         try:
             session = self._device.open(join_weights(self._file) or str(self._file))
-            gatherer = Gatherer(self._device.open)
+            find_gatherer(self._device)
         except OperatorError:
             raise
         except Exception as error:
@@ -115,7 +117,6 @@ class DeviceSession:
             ) from error
         self._inputs = frozenset(node.name for node in session.get_inputs())
         self._output = session.get_outputs()[0].name
-        self._gatherer = gatherer
         self._session = session
 
     @property
@@ -130,8 +131,7 @@ class DeviceSession:
 
         Raises RunStopped where `stop` was called meanwhile.
         """
-        session, gatherer = self._session, self._gatherer
-        assert gatherer is not None
+        session = self._session
         given = dict(feeds)
         if PACKED_OFFSETS in self._inputs:
             given[PACKED_OFFSETS], given[PACKED_ENDS] = lay_cells(feeds["starts"])
@@ -145,25 +145,13 @@ class DeviceSession:
         for name, value in used.items():
             binding.bind_cpu_input(name, value)
         binding.bind_output(self._output, self._device.memory, 0)
-        options = onnxruntime.RunOptions()
-        with self._changing:
-            self._under_way.add(options)
-        try:
+        with self._runs.begin() as options:
             session.run_with_iobinding(binding, options)
-        except Exception as error:
-            if options.terminate:
-                raise RunStopped("the run was stopped before its end") from error
-            raise
-        finally:
-            with self._changing:
-                self._under_way.discard(options)
-        return DeviceOutput(binding.get_outputs()[0], gatherer)
+        return DeviceOutput(binding.get_outputs()[0], find_gatherer(self._device))
 
     def stop(self) -> None:
         """End every run under way with RunStopped; returns at once, and later runs work again."""
-        with self._changing:
-            for options in self._under_way:
-                options.terminate = True
+        self._runs.stop()
 
 
 def lay_cells(starts: NDArray[np.int64]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:

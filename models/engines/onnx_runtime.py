@@ -9,7 +9,8 @@ shape comes twice.
 """
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,36 @@ def make_options(threads: int, *, spin: bool) -> onnxruntime.SessionOptions:
     return options
 
 
+class Runs:
+    """The runs under way of one session, which can be stopped. Safe from any thread."""
+
+    def __init__(self) -> None:
+        self._options: set[onnxruntime.RunOptions] = set()
+        self._changing = threading.Lock()
+
+    @contextmanager
+    def begin(self) -> Iterator[onnxruntime.RunOptions]:
+        """The options of a run inside; RunStopped is raised where `stop` was called meanwhile."""
+        options = onnxruntime.RunOptions()
+        with self._changing:
+            self._options.add(options)
+        try:
+            yield options
+        except Exception as error:
+            if options.terminate:
+                raise RunStopped("the run was stopped before its end") from error
+            raise
+        finally:
+            with self._changing:
+                self._options.discard(options)
+
+    def stop(self) -> None:
+        """End those under way; one that begins later is not stopped."""
+        with self._changing:
+            for options in self._options:
+                options.terminate = True
+
+
 class OnnxRuntimeSession:
     """One graph, ready to run. `run` and `stop` may be called from any thread."""
 
@@ -93,8 +124,7 @@ class OnnxRuntimeSession:
         self.threads = threads
         self.spin = spin
         self._file = file
-        self._under_way: set[onnxruntime.RunOptions] = set()
-        self._changing = threading.Lock()
+        self._runs = Runs()
         self._session: Any = None
         self._inputs: frozenset[str] = frozenset()
         self.reopen()
@@ -144,18 +174,8 @@ class OnnxRuntimeSession:
         Raises RunStopped where `stop` was called meanwhile.
         """
         used = {name: value for name, value in feeds.items() if name in self._inputs}
-        options = onnxruntime.RunOptions()
-        with self._changing:
-            self._under_way.add(options)
-        try:
+        with self._runs.begin() as options:
             output: NDArray[np.float32] = self._session.run(None, used, options)[0]
-        except Exception as error:
-            if options.terminate:
-                raise RunStopped("the run was stopped before its end") from error
-            raise
-        finally:
-            with self._changing:
-                self._under_way.discard(options)
         return HostOutput(output)
 
     def stop(self) -> None:
@@ -164,6 +184,4 @@ class OnnxRuntimeSession:
         A run ends before its next node, so after milliseconds: what one node computes is not
         interrupted, nor is a run that computes its last. One that begins later is not stopped.
         """
-        with self._changing:
-            for options in self._under_way:
-                options.terminate = True
+        self._runs.stop()
