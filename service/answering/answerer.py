@@ -201,18 +201,26 @@ class Answerer:
                 sequences = spread(jobs)
             record.decoded = time.perf_counter()
             weight = sum(map(head.weigh, jobs))
-            if weight > _LARGE_ITEMS:
-                wanted = cancellation.while_it_lasts(jobs)
-                answers = await cancellation.run(
-                    self._decoding, lambda: [head.decode(job) for job in wanted]
-                )
-            else:
-                answers = [head.decode(job) for job in jobs]
+            answers = await self._decode(head, jobs, cancellation, large=weight > _LARGE_ITEMS)
         record.decode = time.perf_counter() - record.decoded
         record.tokens = tokens = sum(job.tokens for job in sequences)
         self._metrics.observe_answer(model.name, head.task.name, tokens, record)
         cuts = [job.encoded.truncated_at for job in jobs]
         return Reply(model.name, answers, cuts, tokens, weight, failed)
+
+    async def _decode(
+        self,
+        head: Head[Any, Any, Any],
+        jobs: Sequence[Job],
+        cancellation: Cancellation,
+        *,
+        large: bool,
+    ) -> list[Any]:
+        """The answers of jobs that were computed; `large` ones off the event loop."""
+        if not large:
+            return [head.decode(job) for job in jobs]
+        wanted = cancellation.while_it_lasts(jobs)
+        return await cancellation.run(self._decoding, lambda: [head.decode(job) for job in wanted])
 
     async def convert(
         self, wanted: Conversion, deadline: Deadline, record: RequestRecord, client: Client
